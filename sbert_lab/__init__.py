@@ -1,0 +1,39 @@
+"""sbert_lab: text becomes vectors, vectors become answers.
+
+The modules read in the order that text takes through them: `catalogue` names models
+and data, `pooling` turns token vectors into one, `checkpoint` reads and writes model
+folders, `encoder` runs them, `search` finds neighbours, `evaluation` measures, and
+`lab` holds what only the notebooks need.
+
+Names below load on first use, so that ``import sbert_lab`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sbert_lab.cache import EmbeddingCache
+    from sbert_lab.encoder import SentenceEncoder
+    from sbert_lab.exact import exact_search
+    from sbert_lab.search import VectorIndex
+
+_HOME = {
+    "EmbeddingCache": "sbert_lab.cache",
+    "SentenceEncoder": "sbert_lab.encoder",
+    "VectorIndex": "sbert_lab.search",
+    "exact_search": "sbert_lab.exact",
+}
+
+__all__ = ["EmbeddingCache", "SentenceEncoder", "VectorIndex", "exact_search"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'sbert_lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,184 @@
+"""Token vectors and a mask become one sentence vector.
+
+Shapes throughout: ``B`` texts in the batch, ``L`` positions, ``D`` dimensions.
+``tokens`` is ``[B, L, D]``; ``mask`` is ``[B, L]``, 1 at a token and 0 at padding.
+Every function accumulates in float32, and none of them sees padding: adding more of
+it, on either side, leaves the vector as it was.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+Pool = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Average the token vectors, ``[B, L, D] -> [B, D]``.
+
+    Source: Reimers and Gurevych 2019, section 3 (MEAN strategy).
+    """
+    weights = mask.unsqueeze(-1).float()  # [B, L, 1]
+    return (tokens.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+def cls_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Take the first token that is not padding, ``[B, L, D] -> [B, D]``.
+
+    Source: Devlin et al. 2019, section 3 (the ``[CLS]`` token).
+    """
+    return _at(tokens, mask.long().argmax(1))
+
+
+def max_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Take the largest value over tokens in each dimension, ``[B, L, D] -> [B, D]``.
+
+    A row without any token gives zeros. Source: Conneau et al. 2017 (max-over-time).
+    """
+    padding = mask.unsqueeze(-1) == 0  # [B, L, 1]
+    largest = tokens.float().masked_fill(padding, -torch.inf).amax(1)
+    return largest.masked_fill(padding.all(1), 0.0)
+
+
+def mean_sqrt_len_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Divide the sum by the square root of the length, ``[B, L, D] -> [B, D]``.
+
+    Keeps the scale of a sum of independent vectors the same at every length.
+    Source: Cer et al. 2018 (Universal Sentence Encoder, DAN input).
+    """
+    weights = mask.unsqueeze(-1).float()
+    return (tokens.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9).sqrt()
+
+
+def weighted_mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Average with weights 1, 2, 3 … by token position, ``[B, L, D] -> [B, D]``.
+
+    Positions are counted from the first real token, so that left padding does not
+    move them. Source: Muennighoff 2022 (SGPT), section 3.2.
+    """
+    position = mask.long().cumsum(1) * mask.long()  # 1 … length at tokens, else 0
+    weights = position.unsqueeze(-1).float()
+    return (tokens.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+def last_token_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Take the last token that is not padding, ``[B, L, D] -> [B, D]``.
+
+    Source: Neelakantan et al. 2022, section 2 (the end-of-sequence token).
+    """
+    last = mask.shape[1] - 1 - mask.long().flip(1).argmax(1)
+    return _at(tokens, last)
+
+
+def first_last_average_pooling(
+    layers: Sequence[Tensor], mask: Tensor, *, first: int = 1
+) -> Tensor:
+    """Average the means of the first and the last layer, ``-> [B, D]``.
+
+    Parameters
+    ----------
+    layers
+        Hidden states, input embeddings at 0 and layer *n*'s output at *n*, each
+        ``[B, L, D]`` (the ``hidden_states`` of transformers).
+    mask
+        ``[B, L]``.
+    first
+        Which one counts as first: 1 is the first layer's output (SimCSE's
+        first-last average); 0 the embeddings (BERT-flow's).
+
+    Source: Su et al. 2021 and Gao et al. 2021, table 1.
+    """
+    if not 0 <= first < len(layers):
+        raise ValueError(
+            f"first={first} but there are {len(layers)} hidden states; pass the "
+            "whole tuple of a model called with output_hidden_states=True"
+        )
+    return mean_pooling((layers[first].float() + layers[-1].float()) / 2, mask)
+
+
+def _at(tokens: Tensor, position: Tensor) -> Tensor:
+    """Pick one position a row: ``[B, L, D]``, ``[B]`` -> ``[B, D]``."""
+    rows = torch.arange(tokens.shape[0], device=tokens.device)
+    return tokens[rows, position].float()
+
+
+#: Mode names of the sentence-transformers folder format, in the order in which the
+#: legacy format concatenates them.
+POOLING: dict[str, Pool] = {
+    "cls": cls_pooling,
+    "max": max_pooling,
+    "mean": mean_pooling,
+    "mean_sqrt_len_tokens": mean_sqrt_len_pooling,
+    "weightedmean": weighted_mean_pooling,
+    "lasttoken": last_token_pooling,
+}
+
+
+def pool(tokens: Tensor, mask: Tensor, modes: Sequence[str]) -> Tensor:
+    """Pool by each mode and concatenate in the order given, ``-> [B, len(modes) D]``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode, or shapes that do not belong together.
+    """
+    _check_modes(modes)
+    if tokens.dim() != 3 or mask.shape != tokens.shape[:2]:
+        raise ValueError(
+            f"tokens must be [B, L, D] and mask [B, L]; got {list(tokens.shape)} "
+            f"and {list(mask.shape)}"
+        )
+    return torch.cat([POOLING[mode](tokens, mask) for mode in modes], dim=-1)
+
+
+class Pooling(nn.Module):
+    """`pool` as a module, with its modes checked when it is built.
+
+    Parameters
+    ----------
+    dimension
+        Width ``D`` of the token vectors.
+    modes
+        One name of `POOLING`, or several to concatenate in that order.
+    include_prompt
+        False leaves the tokens of a prompt out of the pooled vector, as INSTRUCTOR
+        does; they still take part in attention.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        modes: str | Sequence[str] = "mean",
+        *,
+        include_prompt: bool = True,
+    ) -> None:
+        super().__init__()
+        self.modes: tuple[str, ...] = (modes,) if isinstance(modes, str) else (*modes,)
+        _check_modes(self.modes)
+        self.dimension = dimension
+        self.include_prompt = include_prompt
+        self._pool = partial(pool, modes=self.modes)
+
+    @property
+    def out_dimension(self) -> int:
+        """Width of the sentence vector."""
+        return self.dimension * len(self.modes)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Pool ``[B, L, D]`` with mask ``[B, L]`` into ``[B, out_dimension]``."""
+        return self._pool(tokens, mask)
+
+    def extra_repr(self) -> str:
+        """Show the modes in ``print(module)``."""
+        return f"{self.dimension}, modes={'+'.join(self.modes)}"
+
+
+def _check_modes(modes: Sequence[str]) -> None:
+    unknown = [mode for mode in modes if mode not in POOLING]
+    if unknown or not modes or len(set(modes)) < len(modes):
+        raise ValueError(
+            f"pooling modes {list(modes)}: give one or more different names of "
+            f"{', '.join(POOLING)}"
+        )
