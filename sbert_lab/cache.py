@@ -30,10 +30,17 @@ class EmbeddingCache:
     ----------
     folder
         Where the files lie; the default is ``embeddings`` under `cache_home`.
+
+    Attributes
+    ----------
+    hits, misses
+        Texts that were found, and that had to be encoded, through this object.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(folder) if folder else cache_home() / "embeddings"
+        self.hits = 0
+        self.misses = 0
 
     def path(self, model_hash: str) -> Path:
         """Return the file of one model."""
@@ -54,6 +61,7 @@ class EmbeddingCache:
         vectors = np.zeros((len(texts), dimension), np.float32)
         known = np.zeros(len(texts), bool)
         if not self.path(model_hash).is_file():
+            self.misses += len(texts)
             return vectors, known
         keys = [text_key(text) for text in texts]
         with self._open(model_hash) as base:
@@ -70,6 +78,8 @@ class EmbeddingCache:
                     if stored is not None and len(stored) == 4 * dimension:
                         vectors[at] = np.frombuffer(stored, "<f4")
                         known[at] = True
+        self.hits += int(known.sum())
+        self.misses += int((~known).sum())
         return vectors, known
 
     def put(
@@ -89,9 +99,10 @@ class EmbeddingCache:
         path = self.path(model_hash)
         try:
             with closing(sqlite3.connect(path, timeout=_WAIT)) as base, base:
+                # Large pages: a vector of 384 numbers takes 1.5 kB.
+                base.execute("PRAGMA page_size = 32768")
                 base.execute(
                     "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, v BLOB)"
-                    " WITHOUT ROWID"
                 )
                 yield base
         except sqlite3.DatabaseError as error:

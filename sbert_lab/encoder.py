@@ -421,7 +421,8 @@ class SentenceEncoder(nn.Module):
                 f"{len(bad)} vectors are not finite, the first for {text[:60]!r}: the "
                 "weights are damaged or training diverged; load the model again"
             )
-        return unique[owner]
+        vectors: Vectors = unique[owner]
+        return vectors
 
 
 def _strings(texts: object) -> Sequence[str]:

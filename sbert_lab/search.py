@@ -8,6 +8,7 @@ the hash of the encoder travel with it.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -243,6 +244,51 @@ class VectorIndex:
         truth, best = self._neighbours(queries, k, vectors)
         return self._recall(queries, k, truth, best)
 
+    def sweep(
+        self,
+        queries: Vectors,
+        efforts: Sequence[int],
+        k: int = 10,
+        *,
+        vectors: Vectors | None = None,
+    ) -> list[dict[str, float]]:
+        """Measure recall and time at several search efforts; changes nothing.
+
+        Returns
+        -------
+        list of dict
+            One for each effort: ``effort``, ``recall``, ``low`` and ``high`` (95 %
+            interval of its mean over `queries`), ``ms_per_query`` (all queries in
+            one batch).
+        """
+        queries = self._scaled(self._same_width(checked(queries, "queries")))
+        k = min(k, len(self))
+        truth, best = self._neighbours(queries, k, vectors)
+        before, rows = self.settings.get("effort"), []
+        try:
+            for effort in efforts:
+                self.settings["effort"] = int(effort)
+                start = time.perf_counter()
+                self._rows(queries, k)
+                seconds = time.perf_counter() - start
+                recall = self._recall(queries, k, truth, best)
+                spread = 1.96 * recall.std(ddof=1) / np.sqrt(len(recall))
+                rows.append(
+                    {
+                        "effort": float(effort),
+                        "recall": float(recall.mean()),
+                        "low": float(recall.mean() - spread),
+                        "high": float(recall.mean() + spread),
+                        "ms_per_query": 1e3 * seconds / len(queries),
+                    }
+                )
+        finally:
+            if before is None:
+                self.settings.pop("effort", None)
+            else:
+                self.settings["effort"] = before
+        return rows
+
     def tune(
         self,
         queries: Vectors,
@@ -270,8 +316,7 @@ class VectorIndex:
         Returns
         -------
         list of dict
-            One for each effort tried: ``effort``, ``recall``, ``low`` (end of the
-            interval), ``ms_per_query`` (all queries in one batch).
+            One for each effort tried, as `sweep` gives them.
 
         Raises
         ------
@@ -286,28 +331,12 @@ class VectorIndex:
                 f"target_recall={target_recall} with {len(queries)} queries: give a "
                 "share over 0 and at most 1, and two queries or more"
             )
-        queries = self._scaled(self._same_width(checked(queries, "queries")))
-        k = min(k, len(self))
-        truth, best = self._neighbours(queries, k, vectors)
-        before, tried = self.settings["effort"], []
+        tried: list[dict[str, float]] = []
         for effort in _efforts(self.kind, k, self.settings):
-            self.settings["effort"] = effort
-            start = time.perf_counter()
-            self._rows(queries, k)
-            seconds = time.perf_counter() - start
-            recall = self._recall(queries, k, truth, best)
-            low = recall.mean() - 1.96 * recall.std(ddof=1) / np.sqrt(len(recall))
-            tried.append(
-                {
-                    "effort": float(effort),
-                    "recall": float(recall.mean()),
-                    "low": float(low),
-                    "ms_per_query": 1e3 * seconds / len(queries),
-                }
-            )
-            if low >= target_recall:
+            tried += self.sweep(queries, [effort], k, vectors=vectors)
+            if tried[-1]["low"] >= target_recall:
+                self.settings["effort"] = effort
                 return tried
-        self.settings["effort"] = before
         top = max(tried, key=lambda row: row["recall"])
         remedy = "links or build_effort" if self.kind == "hnsw" else "code_bytes"
         raise ValueError(
@@ -315,6 +344,10 @@ class VectorIndex:
             f"{top['recall']:.3f} (lower end {top['low']:.3f}) at effort "
             f"{top['effort']:.0f}; build with more {remedy}, or ask for less"
         )
+
+    def nbytes(self) -> int:
+        """Return the bytes that the vectors and their structure take, without ids."""
+        return self._store.nbytes()
 
     def save(self, folder: str | Path) -> None:
         """Write the index, its ids and what it is into a folder, atomically."""

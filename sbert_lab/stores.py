@@ -39,6 +39,9 @@ class Store(Protocol):
     def vectors(self) -> Vectors:
         """Return all rows ``[n, d]``, as near to what was added as they are kept."""
 
+    def nbytes(self) -> int:
+        """Return the bytes it takes."""
+
     def write(self, path: Path) -> None:
         """Write to a file."""
 
@@ -68,6 +71,10 @@ class ExactStore:
     def vectors(self) -> Vectors:
         """Return the matrix."""
         return self._matrix
+
+    def nbytes(self) -> int:
+        """Return the bytes of the matrix."""
+        return int(self._matrix.nbytes)
 
     def write(self, path: Path) -> None:
         """Write as ``.npy``."""
@@ -118,9 +125,14 @@ class FaissStore:
 
     def train(self, vectors: Vectors, seed: int) -> None:
         """Learn the clusters and codes of ``ivfpq`` from rows ``[n, d]``."""
-        self._index.cp.seed = seed
-        self._index.pq.cp.seed = seed
+        for clustering in (self._index.cp, self._index.pq.cp):
+            clustering.seed = seed
+            clustering.min_points_per_centroid = 1  # enough is checked beforehand
         self._index.train(vectors)
+
+    def nbytes(self) -> int:
+        """Return the bytes of the serialised index, which is what memory holds too."""
+        return len(_faiss().serialize_index(self._index))
 
     def write(self, path: Path) -> None:
         """Write in FAISS's own format."""
@@ -141,9 +153,7 @@ def new_store(kind: Kind, dimension: int, settings: dict[str, int]) -> Store:
         return FaissStore(kind, graph)
     lists, code = settings["lists"], settings["code_bytes"]
     coarse = faiss.IndexFlatIP(dimension)
-    index = faiss.IndexIVFPQ(coarse, dimension, lists, code, 8, inner)
-    index.coarse_kept_alive = coarse  # the index only points at it
-    return FaissStore(kind, index)
+    return FaissStore(kind, faiss.IndexIVFPQ(coarse, dimension, lists, code, 8, inner))
 
 
 def read_store(kind: Kind, path: Path) -> Store:

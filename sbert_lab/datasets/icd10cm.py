@@ -6,13 +6,17 @@ blocks hold categories (three characters), categories hold ever finer codes. An
 finding the code from the term is the retrieval task.
 """
 
+import csv
 import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from sbert_lab.catalogue import BY_NAME, locate, verify
+from sbert_lab.paths import root
 
 #: Terms that describe no disease but point at other codes.
 _CROSS_REFERENCE = re.compile(r"(classifiable|classified|condition).*\b[A-Z]\d\d")
@@ -125,6 +129,28 @@ def load() -> tuple[Code, ...]:
     return tuple(codes)
 
 
+def sample(count: int | None, seed: int = 0) -> tuple[Code, ...]:
+    """Return `count` entries drawn at random, in the order of the book; None is all."""
+    codes = load()
+    if count is None or count >= len(codes):
+        return codes
+    drawn = np.random.default_rng(seed).choice(len(codes), count, replace=False)
+    return tuple(codes[row] for row in sorted(drawn))
+
+
+def typed_queries() -> list[tuple[str, frozenset[str], str]]:
+    """Return what a person would type, the categories that answer it, and the trap.
+
+    Written for this project (data/authored/typed_queries.csv); the categories were
+    looked up in the classification by hand.
+    """
+    with (root() / "data" / "authored" / "typed_queries.csv").open(
+        encoding="utf-8", newline=""
+    ) as file:
+        rows = list(csv.DictReader(file))
+    return [(r["query"], frozenset(r["categories"].split()), r["trap"]) for r in rows]
+
+
 def ancestors(code: Code) -> list[Code]:
     """Return the codes above, the parent first, the chapter last."""
     line: list[Code] = []
@@ -173,11 +199,14 @@ def split_pairs(split: str) -> list[tuple[str, Code]]:
         raise ValueError(f"split={split!r}: 'train' or 'test'")
     pairs = retrieval_pairs()
     side = ["test" if split_of(c.category) == "test" else "train" for _, c in pairs]
-    in_train = {term.lower() for (term, _), s in zip(pairs, side, strict=True) if s == "train"}
+    in_train = {
+        term.lower() for (term, _), s in zip(pairs, side, strict=True) if s == "train"
+    }
     return [
         (term, code)
         for (term, code), s in zip(pairs, side, strict=True)
-        if ("test" if s == "test" and term.lower() not in in_train else "train") == split
+        if ("test" if s == "test" and term.lower() not in in_train else "train")
+        == split
     ]
 
 

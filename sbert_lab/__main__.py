@@ -1,0 +1,169 @@
+"""The command line: ``python -m sbert_lab run | verify | lint | readme | doctor``."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    options = _parser().parse_args(arguments)
+    status: int = options.command(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser("run", help="run notebooks top to bottom")
+    run.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
+    run.add_argument("--profile", default="laptop", help="smoke, laptop or paper")
+    run.add_argument(
+        "--update",
+        action="store_true",
+        help="write outputs into the notebooks, records into data/results",
+    )
+    run.set_defaults(command=_run)
+    verify = commands.add_parser(
+        "verify", help="run again and compare with the committed records"
+    )
+    verify.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
+    verify.set_defaults(command=_verify)
+    lint = commands.add_parser("lint", help="check the notebooks' style and outputs")
+    lint.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
+    lint.set_defaults(command=_lint)
+    readme = commands.add_parser("readme", help="make the README's findings anew")
+    readme.set_defaults(command=_readme)
+    doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _chosen(only: Sequence[str]) -> list[Path]:
+    from sbert_lab.paths import notebooks
+
+    found = notebooks()
+    chosen = [p for p in found if not only or p.name[:2] in only or p.stem in only]
+    if not chosen or (only and len(chosen) < len(set(only))):
+        names = ", ".join(path.stem for path in found) or "none"
+        raise SystemExit(f"no notebook {' '.join(only)}; there are: {names}")
+    return chosen
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sbert_lab.lab.notebooks import NotebookFailed, run
+    from sbert_lab.lab.profiles import PROFILES
+
+    if options.profile not in PROFILES:
+        raise SystemExit(f"--profile {options.profile}: one of {', '.join(PROFILES)}")
+    profile, failed = PROFILES[options.profile], 0
+    started = time.perf_counter()
+    for path in _chosen(options.only):
+        print(
+            f"{path.stem}: {profile.name} profile, up to {profile.budget_s} s "
+            f"({profile.first_run_s} s while vectors are not cached yet) …",
+            flush=True,
+        )
+        try:
+            done = run(path, profile.name, update=options.update)
+        except NotebookFailed as error:
+            print(f"  FAILED: {error}")
+            failed += 1
+            continue
+        claims = done.record["claims"].values()
+        verdicts = ", ".join(f"{c['id']} {c['verdict']}" for c in claims)
+        print(f"  {done.seconds:.0f} s, {done.record['run']['peak_mb']:,} MB")
+        print(f"  {verdicts}")
+        print(f"  {_shown(done.notebook)}\n  {_shown(done.page)}")
+    print(f"{'some failed' if failed else 'all done'} in {_minutes(started)}")
+    return 1 if failed else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from sbert_lab.lab.experiment import differences, read_record
+    from sbert_lab.lab.notebooks import run
+    from sbert_lab.paths import committed_results
+
+    wrong = 0
+    for path in _chosen(options.only):
+        committed = committed_results("laptop") / f"{path.stem}.json"
+        if not committed.is_file():
+            print(f"{path.stem}: no committed record; `run --update` makes one")
+            wrong += 1
+            continue
+        print(f"{path.stem}: running …", flush=True)
+        found = differences(read_record(committed), run(path, "laptop").record)
+        wrong += bool(found)
+        print("\n".join(f"  {line}" for line in found or ["agrees with the record"]))
+    return 1 if wrong else 0
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from sbert_lab.lab.lint import lint
+
+    problems = [problem for path in _chosen(options.only) for problem in lint(path)]
+    print("\n".join(problems) or "the notebooks keep the house style")
+    return 1 if problems else 0
+
+
+def _readme(_: argparse.Namespace) -> int:
+    from sbert_lab.lab.findings import update_readme
+
+    print("README.md renewed" if update_readme() else "README.md is up to date")
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    """Print each entry: sound or not, where, and what to type. 1 if one is damaged."""
+    import platform
+    from importlib import metadata
+
+    import torch
+
+    from sbert_lab.catalogue import ENTRIES, cache_home, data_home, status
+
+    print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, ", end="")
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(f"{torch.get_num_threads()} CPU threads, {cuda}")
+    for package in ("transformers", "faiss-cpu", "sentence-transformers"):
+        try:
+            print(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package} is missing: make setup")
+    print(f"cache: {_shown(cache_home())}")
+    home = data_home()
+    print(f"your data: {_shown(home) if home else '$SBERT_LAB_DATA_HOME is not set'}\n")
+    damaged = 0
+    for entry in ENTRIES:
+        state, folder, remedy = status(entry)
+        damaged += state == "mismatch"
+        if state == "verified" and not entry.sha256:
+            print(f"present   {entry.name}: {entry.about} ({entry.licence})")
+        else:
+            print(f"{state:9} {entry.name}: {entry.about} ({entry.licence})")
+        if folder is not None:
+            print(f"          {_shown(folder)}")
+        if remedy:
+            print(f"          to get it: {remedy}")
+    return 1 if damaged else 0
+
+
+def _shown(path: Path) -> str:
+    """Return a path as the reader would type it: relative, or with ~ for home."""
+    for base, sign in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return sign + path.relative_to(base).as_posix()
+    return str(path)
+
+
+def _minutes(started: float) -> str:
+    seconds = round(time.perf_counter() - started)
+    return f"{seconds // 60} min {seconds % 60} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Pairs of sentences with a human score of their similarity.
+
+The sets have licences of their own and are not part of this project; they are read
+from ``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from sbert_lab.catalogue import BY_NAME, resolve
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Sentence pairs and their gold scores.
+
+    Parameters
+    ----------
+    first, second
+        The sentences.
+    score
+        Gold similarity, on the set's own scale.
+    """
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    score: tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.score)
+
+
+def stsb(split: str = "test") -> ScoredPairs:
+    """Read the STS Benchmark (Cer et al. 2017), English; scores from 0 to 5.
+
+    Parameters
+    ----------
+    split
+        ``"train"``, ``"dev"`` or ``"test"``: 5,749, 1,500 and 1,379 pairs.
+    """
+    path = _file("stsb", f"stsb-en-{split}.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    return _scored([(row[0], row[1], row[2]) for row in rows])
+
+
+def sick(split: str = "test") -> ScoredPairs:
+    """Read SICK (Marelli et al. 2014), relatedness from 1 to 5.
+
+    Parameters
+    ----------
+    split
+        ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs; ``"all"``
+        joins the three, which is what MTEB's SICK-R measures on.
+    """
+    names = {
+        "train": ["SICK_train.txt"],
+        "trial": ["SICK_trial.txt"],
+        "test": ["SICK_test_annotated.txt"],
+    }
+    names["all"] = [name for part in names.values() for name in part]
+    rows: list[tuple[str, str, str]] = []
+    for name in names[split]:
+        with _file("sick", name).open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            rows += [
+                (row["sentence_A"], row["sentence_B"], row["relatedness_score"])
+                for row in reader
+            ]
+    return _scored(rows)
+
+
+def _file(name: str, file: str) -> Path:
+    path = resolve(name) / file
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {BY_NAME[name].install}")
+    return path
+
+
+def _scored(rows: list[tuple[str, str, str]]) -> ScoredPairs:
+    first, second, score = zip(*rows, strict=True)
+    return ScoredPairs(tuple(first), tuple(second), tuple(map(float, score)))

@@ -1,0 +1,316 @@
+"""An experiment: what was expected, what came out, and whether that settles it.
+
+The order is enforced: a hypothesis is recorded before any result, a claim can only be
+made about a hypothesis, and the verdict follows from the interval by a rule that was
+fixed beforehand. The record is a JSON file; README tables and `verify` read it.
+"""
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from sbert_lab.cache import EmbeddingCache
+from sbert_lab.catalogue import BY_NAME, resolve
+from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.files import write_json
+from sbert_lab.lab.figures import table
+from sbert_lab.lab.profiles import Profile, current
+from sbert_lab.paths import results_folder
+
+Direction = Literal[">", "<", "within"]
+Verdict = Literal["holds", "fails", "inconclusive", "not tested"]
+Compare = Literal["exact", "tolerance", "interval", "ignore"]
+
+_LIBRARIES = ("torch", "transformers", "faiss-cpu", "numpy", "scikit-learn")
+
+
+class ClaimFailed(AssertionError):
+    """The measurement contradicts the hypothesis."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What is expected, stated before it is measured.
+
+    Parameters
+    ----------
+    id
+        Short name, unique in the notebook.
+    statement
+        One sentence that a reader understands without the notebook.
+    metric
+        What is measured, with its unit.
+    direction, margin
+        ``">"``: the estimate's interval lies above `margin`. ``"<"``: below it.
+        ``"within"``: the interval lies inside ± `margin`.
+    machine
+        True if it is about time or memory: recorded, shown, and never stops a run.
+    """
+
+    id: str
+    statement: str
+    metric: str
+    direction: Direction
+    margin: float
+    machine: bool = False
+
+
+@dataclass
+class Experiment:
+    """The record of one notebook run. Make one with `start`."""
+
+    notebook: str
+    profile: Profile
+    cache: EmbeddingCache
+    sources: dict[str, str]
+    hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _started: float = field(default_factory=time.perf_counter)
+
+    def hypothesis(
+        self,
+        id: str,
+        statement: str,
+        metric: str,
+        direction: Direction,
+        margin: float,
+        *,
+        machine: bool = False,
+    ) -> None:
+        """Record what is expected; only before the first result."""
+        if self.results or self.claims:
+            raise RuntimeError(
+                f"hypothesis {id!r} comes after a result; state it before measuring"
+            )
+        if id in self.hypotheses:
+            raise ValueError(f"hypothesis {id!r} is stated twice")
+        self.hypotheses[id] = Hypothesis(
+            id, statement, metric, direction, margin, machine
+        )
+
+    def record(
+        self,
+        id: str,
+        value: float | Interval,
+        unit: str,
+        *,
+        compare: Compare = "interval",
+        tolerance: float = 0.0,
+    ) -> None:
+        """Keep a measured value under a name.
+
+        `compare` says how `verify` holds a later run against this one: ``exact``
+        (counts), ``tolerance`` (± `tolerance`), ``interval`` (they overlap), or
+        ``ignore`` (time, memory).
+        """
+        row = _as_dict(value) | {"unit": unit, "compare": compare}
+        if compare == "interval" and not isinstance(value, Interval):
+            raise ValueError(f"{id}: compare='interval' needs an Interval")
+        if compare == "tolerance":
+            row["tolerance"] = tolerance
+        self.results[id] = row
+
+    def claim(self, id: str, estimate: float | Interval) -> Verdict:
+        """Hold a hypothesis against its measurement.
+
+        Returns
+        -------
+        str
+            ``holds``, ``inconclusive``, or ``not tested`` in a profile that decides
+            nothing. A hypothesis about time or memory may also return ``fails``.
+
+        Raises
+        ------
+        ClaimFailed
+            The whole interval contradicts the hypothesis.
+        KeyError
+            There is no such hypothesis.
+        """
+        if id not in self.hypotheses:
+            raise KeyError(f"no hypothesis {id!r}; state it before measuring")
+        hypothesis = self.hypotheses[id]
+        measured = _as_dict(estimate)
+        low, high = measured.get("low", estimate), measured.get("high", estimate)
+        verdict = _verdict(hypothesis, float(low), float(high))
+        if not self.profile.decides:
+            verdict = "not tested"
+        self.claims[id] = asdict(hypothesis) | measured | {"verdict": verdict}
+        table(
+            [
+                {
+                    "claim": hypothesis.statement,
+                    "measured": f"{estimate}"
+                    if isinstance(estimate, Interval)
+                    else f"{estimate:.4g}",
+                    "holds if": _rule(hypothesis),
+                    "verdict": verdict,
+                }
+            ],
+            caption=f"Claim {id}: {hypothesis.metric}",
+        )
+        if verdict == "fails" and not hypothesis.machine:
+            raise ClaimFailed(
+                f"{id}: {hypothesis.statement} Measured {estimate}, and it would hold "
+                f"if {_rule(hypothesis)}"
+            )
+        return verdict
+
+    def finish(self) -> Path:
+        """Write the record, show time and memory, and return the record's path."""
+        open_claims = sorted(self.hypotheses.keys() - self.claims.keys())
+        if open_claims:
+            raise RuntimeError(
+                f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
+            )
+        seconds = time.perf_counter() - self._started
+        budget = self.profile.budget_s
+        if self.cache.misses:
+            budget = self.profile.first_run_s
+        path = results_folder(self.profile.name) / f"{self.notebook}.json"
+        write_json(
+            path,
+            {
+                "format": 1,
+                "notebook": self.notebook,
+                "profile": self.profile.name,
+                "versions": _versions(),
+                "sources": self.sources,
+                "results": self.results,
+                "claims": self.claims,
+                "run": {
+                    "seconds": round(seconds, 1),
+                    "budget_s": budget,
+                    "peak_mb": round(_peak_mb()),
+                    "budget_mb": self.profile.budget_mb,
+                    "texts_encoded": self.cache.misses,
+                },
+            },
+        )
+        table(
+            [
+                {
+                    "time": f"{seconds:.0f} s of {budget} s",
+                    "peak memory": f"{_peak_mb():,.0f} MB of "
+                    f"{self.profile.budget_mb:,} MB",
+                    "texts encoded anew": f"{self.cache.misses:,}",
+                    "record": f"{path.parent.name}/{path.name}",
+                }
+            ],
+            caption="This run against its budget",
+        )
+        return path
+
+
+def start(notebook: str, *, uses: Sequence[str] = ()) -> Experiment:
+    """Begin an experiment and show what it runs on.
+
+    Parameters
+    ----------
+    notebook
+        ``"NN_slug"``, the notebook's file name without its ending.
+    uses
+        Catalogue names; their checksums are verified and become part of the record.
+    """
+    profile = current()
+    sources = {}
+    for name in uses:
+        resolve(name, allow_hub=profile.name == "paper")
+        sources[name] = next(iter(BY_NAME[name].sha256.values()), "")
+    table(
+        [
+            {"what": "profile", "value": f"{profile.name} ({profile.about})"},
+            {"what": "seed", "value": str(profile.seed)},
+            {"what": "Python", "value": platform.python_version()},
+            *({"what": k, "value": v} for k, v in _versions().items()),
+            *(
+                {"what": name, "value": f"sha256 {sha[:12]}…"}
+                for name, sha in sources.items()
+            ),
+        ],
+        caption="What this run uses",
+    )
+    return Experiment(notebook, profile, EmbeddingCache(), sources)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `finish` wrote."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
+    """Compare two records of one notebook; one sentence for each disagreement.
+
+    Values are compared as each result says; claims by their verdicts, except those
+    about the machine.
+    """
+    found = []
+    for name, old in committed["results"].items():
+        new = fresh["results"].get(name)
+        if new is None:
+            found.append(f"{name}: no longer measured")
+        elif not _agrees(old, new):
+            found.append(f"{name}: {_shown(old)} is now {_shown(new)}")
+    for name, old in committed["claims"].items():
+        new = fresh["claims"].get(name, {"verdict": "no longer made"})
+        if not old["machine"] and new["verdict"] != old["verdict"]:
+            found.append(f"claim {name}: {old['verdict']} is now {new['verdict']}")
+    return found
+
+
+def _agrees(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if old["compare"] == "ignore":
+        return True
+    if old["compare"] == "tolerance":
+        return bool(abs(old["mean"] - new["mean"]) <= old["tolerance"])
+    if old["compare"] == "interval":
+        return bool(old["low"] <= new["high"] and new["low"] <= old["high"])
+    return bool(old["mean"] == new["mean"])
+
+
+def _shown(row: dict[str, Any]) -> str:
+    interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if "low" in row else ""
+    return f"{row['mean']:.6g}{interval} {row['unit']}"
+
+
+def _verdict(hypothesis: Hypothesis, low: float, high: float) -> Verdict:
+    margin = hypothesis.margin
+    if hypothesis.direction == ">":
+        holds, fails = low > margin, high < margin
+    elif hypothesis.direction == "<":
+        holds, fails = high < margin, low > margin
+    else:
+        holds = -margin <= low and high <= margin
+        fails = low > margin or high < -margin
+    return "holds" if holds else "fails" if fails else "inconclusive"
+
+
+def _rule(hypothesis: Hypothesis) -> str:
+    if hypothesis.direction == "within":
+        return f"all of it within ±{hypothesis.margin:g}"
+    side = "above" if hypothesis.direction == ">" else "below"
+    return f"all of it {side} {hypothesis.margin:g}"
+
+
+def _as_dict(value: float | Interval) -> dict[str, Any]:
+    if isinstance(value, Interval):
+        return asdict(value)
+    return {"mean": float(value)}
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def _peak_mb() -> float:
+    """Return this process's largest resident size; the unit differs by platform."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -1,0 +1,108 @@
+"""Figures and tables that everyone can read.
+
+A figure carries its text alternative in the notebook file, and the numbers behind it
+in a table that folds away; colour is never the only difference between two series.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: A second channel beside colour, in the order of the colours.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_STYLE: dict[Any, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.titlelocation": "left",
+    "grid.alpha": 0.3,
+    "font.size": 12,
+    "legend.frameon": False,
+}
+
+
+def new_figure(
+    columns: int = 1, *, width: float = 7.0, height: float = 4.0
+) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with `columns` axes side by side, in the house style."""
+    import matplotlib
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
+    colours = matplotlib.color_sequences["okabe_ito"]
+    cycle = cycler(color=[c for c in colours if c != (0, 0, 0)])
+    with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycle}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> None:
+    """Display a figure with its text alternative and the data behind it.
+
+    Parameters
+    ----------
+    figure
+        From `new_figure`.
+    alt
+        What it shows, for someone who cannot see it: kind, axes, what is compared.
+    data
+        The plotted values, one mapping a row.
+    """
+    from IPython.display import Image, display
+
+    if len(alt) < 40:
+        raise ValueError(
+            "alt text: say what kind of figure it is, what the axes are and what is "
+            "compared, in a sentence or two"
+        )
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    display(Image(buffer.getvalue(), format="png", alt=alt, metadata={"alt": alt}))
+    table(data, caption="The data behind this figure", folded=True)
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], *, caption: str, folded: bool = False
+) -> None:
+    """Display rows as a table with headings, numbers to four digits and to the right.
+
+    Parameters
+    ----------
+    rows
+        One mapping a row; the first one's keys are the headings.
+    caption
+        What the table holds.
+    folded
+        Hide it under its caption until the reader opens it.
+    """
+    from IPython.display import HTML, display
+
+    display(HTML(_html(rows, caption, folded), metadata={"caption": caption}))
+
+
+def _html(rows: Sequence[Mapping[str, Any]], caption: str, folded: bool) -> str:
+    columns = list(rows[0]) if rows else []
+    head = "".join(f"<th scope='col'>{html.escape(str(c))}</th>" for c in columns)
+    body = "".join(
+        "<tr>" + "".join(_cell(row.get(column, "")) for column in columns) + "</tr>"
+        for row in rows
+    )
+    title = html.escape(caption)
+    inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if folded:
+        return f"<details><summary>{title}</summary><table>{inner}</details>"
+    return f"<table><caption>{title}</caption>{inner}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"<td style='text-align:left'>{html.escape(str(value))}</td>"
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"<td style='text-align:right'>{shown}</td>"

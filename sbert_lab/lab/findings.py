@@ -1,0 +1,58 @@
+"""The findings table of the README, made from the records of the notebooks."""
+
+from pathlib import Path
+from typing import Any
+
+from sbert_lab.files import write_bytes
+from sbert_lab.lab.experiment import read_record
+from sbert_lab.paths import committed_results, root
+
+BEGIN = "<!-- findings: made by `python -m sbert_lab readme`; do not edit -->"
+END = "<!-- end of findings -->"
+
+
+def findings(records: list[dict[str, Any]]) -> str:
+    """Return a Markdown table: each claim, what was measured, and its verdict."""
+    lines = ["| notebook | claim | measured | verdict |", "|---|---|---|---|"]
+    for record in records:
+        name = record["notebook"]
+        for claim in record["claims"].values():
+            measured = f"{claim['mean']:.4g}"
+            if "low" in claim:
+                measured += f" [{claim['low']:.4g}, {claim['high']:.4g}]"
+            lines.append(
+                f"| [{name[:2]}](notebooks/{name}.ipynb) | {claim['statement']} | "
+                f"{measured} {claim['metric']} | {claim['verdict']} |"
+            )
+    lines += ["", "| notebook | time | peak memory |", "|---|---|---|"]
+    lines += [
+        f"| {record['notebook']} | {record['run']['seconds']:.0f} s | "
+        f"{record['run']['peak_mb']:,} MB |"
+        for record in records
+    ]
+    return "\n".join(lines)
+
+
+def committed() -> list[dict[str, Any]]:
+    """Return the committed laptop records, in order."""
+    return [read_record(p) for p in sorted(committed_results("laptop").glob("*.json"))]
+
+
+def renewed(text: str) -> str:
+    """Return a README's text with its findings made anew."""
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"README.md must hold the lines {BEGIN!r} and {END!r}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    return f"{before}{BEGIN}\n{findings(committed())}\n{END}{after}"
+
+
+def update_readme(path: Path | None = None) -> bool:
+    """Rewrite the findings in README.md; True if that changed it."""
+    path = path or root() / "README.md"
+    text = path.read_text(encoding="utf-8")
+    new = renewed(text)
+    if new == text:
+        return False
+    write_bytes(path, new.encode())
+    return True

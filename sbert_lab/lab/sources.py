@@ -1,0 +1,62 @@
+"""What others published, and where: figures and references by key.
+
+Nothing that was published is typed into a notebook: values come from
+``data/published.json``, references from ``data/references.json``.
+"""
+
+import html
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sbert_lab.paths import root
+
+
+@dataclass(frozen=True)
+class Published:
+    """A value from a paper or a model card.
+
+    Parameters
+    ----------
+    value, unit
+        The number, or the words, and what it counts.
+    what
+        What was measured.
+    source
+        Key of the reference.
+    place
+        Where in the source.
+    """
+
+    value: float | str
+    unit: str
+    what: str
+    source: str
+    place: str
+
+
+def published(key: str) -> Published:
+    """Return a published value by its key."""
+    return Published(**_read("published.json", key))
+
+
+def references(*keys: str) -> None:
+    """Display references by their keys."""
+    from IPython.display import HTML, display
+
+    items = "".join(f"<li>{_reference(key)}</li>" for key in keys)
+    display(HTML(f"<ul>{items}</ul>"))
+
+
+def _reference(key: str) -> str:
+    entry = _read("references.json", key)
+    text = f"{entry['authors']} ({entry['year']}). {entry['title']}. {entry['where']}. "
+    link = html.escape(entry["link"], quote=True)
+    return f"[{html.escape(key)}] {html.escape(text)}<a href='{link}'>{link}</a>"
+
+
+def _read(file: str, key: str) -> Any:  # noqa: ANN401  (whatever the JSON holds)
+    entries = json.loads((root() / "data" / file).read_text(encoding="utf-8"))
+    if key not in entries:
+        raise KeyError(f"{file} has no entry {key!r}; it has {', '.join(entries)}")
+    return entries[key]

@@ -1,0 +1,56 @@
+"""Time several ways of doing one thing, fairly.
+
+They take turns, so that a busy moment of the machine hits all of them, and what is
+reported is the median with the fastest and the slowest run beside it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one way, over its repeats."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle run."""
+        return statistics.median(self.seconds)
+
+    @property
+    def fastest(self) -> float:
+        """The run that was disturbed least."""
+        return min(self.seconds)
+
+    @property
+    def slowest(self) -> float:
+        """The run that was disturbed most."""
+        return max(self.seconds)
+
+
+def side_by_side(
+    ways: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, Timing]:
+    """Time each way `repeats` times, alternating, after one unmeasured round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(runs)) for name, runs in seconds.items()}
+
+
+def timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """Do something once, and return its result and the seconds it took."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
