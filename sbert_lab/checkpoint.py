@@ -30,6 +30,7 @@ from torch import Tensor
 
 from sbert_lab.files import new_folder, sha256_file, write_json
 from sbert_lab.pooling import POOLING
+from sbert_lab.progress import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -162,8 +163,9 @@ def write(
     dies, it stays as it was.
     """
     with new_folder(folder) as target:
-        transformer.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        with quiet_transformers():
+            transformer.save_pretrained(target)
+            tokenizer.save_pretrained(target)
         if layout.max_seq_length is not None:
             config_path = target / "tokenizer_config.json"
             config = json.loads(config_path.read_text())

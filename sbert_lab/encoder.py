@@ -27,7 +27,7 @@ from sbert_lab.checkpoint import CheckpointError, DenseSpec, Layout
 from sbert_lab.fingerprint import Fingerprint, idle_settings_removed
 from sbert_lab.pooling import Pooling
 from sbert_lab.progress import Advance, progress
-from sbert_lab.transformer import fast_tokenizer, length_limit
+from sbert_lab.transformer import encoding_part, fast_tokenizer, length_limit
 from sbert_lab.transformer import load as load_transformer
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class SentenceEncoder(nn.Module):
         self._backend = fast_tokenizer(
             tokenizer, self.max_seq_length, layout.do_lower_case
         )
-        self._tokenizer_json = self._backend.to_str()
+        self._tokenizer_json = encoding_part(self._backend)
         self._fingerprint = Fingerprint()
 
     @classmethod

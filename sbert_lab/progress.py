@@ -1,5 +1,6 @@
 """A progress bar where someone is watching, and silence where nobody is."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,3 +35,19 @@ def progress(
 
     with tqdm(total=total, desc=what, unit_scale=True) as bar:
         yield bar.update
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep that library's reports and bars off the screen; restore them afterwards."""
+    from transformers.utils import logging as noise
+
+    level, bar = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    noise.set_verbosity(logging.CRITICAL)
+    noise.disable_progress_bar()
+    try:
+        yield
+    finally:
+        noise.set_verbosity(level)
+        if bar:
+            noise.enable_progress_bar()

@@ -1,14 +1,13 @@
 """The transformer and its tokenizer, loaded strictly from a local folder."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sbert_lab.checkpoint import CheckpointError
+from sbert_lab.progress import quiet_transformers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,7 +32,7 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             model, report = AutoModel.from_pretrained(
                 folder,
@@ -103,17 +102,8 @@ def fast_tokenizer(
     return backend
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loading report and bar off the reader's screen; restore afterwards."""
-    from transformers.utils import logging as noise
-
-    level, bar = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    noise.set_verbosity(logging.CRITICAL)
-    noise.disable_progress_bar()
-    try:
-        yield
-    finally:
-        noise.set_verbosity(level)
-        if bar:
-            noise.enable_progress_bar()
+def encoding_part(backend: "Tokenizer") -> str:
+    """Return what of a tokenizer decides token ids, as JSON: all but its decoder."""
+    parts = json.loads(backend.to_str())
+    parts.pop("decoder", None)
+    return json.dumps(parts, sort_keys=True)

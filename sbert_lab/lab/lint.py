@@ -34,7 +34,7 @@ CODE_LINES, CODE_COLUMNS, FUNCTION_LINES = 30, 79, 8
 WORDS, CELLS = 120, 60
 FIGURE_KB, NOTEBOOK_KB = 150, 1_000
 
-_NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])|\b\d+(?:\.\d+)? ?%")
+_NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?!\.?\w)|\b\d+(?:\.\d+)? ?%")
 _PLACE = re.compile(r"(/home/|/Users/|/root/|/tmp/|/work/|[A-Z]:\\\\)\w+")
 _INSTALLS = re.compile(r"^\s*[!%]|sys\.path|os\.chdir|pip install", re.MULTILINE)
 

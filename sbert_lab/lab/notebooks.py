@@ -145,7 +145,10 @@ def _execute(path: Path, profile: Profile, out: Path) -> Any:  # noqa: ANN401
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
-        client.execute(env=environment)
+        client.execute(
+            env=environment,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # no start-up advice
+        )
     except CellTimeoutError as error:
         raise NotebookFailed(f"{path.name}: a cell did not end: {error}") from error
     except CellExecutionError as error:

@@ -84,7 +84,7 @@ PROFILES = {
             queries=2_000,
             timing_queries=200,
             repeats=7,
-            build_effort=100,
+            build_effort=200,
         ),
         Profile(
             name="paper",

@@ -55,8 +55,12 @@ def imported_modules(sources: Iterable[str]) -> list[Path]:
 
 def _imports(source: str) -> list[str]:
     """Return every dotted name of the package that a source imports."""
-    names = []
-    for node in ast.walk(ast.parse(source)):
+    names: list[str] = []
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a notebook's magic; the linter speaks about it
+        return names
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -76,7 +80,10 @@ def _file(dotted: str) -> Path | None:
 
 def _canonical(source: str) -> str:
     """Return what of a source decides a result: its syntax tree without docstrings."""
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return source
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):

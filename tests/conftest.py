@@ -1,0 +1,98 @@
+"""Small real things to test on: a tiny BERT made here, and the packaged MiniLM."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.catalogue import BY_NAME, data_home, locate
+from sbert_lab.checkpoint import Layout
+
+WORDS = (
+    "a an the cat dog bird sat ran flew on over mat hill quick brown fox jumps lazy "
+    "of and in to with is was not no red blue green one two three query passage :"
+).split()
+
+
+def tiny_parts(seed: int = 0, hidden: int = 16):
+    """Return a random two-layer BERT and a word-level tokenizer of 40 words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
+    vocab = {w: i for i, w in enumerate([*special, *dict.fromkeys(WORDS), *letters])}
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer = BertTokenizerFast(tokenizer_object=backend, model_max_length=32)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertModel(
+            BertConfig(
+                vocab_size=len(vocab),
+                hidden_size=hidden,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=32,
+                max_position_embeddings=32,
+            )
+        ).eval()
+    return model, tokenizer
+
+
+def tiny_encoder(seed: int = 0, **layout) -> SentenceEncoder:
+    model, tokenizer = tiny_parts(seed)
+    return SentenceEncoder(model, tokenizer, Layout(dimension=16, **layout)).eval()
+
+
+@pytest.fixture
+def tiny() -> SentenceEncoder:
+    return tiny_encoder(head=("normalize",), max_seq_length=24)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    folder = locate(BY_NAME["all-MiniLM-L6-v2"])
+    assert folder is not None, "make setup installs all-MiniLM-L6-v2"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> SentenceEncoder:
+    return SentenceEncoder.from_pretrained("all-MiniLM-L6-v2", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def peer(minilm_folder):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def evaluation_data() -> Path:
+    home = data_home()
+    if home is None:
+        beside = Path(__file__).resolve().parents[2] / "shared" / "evaluation"
+        home = beside if beside.is_dir() else None
+    if home is None or not (home / "stsb").is_dir():
+        pytest.skip("STS Benchmark and SICK are not here: set SBERT_LAB_DATA_HOME")
+    return home
+
+
+def pytest_collection_modifyitems(items):
+    """Fast tests first, executed notebooks last."""
+    weight = {"slow": 1, "notebook": 2}
+    items.sort(
+        key=lambda item: max(
+            (weight.get(mark.name, 0) for mark in item.iter_markers()), default=0
+        )
+    )

@@ -1,0 +1,102 @@
+import re
+
+import pytest
+
+from sbert_lab import catalogue
+from sbert_lab.datasets import icd10cm
+
+
+def test_all_codes_are_there_and_unique():
+    codes = icd10cm.load()
+    assert len(codes) == len(icd10cm.by_code()) == 98_505
+    assert all(code.description for code in codes)
+    kinds = [sum(c.kind == k for c in codes) for k in ("chapter", "block", "category")]
+    assert kinds == [22, 297, 1918]
+
+
+def test_hierarchy_is_a_forest_of_22_chapters():
+    seen = set()
+    for code in icd10cm.load():
+        assert code.parent in seen or not code.parent  # parents come first
+        assert bool(code.parent) == (code.kind != "chapter")
+        seen.add(code.code)
+    eye = icd10cm.by_code()["E11.311"]
+    assert [c.code for c in icd10cm.ancestors(eye)] == [
+        "E11.31", "E11.3", "E11", "E08-E13", "4",
+    ]  # fmt: skip
+    assert eye.category == "E11"
+    assert eye.chapter == "4"
+
+
+def test_block_and_category_of_one_name_are_two_entries():
+    block, category = (icd10cm.by_code()[c] for c in ("C50-C50", "C50"))
+    assert (block.kind, category.kind) == ("block", "category")
+    assert category.parent == "C50-C50"
+    assert block.description != category.description
+
+
+def test_retrieval_pairs():
+    pairs = icd10cm.retrieval_pairs()
+    assert len(pairs) == 12_403
+    terms = [term for term, _ in pairs]
+    assert "Classical cholera" in terms
+    assert not [t for t in terms if "classifiable to C" in t]
+    names_a_code = [t for t in terms if re.search(r"\b[A-Z]\d[0-9A-Z]\b", t)]
+    assert names_a_code == [  # vitamins and genes, not codes
+        "Vitamin B12 deficiency",
+        "Anoctamin-5-related LGMD R12",
+        "LGMD R22 collagen 6-related",
+    ]
+    assert len({(t.lower(), c.code) for t, c in pairs}) == len(pairs)
+
+
+def test_split_shares_no_category_and_no_term():
+    train, test = icd10cm.split_pairs("train"), icd10cm.split_pairs("test")
+    assert 12_380 < len(train) + len(test) < 12_403  # terms of both sides left out
+    assert 0.15 < len(test) / 12_403 < 0.2
+    sides = [{c.category for _, c in side if c.category} for side in (train, test)]
+    assert sides[0]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+    assert not {t.lower() for t, _ in train} & {t.lower() for t, _ in test}
+    with pytest.raises(ValueError, match="'train' or 'test'"):
+        icd10cm.split_pairs("dev")
+
+
+def test_task_can_be_solved():
+    task = icd10cm.retrieval_task()
+    assert set(task.relevant) <= set(task.corpus_codes)
+    assert len(task.queries) == len(task.relevant)
+    assert len(set(task.corpus_codes)) == len(task.corpus_codes) == 15_708
+
+
+def test_typed_queries_name_real_categories():
+    queries = icd10cm.typed_queries()
+    assert len(queries) == 30
+    categories = {c.category for c in icd10cm.load()}
+    for text, wanted, trap in queries:
+        assert text
+        assert trap
+        assert wanted
+        assert wanted <= categories, wanted - categories
+
+
+def test_sample_is_seeded_and_ordered():
+    first, again = icd10cm.sample(50, seed=3), icd10cm.sample(50, seed=3)
+    assert first == again != icd10cm.sample(50, seed=4)
+    position = {c.code: i for i, c in enumerate(icd10cm.load())}
+    places = [position[c.code] for c in first]
+    assert places == sorted(places)
+    assert icd10cm.sample(None) == icd10cm.load()
+
+
+def test_missing_package_says_what_to_type(monkeypatch):
+    monkeypatch.setattr(icd10cm, "locate", lambda entry: None)
+    icd10cm.load.cache_clear()
+    try:
+        with pytest.raises(FileNotFoundError, match="make setup"):
+            icd10cm.load()
+    finally:
+        monkeypatch.undo()
+        icd10cm.load.cache_clear()
+    assert catalogue.BY_NAME["icd10cm"]

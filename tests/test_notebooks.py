@@ -1,0 +1,60 @@
+"""Every notebook runs top to bottom in the smoke profile, within its budget."""
+
+import pytest
+
+from sbert_lab.lab.notebooks import NotebookFailed, kernel_is_ours, run
+from sbert_lab.paths import notebooks
+
+
+def test_kernel_is_this_python():
+    assert kernel_is_ours()
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_smoke(path, tmp_path, monkeypatch):
+    before = path.read_bytes()
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
+    done = run(path, "smoke", out=tmp_path)
+    assert path.read_bytes() == before, "a run must not touch the notebook"
+    assert done.record["claims"]
+    assert {c["verdict"] for c in done.record["claims"].values()} == {"not tested"}
+    assert done.record["run"]["seconds"] <= done.record["run"]["budget_s"] == 60
+    page = done.page.read_text()
+    assert "<h1" in page
+    assert "No description has been provided" not in page
+
+
+def make(tmp_path, *cells):
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells]
+    )
+    path = tmp_path / "99_test.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.mark.notebook
+def test_an_error_in_a_cell_is_shown(tmp_path):
+    with pytest.raises(NotebookFailed, match="ZeroDivisionError"):
+        run(make(tmp_path, "1 / 0"), "smoke", out=tmp_path)
+
+
+@pytest.mark.notebook
+def test_a_notebook_over_its_budget_fails(tmp_path):
+    source = (
+        "from sbert_lab.lab import experiment\n"
+        "exp = experiment.start('99_test')\n"
+        "exp._started -= 3_600\n"
+        "exp.finish()"
+    )
+    with pytest.raises(NotebookFailed, match="allows 60 s"):
+        run(make(tmp_path, source), "smoke", out=tmp_path)
+
+
+@pytest.mark.notebook
+def test_a_notebook_without_record_fails(tmp_path):
+    with pytest.raises(NotebookFailed, match=r"exp\.finish"):
+        run(make(tmp_path, "1 + 1"), "smoke", out=tmp_path)
