@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +28,9 @@ def _parser() -> argparse.ArgumentParser:
         "--update",
         action="store_true",
         help="write outputs into the notebooks, records into data/results",
+    )
+    run.add_argument(
+        "--fresh", action="store_true", help="with an empty cache, as a first run is"
     )
     run.set_defaults(command=_run)
     verify = commands.add_parser(
@@ -55,11 +60,21 @@ def _chosen(only: Sequence[str]) -> list[Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sbert_lab.lab.notebooks import NotebookFailed, run
     from sbert_lab.lab.profiles import PROFILES
 
     if options.profile not in PROFILES:
         raise SystemExit(f"--profile {options.profile}: one of {', '.join(PROFILES)}")
+    if options.fresh:
+        with TemporaryDirectory() as folder:
+            os.environ["SBERT_LAB_CACHE"] = folder
+            return _run_all(options)
+    return _run_all(options)
+
+
+def _run_all(options: argparse.Namespace) -> int:
+    from sbert_lab.lab.notebooks import NotebookFailed, run
+    from sbert_lab.lab.profiles import PROFILES
+
     profile, failed = PROFILES[options.profile], 0
     started = time.perf_counter()
     for path in _chosen(options.only):

@@ -12,32 +12,45 @@ from numpy.typing import NDArray
 
 
 def token_budget_batches(
-    lengths: NDArray[np.int64], budget: int
+    lengths: NDArray[np.int64], budget: int, *, packed: bool = False
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of positions whose padded size stays within `budget` tokens.
+    """Yield batches of positions, longest texts first, each within `budget` tokens.
 
     Parameters
     ----------
     lengths
         Tokens of each text, ``[n]``.
     budget
-        Largest rows × longest text of a batch. A text longer than the budget makes a
-        batch of its own.
+        Largest size of a batch. A text longer than the budget makes a batch of its own.
+    packed
+        What a batch costs: padded, its rows times its longest text; packed, its
+        tokens.
 
     Yields
     ------
     NDArray
-        Positions into `lengths`, longest texts first; together each position once.
+        Positions into `lengths`; together each position once.
     """
     if budget < 1:
         raise ValueError(f"budget={budget}: a batch needs at least one token")
     order = np.argsort(-lengths, kind="stable")
+    total = np.concatenate([[0], lengths[order].cumsum()])
     start = 0
     while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        rows = max(1, budget // longest)
-        yield order[start : start + rows]
-        start += rows
+        if packed:
+            end = int(total.searchsorted(total[start] + budget, side="right")) - 1
+        else:
+            end = start + budget // max(1, int(lengths[order[start]]))
+        end = max(end, start + 1)
+        yield order[start:end]
+        start = end
+
+
+def equal_lengths(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """Split positions that are sorted by length into runs of one length."""
+    return np.split(rows, np.flatnonzero(np.diff(lengths[rows])) + 1)
 
 
 def pad_right(

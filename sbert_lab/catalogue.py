@@ -40,6 +40,8 @@ class Entry:
         One line: what it is.
     licence
         SPDX name.
+    form
+        ``"encoder"`` if `SentenceEncoder` reads it; else in words what it is.
     sha256
         File, relative to the entry's folder, to its checksum.
     package
@@ -60,6 +62,7 @@ class Entry:
     kind: Literal["model", "data"]
     about: str
     licence: str
+    form: str = "encoder"
     sha256: dict[str, str] = field(default_factory=dict)
     package: str = ""
     folder: str = ""
@@ -107,6 +110,7 @@ ENTRIES: tuple[Entry, ...] = (
         name="paraphrase-MiniLM-L3-v2-onnx",
         kind="model",
         about="sentence encoder, 3 layers, 17 M parameters, as an ONNX graph",
+        form="an ONNX graph",
         licence="Apache-2.0",
         sha256={
             "paraphrase-MiniLM-L3-v2.onnx": "b388816f4fe4beccf2106589a7865445"
@@ -119,6 +123,7 @@ ENTRIES: tuple[Entry, ...] = (
         name="all-MiniLM-L6-v2-int8-onnx",
         kind="model",
         about="all-MiniLM-L6-v2 with 8-bit weights, as an ONNX graph",
+        form="an ONNX graph",
         licence="Apache-2.0",
         sha256={
             "model.onnx": "8199be6f699a395f99f89df973f9dc52"
@@ -131,6 +136,7 @@ ENTRIES: tuple[Entry, ...] = (
         name="wordllama-256",
         kind="model",
         about="static word-piece vectors, 256 dimensions",
+        form="static word vectors",
         licence="MIT",
         sha256={
             "weights/l2_supercat_256.safetensors": "64b47a2dc493cb8e8594407660118973"
@@ -145,6 +151,7 @@ ENTRIES: tuple[Entry, ...] = (
         name="icd10cm",
         kind="data",
         about="ICD-10-CM, April 2026: 98,505 codes, hierarchy, inclusion terms, notes",
+        form="a data set",
         licence="public domain (CDC/NCHS); the package that carries it: MIT",
         sha256={
             "code-list-April-2026.txt": "df54d9743a3499f4a4fc12882edb7ce0"
@@ -159,6 +166,7 @@ ENTRIES: tuple[Entry, ...] = (
         name="stsb",
         kind="data",
         about="STS Benchmark (Cer et al. 2017), English, scores from 0 to 5",
+        form="a data set",
         licence="CC-BY-SA-4.0, with the licences of its sources",
         install="put the CSV files in $SBERT_LAB_DATA_HOME/stsb (see README)",
     ),
@@ -166,6 +174,7 @@ ENTRIES: tuple[Entry, ...] = (
         name="sick",
         kind="data",
         about="SICK (Marelli et al. 2014), relatedness from 1 to 5, and entailment",
+        form="a data set",
         licence="CC-BY-NC-SA-3.0",
         install="put the SICK_*.txt files in $SBERT_LAB_DATA_HOME/sick (see README)",
     ),
@@ -309,7 +318,7 @@ def _joined(entry: Entry) -> Path | None:
         pieces += [Path(str(f.locate())) for f in files if ".zip." in f.name]
     log.info("joining %d parts of %s in %s", len(pieces), entry.name, target)
     whole = BytesIO(b"".join(piece.read_bytes() for piece in sorted(pieces)))
-    with zipfile.ZipFile(whole) as archive, new_folder(target) as folder:
+    with zipfile.ZipFile(whole) as archive, new_folder(target, "config.json") as folder:
         for member in archive.namelist():
             inside = Path(*Path(member).parts[1:])
             kept = inside.suffix in {".json", ".safetensors", ".txt", ".md"}

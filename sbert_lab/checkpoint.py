@@ -162,7 +162,7 @@ def write(
     A folder that stands there is replaced as a whole; if writing fails or the process
     dies, it stays as it was.
     """
-    with new_folder(folder) as target:
+    with new_folder(folder, marker="config.json") as target:
         with quiet_transformers():
             transformer.save_pretrained(target)
             tokenizer.save_pretrained(target)
@@ -266,7 +266,7 @@ def _read(folder: Path, problems: list[str]) -> Layout | None:
         head=head,
         max_seq_length=length.get("max_seq_length"),
         do_lower_case=bool(length.get("do_lower_case", False)),
-        prompts={k: v for k, v in (settings.get("prompts") or {}).items() if v},
+        prompts=dict(settings.get("prompts") or {}),
         default_prompt=settings.get("default_prompt_name"),
         similarity=settings.get("similarity_fn_name") or "cosine",
         truncate_dim=settings.get("truncate_dim"),

@@ -2,7 +2,8 @@
 
 The same vectors as sentence-transformers, to 1e-5 in float32, and faster: a large
 chunk of texts is tokenised at once, equal token sequences are encoded once, batches
-are filled to a budget of tokens (`batching`), and results go straight into one array.
+are filled to a budget of tokens (`batching`), on a CPU without any padding (`packed`),
+and results go straight into one array.
 """
 
 import dataclasses
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sbert_lab import checkpoint, head
-from sbert_lab.batching import pad_right, token_budget_batches
+from sbert_lab.batching import equal_lengths, pad_right, token_budget_batches
 from sbert_lab.cache import EmbeddingCache
-from sbert_lab.catalogue import resolve
+from sbert_lab.catalogue import BY_NAME, resolve
 from sbert_lab.checkpoint import CheckpointError, DenseSpec, Layout
 from sbert_lab.fingerprint import Fingerprint, idle_settings_removed
+from sbert_lab.packed import is_supported, packed_bert, workspace
 from sbert_lab.pooling import Pooling
 from sbert_lab.progress import Advance, progress
 from sbert_lab.transformer import encoding_part, fast_tokenizer, length_limit
@@ -78,15 +80,9 @@ class SentenceEncoder(nn.Module):
             layout.dimension, layout.pooling, include_prompt=layout.include_prompt
         )
         self.head = head.build(layout.head)
-        self.prompts = dict(layout.prompts)
-        self.max_seq_length = length_limit(
-            layout.max_seq_length, tokenizer, transformer
-        )
+        self.prompts = {"query": "", "document": ""} | layout.prompts
         self.last_truncated = 0
-        self._backend = fast_tokenizer(
-            tokenizer, self.max_seq_length, layout.do_lower_case
-        )
-        self._tokenizer_json = encoding_part(self._backend)
+        self.max_seq_length = layout.max_seq_length  # builds the tokenizer's copy
         self._fingerprint = Fingerprint()
 
     @classmethod
@@ -114,6 +110,12 @@ class SentenceEncoder(nn.Module):
         FileNotFoundError, ChecksumError, CheckpointError
             Each with what to do.
         """
+        entry = BY_NAME.get(str(name_or_path))
+        if entry is not None and entry.form != "encoder":
+            raise CheckpointError(
+                f"{entry.name} is {entry.form}, which SentenceEncoder does not read; "
+                f"resolve({entry.name!r}) of sbert_lab.catalogue gives its folder"
+            )
         folder = resolve(name_or_path, allow_hub=allow_hub)
         layout = checkpoint.read(folder)
         transformer, tokenizer = load_transformer(folder / layout.transformer)
@@ -137,6 +139,22 @@ class SentenceEncoder(nn.Module):
         checkpoint.write(Path(folder), layout, self.transformer, self.tokenizer)
 
     @property
+    def max_seq_length(self) -> int:
+        """Longest text in tokens, special tokens included; longer ones are cut.
+
+        Set it to another number, or to None for what the model bears.
+        """
+        return self._max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, wanted: int | None) -> None:
+        limit = length_limit(wanted, self.tokenizer, self.transformer)
+        self._max_seq_length = limit
+        lower = self.layout.do_lower_case
+        self._backend = fast_tokenizer(self.tokenizer, limit, lower)
+        self._tokenizer_json = encoding_part(self._backend)
+
+    @property
     def dimension(self) -> int:
         """Width of the vectors that `encode` returns by default."""
         return self.layout.truncate_dim or self._full_dimension
@@ -151,31 +169,56 @@ class SentenceEncoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, prompt_tokens: int = 0
-    ) -> Tensor:
-        """Encode token ids.
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode padded token ids.
 
         Parameters
         ----------
         input_ids, attention_mask
-            int64 ``[B, L]``, padded.
-        prompt_tokens
-            Leading tokens to leave out of pooling (``include_prompt=False``).
+            int64 ``[B, L]``.
 
         Returns
         -------
         Tensor
             float32 ``[B, dimension]``, before `truncate_dim`.
         """
-        tokens = self.transformer(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state  # [B, L, D]
-        if prompt_tokens:
-            attention_mask = attention_mask.clone()
-            attention_mask[:, :prompt_tokens] = 0
-        vectors: Tensor = self.head(self.pooling(tokens, attention_mask))
+        return self._pooled(self._tokens(input_ids, attention_mask), attention_mask, 0)
+
+    def _tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return token vectors ``[B, L, D]``."""
+        output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
+        tokens: Tensor = output.last_hidden_state
+        return tokens
+
+    def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
+        """Pool and apply the head; `skipped` leading tokens are left out."""
+        if skipped:
+            mask = mask.clone()
+            mask[:, :skipped] = 0
+        vectors: Tensor = self.head(self.pooling(tokens, mask))
         return vectors
+
+    def _vectors(
+        self,
+        ids: Sequence[NDArray[np.int64]],
+        masks: Sequence[NDArray[np.int64]],
+        skipped: int,
+        space: list[Tensor] | None,
+    ) -> Tensor:
+        """Encode groups of one batch, ``[rows of all groups, D]``, in order.
+
+        With a workspace the groups hold equal lengths and go through `packed_bert`.
+        """
+        on_device = [torch.from_numpy(part).to(self.device) for part in ids]
+        mask = [torch.from_numpy(part).to(self.device) for part in masks]
+        if space is not None:
+            tokens = packed_bert(self.transformer, on_device, space)
+        else:
+            tokens = list(map(self._tokens, on_device, mask))
+        pooled = [
+            self._pooled(t, m, skipped) for t, m in zip(tokens, mask, strict=True)
+        ]
+        return torch.cat(pooled).float()
 
     def encode(
         self,
@@ -259,12 +302,14 @@ class SentenceEncoder(nn.Module):
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for queries, if it has one."""
-        return self.encode(texts, prompt_name=self._first_prompt("query"), **options)
+        options.setdefault("prompt_name", self._first_prompt("query", options))
+        return self.encode(texts, **options)
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for documents, if it has one."""
-        name = self._first_prompt("document", "passage", "corpus")
-        return self.encode(texts, prompt_name=name, **options)
+        names = "document passage corpus"
+        options.setdefault("prompt_name", self._first_prompt(names, options))
+        return self.encode(texts, **options)
 
     def encode_iter(
         self,
@@ -332,9 +377,11 @@ class SentenceEncoder(nn.Module):
         }
         return self._fingerprint.of(self, settings)
 
-    def _first_prompt(self, *names: str) -> str | None:
-        """Return the first of `names` that the model has a prompt for."""
-        return next((n for n in names if n in self.prompts), None)
+    def _first_prompt(self, names: str, options: dict[str, Any]) -> str | None:
+        """Return the first of `names` with a prompt, unless one is given literally."""
+        if options.get("prompt") is not None:
+            return None
+        return next((n for n in names.split() if self.prompts.get(n)), None)
 
     def _prefix(self, name: str | None, literal: str | None) -> str:
         if literal is not None:
@@ -409,11 +456,20 @@ class SentenceEncoder(nn.Module):
         lengths = np.array([len(ids) for ids in sequences])
         pad = self.tokenizer.pad_token_id or 0
         unique: Vectors = np.empty((len(sequences), self._full_dimension), np.float32)
-        for rows in token_budget_batches(lengths, budget):
-            padded = pad_right([sequences[i] for i in rows], pad)
-            ids, mask = (torch.from_numpy(part).to(self.device) for part in padded)
-            unique[rows] = self(ids, mask, skipped).float().cpu().numpy()
+        packed = self.device.type == "cpu" and is_supported(self.transformer)
+        batches = list(token_budget_batches(lengths, budget, packed=packed))
+        space, parts = None, []
+        if packed:
+            largest = max(int(lengths[rows].sum()) for rows in batches)
+            space = workspace(self.transformer, largest)
+        for rows in batches:
+            runs = equal_lengths(rows, lengths) if packed else [rows]
+            groups = [pad_right([sequences[i] for i in run], pad) for run in runs]
+            ids, masks = zip(*groups, strict=True)
+            parts.append(self._vectors(ids, masks, skipped, space))
             advance(int(copies[rows].sum()))
+        # Copied back once a chunk: on a GPU every copy would wait for the queue.
+        unique[np.concatenate(batches)] = torch.cat(parts).cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(unique).all(1))
         if len(bad):
             text = texts[int(np.flatnonzero(owner == bad[0])[0])]

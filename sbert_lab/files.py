@@ -49,15 +49,29 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (whatever json 
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, marker: str) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `target` when the block ends well.
 
     If the block raises, or the process dies inside it, `target` stays as it was.
-    A `target` that exists is replaced as a whole.
+
+    Parameters
+    ----------
+    target
+        Where the folder shall stand. A previous one of its kind is replaced whole.
+    marker
+        A file that every folder of this kind holds. A folder that holds other files
+        and not this one is somebody's, and is refused.
     """
     target = Path(target)
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file; give the path of a folder")
+    if target.is_dir() and not (target / marker).exists():
+        others = sorted(path.name for path in target.iterdir())
+        if others:
+            raise FileExistsError(
+                f"{target} holds other files ({', '.join(others[:3])} …), which saving "
+                "would remove; give a new folder, or an empty one"
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     beside.mkdir()

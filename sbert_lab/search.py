@@ -173,20 +173,29 @@ class VectorIndex:
             )
         if taken := rows.keys() & self._row.keys():
             raise ValueError(f"id {min(taken)!r} is in the index; remove it first")
-        with progress(len(vectors), "index", show=show_progress) as move:
-            for start in range(0, len(vectors), _ADD_AT_ONCE):
-                block = self._scaled(vectors[start : start + _ADD_AT_ONCE])
-                self._store.add(block)
-                move(len(block))
-        self.ids = np.concatenate([self.ids, new]) if len(self.ids) else new
-        self._removed = np.concatenate([self._removed, np.zeros(len(new), bool)])
+        whole = False
+        try:
+            with progress(len(vectors), "index", show=show_progress) as move:
+                for start in range(0, len(vectors), _ADD_AT_ONCE):
+                    block = self._scaled(vectors[start : start + _ADD_AT_ONCE])
+                    self._store.add(block)
+                    move(len(block))
+            whole = True
+        finally:
+            # Interrupted half-way, the rows that are in can never be found.
+            added = self._store.count() - len(self.ids)
+            flags = np.full(added, not whole)
+            named = new[:added]
+            self.ids = np.concatenate([self.ids, named]) if len(self.ids) else named
+            self._removed = np.concatenate([self._removed, flags])
         self._row |= rows
 
     def remove(self, ids: ArrayLike) -> None:
         """Take vectors out of every later answer; all of them, or none.
 
         The rows keep their memory until the index is built again: a graph cannot
-        lose a node without losing the paths through it.
+        lose a node without losing the paths through it. An ``hnsw`` index that lost a
+        large part of its rows finds less; tune it again, or build it anew.
         """
         wanted = np.atleast_1d(np.asarray(ids)).tolist()
         unknown = [key for key in wanted if key not in self._row]
@@ -273,7 +282,9 @@ class VectorIndex:
                     _seconds(lambda: self._rows(queries, k)) for _ in range(3)
                 )
                 recall = self._recall(queries, k, truth, best)
-                spread = 1.96 * recall.std(ddof=1) / np.sqrt(len(recall))
+                spread = 0.0
+                if len(recall) > 1:
+                    spread = 1.96 * recall.std(ddof=1) / np.sqrt(len(recall))
                 rows.append(
                     {
                         "effort": float(effort),
@@ -352,7 +363,7 @@ class VectorIndex:
 
     def save(self, folder: str | Path) -> None:
         """Write the index, its ids and what it is into a folder, atomically."""
-        with new_folder(Path(folder)) as target:
+        with new_folder(Path(folder), marker="index.json") as target:
             self._store.write(target / self._store.file_name)
             np.save(target / "ids.npy", self.ids, allow_pickle=False)
             np.save(target / "removed.npy", self._removed, allow_pickle=False)
@@ -415,6 +426,12 @@ class VectorIndex:
                 f"the index in {folder} is damaged ({error}); build it again, or copy "
                 "the whole folder again"
             ) from error
+        counts = {about["rows"], len(index.ids), len(index._removed)}
+        if counts != {index._store.count()}:
+            raise ValueError(
+                f"the index in {folder} is damaged (its files have different numbers "
+                f"of rows: {sorted(counts)}); build it again"
+            )
         listed = enumerate(index.ids.tolist())
         index._row = {key: row for row, key in listed if not index._removed[row]}
         index._same_model(model_hash)
@@ -502,11 +519,12 @@ def _efforts(kind: Kind, k: int, settings: dict[str, int]) -> list[int]:
 
 def _ids(ids: ArrayLike, count: int) -> Ids:
     """Return ids as int64 or strings ``[count]``, or say what is wrong."""
-    array = np.asarray(ids)
-    if array.shape != (count,):
-        raise ValueError(f"{count} vectors, but ids of shape {list(array.shape)}")
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if array.dtype.kind == "U":
-        return array
-    raise ValueError(f"ids must be integers or strings, not {array.dtype}")
+    items = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)  # type: ignore[arg-type]
+    if len(items) != count:
+        raise ValueError(f"{count} vectors, but {len(items)} ids")
+    if all(isinstance(item, str) for item in items) and items:
+        return np.array(items)
+    if all(type(item) is int or isinstance(item, np.integer) for item in items):
+        return np.array(items, np.int64)
+    kinds = sorted({type(item).__name__ for item in items})
+    raise ValueError(f"ids must be all integers or all strings, not {', '.join(kinds)}")

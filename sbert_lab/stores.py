@@ -28,6 +28,9 @@ class Store(Protocol):
     def add(self, vectors: Vectors) -> None:
         """Append rows ``[m, d]``."""
 
+    def count(self) -> int:
+        """Return how many rows there are."""
+
     def search(
         self, queries: Vectors, k: int, keep: Keep | None, effort: int
     ) -> tuple[Vectors, Rows]:
@@ -57,6 +60,10 @@ class ExactStore:
     def add(self, vectors: Vectors) -> None:
         """Append rows ``[m, d]``."""
         self._matrix = np.concatenate([self._matrix, vectors])
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return len(self._matrix)
 
     def search(
         self, queries: Vectors, k: int, keep: Keep | None, effort: int
@@ -95,6 +102,10 @@ class FaissStore:
     def add(self, vectors: Vectors) -> None:
         """Append rows ``[m, d]``."""
         self._index.add(vectors)
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return int(self._index.ntotal)
 
     def search(
         self, queries: Vectors, k: int, keep: Keep | None, effort: int
@@ -169,8 +180,9 @@ def settings_for(
     """Fill in a kind's settings for n = `count` rows, or say what is wrong.
 
     ``hnsw``: ``links`` (edges a node), ``build_effort`` (efConstruction), ``effort``
-    (efSearch). ``ivfpq``: ``lists``, ``code_bytes`` (a vector), ``effort`` (lists
-    visited). ``exact`` and ``flat`` have none.
+    (efSearch). ``ivfpq``: ``lists`` (about 4 √n), ``code_bytes`` (a vector; the largest
+    divisor of the dimension up to about an eighth of it), ``effort`` (lists visited).
+    ``exact`` and ``flat`` have none.
     """
     defaults: dict[Kind, dict[str, int]] = {
         "exact": {},
@@ -178,7 +190,9 @@ def settings_for(
         "hnsw": {"links": 32, "build_effort": 200, "effort": 64},
         "ivfpq": {
             "lists": max(1, round(4 * np.sqrt(count))),
-            "code_bytes": max(1, dimension // 8),
+            "code_bytes": max(
+                size for size in range(1, dimension // 8 + 2) if dimension % size == 0
+            ),
             "effort": 16,
         },
     }

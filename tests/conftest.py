@@ -80,9 +80,6 @@ def peer(minilm_folder):
 @pytest.fixture(scope="session")
 def evaluation_data() -> Path:
     home = data_home()
-    if home is None:
-        beside = Path(__file__).resolve().parents[2] / "shared" / "evaluation"
-        home = beside if beside.is_dir() else None
     if home is None or not (home / "stsb").is_dir():
         pytest.skip("STS Benchmark and SICK are not here: set SBERT_LAB_DATA_HOME")
     return home

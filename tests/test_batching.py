@@ -3,17 +3,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbert_lab.batching import pad_right, token_budget_batches
+from sbert_lab.batching import equal_lengths, pad_right, token_budget_batches
 
 
-@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100))
-def test_every_text_once_and_within_budget(lengths, budget):
+@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100), st.booleans())
+def test_every_text_once_and_within_budget(lengths, budget, packed):
     lengths = np.array(lengths, dtype=np.int64)
-    batches = list(token_budget_batches(lengths, budget))
+    batches = list(token_budget_batches(lengths, budget, packed=packed))
     seen = sorted(i for batch in batches for i in batch.tolist())
     assert seen == list(range(len(lengths)))
     for batch in batches:
-        assert len(batch) * lengths[batch].max() <= budget or len(batch) == 1
+        longest = lengths[batch].max()
+        cost = lengths[batch].sum() if packed else len(batch) * longest
+        assert cost <= budget or len(batch) == 1
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
+def test_runs_of_one_length_keep_the_order(lengths):
+    lengths = np.sort(np.array(lengths))[::-1]
+    rows = np.arange(len(lengths))
+    runs = equal_lengths(rows, lengths)
+    assert np.concatenate(runs).tolist() == rows.tolist()
+    assert all(len(set(lengths[run])) == 1 for run in runs)
+    assert len(runs) == len(set(lengths))
 
 
 def test_waste_is_small_on_mixed_lengths():

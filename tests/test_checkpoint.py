@@ -248,6 +248,9 @@ def test_layout_survives_the_round_trip(tmp_path):
         encoder = tiny_encoder(**options)
         encoder.save(folder)
         expected = dataclasses.replace(
-            encoder.layout, head=(), max_seq_length=encoder.max_seq_length
+            encoder.layout,
+            head=(),
+            max_seq_length=encoder.max_seq_length,
+            prompts=encoder.prompts,
         )
         assert dataclasses.replace(read(folder), head=()) == expected

@@ -83,11 +83,13 @@ def test_order_duplicates_and_budget_do_not_matter(texts, budget):
 
 def test_equal_texts_are_encoded_once(tiny, monkeypatch):
     rows = []
-    forward = SentenceEncoder.forward
+    vectors_of = SentenceEncoder._vectors
     monkeypatch.setattr(
         SentenceEncoder,
-        "forward",
-        lambda self, ids, *rest: rows.append(len(ids)) or forward(self, ids, *rest),
+        "_vectors",
+        lambda self, ids, *rest: (
+            rows.extend(map(len, ids)) or vectors_of(self, ids, *rest)
+        ),
     )
     vectors = tiny.encode(["the cat", "a dog", "the cat", "The  Cat"] * 5)
     assert sum(rows) == 2
@@ -129,8 +131,8 @@ def test_a_text_that_is_none_is_named(tiny, bad):
 def test_bad_options_say_what_is_there(tiny):
     with pytest.raises(ValueError, match="1 to 16"):
         tiny.encode(["a"], truncate_dim=17)
-    with pytest.raises(ValueError, match="no prompt named 'query'"):
-        tiny.encode(["a"], prompt_name="query")
+    with pytest.raises(ValueError, match="no prompt named 'web'"):
+        tiny.encode(["a"], prompt_name="web")
     with pytest.raises(ValueError, match="not both"):
         tiny.encode(["a"], prompt_name="query", prompt="x")
 
@@ -173,6 +175,13 @@ def test_prompts(tmp_path):
     )
     np.testing.assert_array_equal(
         encoder.encode(["cat"], prompt="red "), encoder.encode(["red cat"])
+    )
+    np.testing.assert_array_equal(
+        encoder.encode_query(["cat"], prompt="red "), encoder.encode(["red cat"])
+    )
+    np.testing.assert_array_equal(  # a prompt that is empty is a prompt
+        tiny_encoder().encode(["cat"], prompt_name="query"),
+        tiny_encoder().encode(["cat"]),
     )
     by_default = tiny_encoder(prompts={"query": "query : "}, default_prompt="query")
     np.testing.assert_array_equal(
@@ -232,7 +241,29 @@ def test_fingerprint_follows_the_weights(tiny):
     assert before != tiny_encoder(head=("normalize",), max_seq_length=9).fingerprint()
     with torch.no_grad():
         next(tiny.parameters()).add_(1e-3)
+    assert tiny.fingerprint() not in (before, None)
+    before = tiny.fingerprint()
+    next(tiny.parameters()).data.mul_(0.5)  # PyTorch's counter does not see this
     assert tiny.fingerprint() != before
+
+
+def test_length_limit_can_be_set(tiny):
+    long = " ".join(WORDS[:20])
+    whole = tiny.encode([long])
+    tiny.max_seq_length = 6
+    cut = tiny.encode([long])
+    assert tiny.last_truncated == 1
+    np.testing.assert_allclose(cut, tiny.encode([" ".join(WORDS[:4])]), atol=1e-6)
+    tiny.max_seq_length = None
+    assert tiny.max_seq_length == 32
+    np.testing.assert_allclose(tiny.encode([long]), whole, atol=1e-6)
+    with pytest.raises(ValueError, match="32 positions"):
+        tiny.max_seq_length = 33
+
+
+def test_what_is_no_encoder_says_so():
+    with pytest.raises(ValueError, match="static word vectors.*does not read"):
+        SentenceEncoder.from_pretrained("wordllama-256")
 
 
 def test_cache_gives_the_same_and_encodes_nothing_twice(tiny, tmp_path, monkeypatch):
@@ -242,7 +273,7 @@ def test_cache_gives_the_same_and_encodes_nothing_twice(tiny, tmp_path, monkeypa
     np.testing.assert_array_equal(tiny.encode(texts[:2], cache=cache), plain[:2])
     np.testing.assert_allclose(tiny.encode(texts, cache=cache), plain, atol=1e-6)
     assert (cache.hits, cache.misses) == (2, 3)
-    monkeypatch.setattr(SentenceEncoder, "forward", None)  # nothing left to encode
+    monkeypatch.setattr(SentenceEncoder, "_vectors", None)  # nothing left to encode
     again = tiny.encode(texts, cache=EmbeddingCache(tmp_path))
     np.testing.assert_allclose(again, plain, atol=1e-6)
     cut = tiny.encode(texts, cache=cache, truncate_dim=3, normalize=True)

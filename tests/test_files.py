@@ -28,17 +28,21 @@ def test_new_folder_replaces_whole(tmp_path, monkeypatch, atomic):
         monkeypatch.setattr(files, "_exchange", lambda a, b: False)
     target = tmp_path / "model"
     for content in ("old", "new"):
-        with new_folder(target) as folder:
+        with new_folder(target, "old") as folder:
             (folder / content).write_text(content)
-    assert [p.name for p in target.iterdir()] == ["new"]
+            (folder / "old").touch()
+    assert sorted(p.name for p in target.iterdir()) == ["new", "old"]
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
 def test_new_folder_keeps_the_old_one_on_error(tmp_path):
     target = tmp_path / "model"
-    with new_folder(target) as folder:
+    with new_folder(target, "old") as folder:
         (folder / "old").touch()
-    with pytest.raises(RuntimeError, match="half-way"), new_folder(target) as folder:
+    with (
+        pytest.raises(RuntimeError, match="half-way"),
+        new_folder(target, "old") as folder,
+    ):
         (folder / "new").touch()
         raise RuntimeError("half-way")
     assert [p.name for p in target.iterdir()] == ["old"]
@@ -49,7 +53,7 @@ def test_new_folder_refuses_a_file(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(NotADirectoryError, match="folder"),
-        new_folder(tmp_path / "file"),
+        new_folder(tmp_path / "file", "old"),
     ):
         pass
 
@@ -57,7 +61,7 @@ def test_new_folder_refuses_a_file(tmp_path):
 @pytest.mark.parametrize("moment", ["inside", "before the swap"])
 def test_killed_writer_leaves_the_previous_folder(tmp_path, moment):
     target = tmp_path / "model"
-    with new_folder(target) as folder:
+    with new_folder(target, "old") as folder:
         (folder / "old").write_text("whole")
     script = f"""
         import os, signal
@@ -66,7 +70,7 @@ def test_killed_writer_leaves_the_previous_folder(tmp_path, moment):
         die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         if {moment!r} == "before the swap":
             files._swap = die
-        with files.new_folder(Path({str(target)!r})) as folder:
+        with files.new_folder(Path({str(target)!r}), "old") as folder:
             (folder / "new").write_text("half")
             if {moment!r} == "inside":
                 die()
@@ -74,3 +78,18 @@ def test_killed_writer_leaves_the_previous_folder(tmp_path, moment):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
     assert done.returncode == -9
     assert {p.name: p.read_text() for p in target.iterdir()} == {"old": "whole"}
+
+
+def test_new_folder_spares_what_is_not_ours(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with (
+        pytest.raises(FileExistsError, match="thesis.txt"),
+        new_folder(tmp_path / "mine", "index.json"),
+    ):
+        pass
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    with new_folder(tmp_path / "empty", "index.json") as folder:
+        (folder / "index.json").touch()
+    assert (tmp_path / "empty" / "index.json").exists()

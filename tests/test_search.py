@@ -268,10 +268,12 @@ def test_bad_input_is_refused():
         build(CORPUS, kind="ivfpq", code_bytes=7)
     with pytest.raises(ValueError, match="occurs twice"):
         build(CORPUS[:3], ["a", "b", "a"])
-    with pytest.raises(ValueError, match="ids of shape"):
+    with pytest.raises(ValueError, match="3 vectors, but 2 ids"):
         build(CORPUS[:3], ["a", "b"])
-    with pytest.raises(ValueError, match="integers or strings"):
+    with pytest.raises(ValueError, match="all integers or all strings, not float"):
         build(CORPUS[:2], [0.5, 1.5])
+    with pytest.raises(ValueError, match="not int, str"):
+        build(CORPUS[:2], [1, "a"])
     with pytest.raises(ValueError, match="use one type"):
         build(CORPUS[:3]).add(CORPUS[:1], ["a"])
     with pytest.raises(ValueError, match="is in the index"):
@@ -333,3 +335,48 @@ print(anonymous() - before)
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 40_000  # kB
+
+
+def test_interrupted_add_leaves_the_index_as_it_was(monkeypatch):
+    from sbert_lab import search
+
+    monkeypatch.setattr(search, "_ADD_AT_ONCE", 100)
+    index = VectorIndex.build(CORPUS[:500], [f"a{i}" for i in range(500)], "flat")
+    before = index.search(QUERIES)
+    add, calls = index._store.add, []
+
+    def interrupted(block):
+        calls.append(len(block))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(block)
+
+    index._store.add = interrupted
+    new = [f"b{i}" for i in range(1000)]
+    with pytest.raises(KeyboardInterrupt):
+        index.add(CORPUS[500:1500], new)
+    index._store.add = add
+    assert len(index) == 500
+    np.testing.assert_array_equal(index.search(QUERIES).ids, before.ids)
+    index.add(CORPUS[500:1500], new)  # the same ids are still free
+    assert index.search(CORPUS[700], 1).ids.tolist() == [["b200"]]
+
+
+def test_files_of_two_indexes_do_not_mix(tmp_path):
+    folder = tmp_path / "index"
+    VectorIndex.build(CORPUS[:500]).save(folder)
+    about = json.loads((folder / "index.json").read_text())
+    np.save(folder / "ids.npy", np.arange(400))
+    about["sha256"].pop("ids.npy")
+    (folder / "index.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="different numbers of rows"):
+        VectorIndex.load(folder)
+
+
+def test_odd_dimensions_and_object_ids():
+    rng = np.random.default_rng(0)
+    for width in (100, 300, 31, 7):
+        vectors = rng.normal(size=(600, width)).astype(np.float32)
+        assert len(VectorIndex.build(vectors, kind="ivfpq", lists=8)) == 600
+    names = np.array(["x", "y", "z"], dtype=object)  # a column of a data frame
+    assert VectorIndex.build(CORPUS[:3], names).search(CORPUS[1], 1).ids == [["y"]]

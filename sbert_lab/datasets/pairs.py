@@ -4,12 +4,14 @@ A training run that meets a bad row after an hour, or a test set that leaks into
 training data, costs more than this file. Every problem is reported at once, with the
 file, the row and the column, and nothing is dropped or repaired in silence.
 
-Rows are numbered as an editor shows them: the header of a CSV is row 1.
+Rows are numbered as an editor numbers lines: the header of a CSV is row 1, and a record
+of several lines has the number of its first.
 """
 
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +95,8 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     unknown = sorted(wanted.keys() - set(ROLES))
     if unknown:
         raise DataError([f"{path}: role {unknown[0]!r} is none of {', '.join(ROLES)}"])
+    if len(set(wanted.values())) < len(wanted):
+        raise DataError([f"{path}: one column has two roles: {wanted}"])
     names, records = _open(path)
     used = {role: name for role, name in wanted.items() if name in names}
     needed = set(REQUIRED) | (set(columns) if columns else set())
@@ -232,27 +236,46 @@ def _decoded(path: Path) -> str:
 def _csv(
     path: Path, separator: str
 ) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=separator)
-    table = [row for row in reader if row]
+    table = list(_csv_rows(path, separator))
     if not table:
         raise DataError([f"{path}: the file is empty"])
-    names = table[0]
+    names = table[0][1]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError([f"{path}, row 1: column {twice[0]!r} occurs twice"])
     long = [
         f"{path}, row {number}, column {len(row)}: {len(row)} cells under {len(names)} "
         "headings; put quotes around a text that holds the separator"
-        for number, row in enumerate(table[1:], 2)
+        for number, row in table[1:]
         if len(row) > len(names)
     ]
     if long:
         raise DataError(long)
     records = (
-        (number, dict(zip(names, row, strict=False)))
-        for number, row in enumerate(table[1:], 2)
+        (number, dict(zip(names, row, strict=False))) for number, row in table[1:]
     )
     return names, records
+
+
+def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record with the line on which it begins."""
+    text = io.StringIO(_decoded(path), newline="")
+    reader = csv.reader(text, delimiter=separator, strict=True)
+    while True:
+        begins = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                [
+                    f"{path}, row {begins}: {error}; a text with quotes or separators "
+                    'in it stands in quotes, and its own quotes are doubled ("")'
+                ]
+            ) from error
+        if row:
+            yield begins, row
 
 
 def _jsonl(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
@@ -301,4 +324,5 @@ def _texts(pairs: Pairs) -> Iterator[tuple[int, str, str]]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
+    """Return a text without what does not make it another one: case, spacing, form."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

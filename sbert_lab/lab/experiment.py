@@ -171,9 +171,8 @@ class Experiment:
                 f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
             )
         seconds = time.perf_counter() - self._started
-        budget = self.profile.budget_s
-        if self.cache.misses:
-            budget = self.profile.first_run_s
+        first = self.cache.misses > self.cache.hits
+        budget = self.profile.first_run_s if first else self.profile.budget_s
         path = results_folder(self.profile.name) / f"{self.notebook}.json"
         write_json(
             path,
@@ -190,6 +189,7 @@ class Experiment:
                     "budget_s": budget,
                     "peak_mb": round(_peak_mb()),
                     "budget_mb": self.profile.budget_mb,
+                    "first_run": first,
                     "texts_encoded": self.cache.misses,
                 },
             },

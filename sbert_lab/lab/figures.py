@@ -106,3 +106,13 @@ def _cell(value: object) -> str:
         return f"<td style='text-align:left'>{html.escape(str(value))}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     return f"<td style='text-align:right'>{shown}</td>"
+
+
+def label(
+    axes: "Axes",
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float] = (6, -16),
+) -> None:
+    """Write beside a data point what its line is, `offset` points away."""
+    axes.annotate(text, at, textcoords="offset points", xytext=offset, fontsize=11)

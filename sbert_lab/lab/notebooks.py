@@ -142,13 +142,11 @@ def _execute(path: Path, profile: Profile, out: Path) -> Any:  # noqa: ANN401
         timeout=_PATIENCE * profile.first_run_s,
         kernel_name="python3",
         record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # no start-up advice
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
-        client.execute(
-            env=environment,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # no start-up advice
-        )
+        client.execute(env=environment)
     except CellTimeoutError as error:
         raise NotebookFailed(f"{path.name}: a cell did not end: {error}") from error
     except CellExecutionError as error:

@@ -32,8 +32,8 @@ class Profile:
         Entries of ICD-10-CM to search in; None for all.
     queries
         Real queries to search with.
-    timing_queries, repeats
-        Queries in one timing, and how often each timing is repeated.
+    repeats
+        How often a timing is repeated.
     build_effort
         efConstruction of the HNSW graph.
     seed
@@ -49,7 +49,6 @@ class Profile:
     model: str
     codes: int | None
     queries: int
-    timing_queries: int
     repeats: int
     build_effort: int
     seed: int = 0
@@ -68,7 +67,6 @@ PROFILES = {
             model="all-MiniLM-L6-v2",
             codes=1_500,
             queries=60,
-            timing_queries=20,
             repeats=3,
             build_effort=40,
         ),
@@ -82,8 +80,7 @@ PROFILES = {
             model="all-MiniLM-L6-v2",
             codes=None,
             queries=2_000,
-            timing_queries=200,
-            repeats=7,
+            repeats=15,
             build_effort=200,
         ),
         Profile(
@@ -96,8 +93,7 @@ PROFILES = {
             model="all-mpnet-base-v2",
             codes=None,
             queries=2_000,
-            timing_queries=1_000,
-            repeats=11,
+            repeats=25,
             build_effort=400,
         ),
     )

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
+
 Result = TypeVar("Result")
 
 
@@ -33,6 +35,12 @@ class Timing:
     def slowest(self) -> float:
         """The run that was disturbed most."""
         return max(self.seconds)
+
+
+def times_as_fast(slow: Timing, fast: Timing, seed: int = 0) -> Interval:
+    """Return how many times as fast `fast` is: mean ratio of the rounds, paired."""
+    pairs = zip(slow.seconds, fast.seconds, strict=True)
+    return bootstrap_mean([a / b for a, b in pairs], seed=seed)
 
 
 def side_by_side(

@@ -11,7 +11,7 @@ from sbert_lab.datasets.pairs import DataError, check_no_leak, read_pairs
 GOOD = [
     {"anchor": "heart attack", "positive": "Acute myocardial infarction"},
     {"anchor": "broken wrist", "positive": "Fracture of radius, lower end"},
-    {"anchor": "ärztlich", "positive": "multi\nline, with comma"},
+    {"anchor": "ärztlich", "positive": 'a text, with a comma and "quotes"'},
 ]
 
 
@@ -172,3 +172,43 @@ def test_same_text_in_train_and_test(tmp_path):
     message = str(caught.value)
     assert "test.csv, row 3, column 'positive'" in message
     assert "train.csv, row 2, column 'positive'" in message
+
+
+def test_rows_are_numbered_as_an_editor_does(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text('anchor,positive\n\n"two\nlines",b\n\nc,\n')
+    with pytest.raises(DataError, match="row 6, column 'positive'.*empty"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("cell", ['"5 inch\nb,c', 'a "quoted"x,b', '"say"no,b'])
+def test_broken_quotes(tmp_path, cell):
+    path = tmp_path / "p.csv"
+    path.write_text(f"anchor,positive\nfine,fine\n{cell}\nd,e\n")
+    if cell.startswith("a "):  # quotes inside an unquoted cell are just text
+        assert read_pairs(path).anchor[1] == 'a "quoted"x'
+        return
+    with pytest.raises(DataError, match=r"p\.csv, row 3: .*doubled"):
+        read_pairs(path)
+
+
+def test_cell_too_long_for_the_reader(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(f"anchor,positive\nfine,{'x' * 200_000}\n")
+    with pytest.raises(DataError, match="row 2: field larger"):
+        read_pairs(path)
+
+
+def test_one_column_in_two_roles(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD)
+    with pytest.raises(DataError, match="two roles"):
+        read_pairs(path, columns={"anchor": "anchor", "positive": "anchor"})
+
+
+def test_leak_in_another_unicode_form(tmp_path):
+    one = {"anchor": "caf\u00e9", "positive": "x"}
+    other = {"anchor": "CAFE\u0301", "positive": "y"}
+    train = read_pairs(write(tmp_path / "a.jsonl", [one]))
+    test = read_pairs(write(tmp_path / "b.jsonl", [other]))
+    with pytest.raises(DataError, match="is also in"):
+        check_no_leak(train, test)

@@ -44,3 +44,23 @@ def test_seeded_and_independent_of_memory_blocks(monkeypatch):
 def test_refuses_what_has_no_interval(bad):
     with pytest.raises(ValueError, match="two or more finite"):
         bootstrap_mean(bad)
+
+
+def test_groups_widen_the_interval_as_they_should():
+    rng = np.random.default_rng(6)
+    covered, widths = [], []
+    for turn in range(300):
+        groups = np.repeat(np.arange(60), 5)
+        values = np.repeat(rng.normal(size=60), 5) + 0.1 * rng.normal(size=300)
+        grouped = bootstrap_mean(values, seed=turn, draws=300, groups=groups)
+        plain = bootstrap_mean(values, seed=turn, draws=300)
+        covered.append(grouped.low <= 0 <= grouped.high)
+        widths.append((grouped.high - grouped.low) / (plain.high - plain.low))
+    assert 0.91 <= np.mean(covered) <= 0.98
+    assert 1.8 < np.mean(widths) < 2.6  # √5, for five copies of one observation
+
+
+def test_groups_of_one_change_nothing():
+    values = np.random.default_rng(7).normal(size=40)
+    plain = bootstrap_mean(values, seed=1)
+    assert bootstrap_mean(values, seed=1, groups=np.arange(40)) == plain
