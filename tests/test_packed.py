@@ -44,7 +44,7 @@ def test_sees_a_step_of_training_at_once():
     encoder = tiny_encoder()
     before = encoder.encode(["the cat sat"])
     with torch.no_grad():
-        encoder.transformer.encoder.layer[0].attention.self.query.weight.mul_(9)
+        encoder.transformer.encoder.layer[0].attention.self.value.weight.mul_(9)
     assert np.abs(encoder.encode(["the cat sat"]) - before).max() > 1e-4
 
 

@@ -76,7 +76,7 @@ def table(
     Parameters
     ----------
     rows
-        One mapping a row; the first one's keys are the headings.
+        One mapping a row; their keys are the headings, and may be missing in a row.
     caption
         What the table holds.
     folded
@@ -88,7 +88,7 @@ def table(
 
 
 def _html(rows: Sequence[Mapping[str, Any]], caption: str, folded: bool) -> str:
-    columns = list(rows[0]) if rows else []
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     head = "".join(f"<th scope='col'>{html.escape(str(c))}</th>" for c in columns)
     body = "".join(
         "<tr>" + "".join(_cell(row.get(column, "")) for column in columns) + "</tr>"
@@ -116,3 +116,13 @@ def label(
 ) -> None:
     """Write beside a data point what its line is, `offset` points away."""
     axes.annotate(text, at, textcoords="offset points", xytext=offset, fontsize=11)
+
+
+def log_x(axes: "Axes") -> None:
+    """Scale the x axis by logarithms, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(NullLocator())
