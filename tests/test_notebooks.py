@@ -1,13 +1,11 @@
 """Every notebook runs top to bottom in the smoke profile, within its budget."""
 
+import sys
+
 import pytest
 
-from sbert_lab.lab.notebooks import NotebookFailed, kernel_is_ours, run
+from sbert_lab.lab.notebooks import NotebookFailed, run
 from sbert_lab.paths import notebooks
-
-
-def test_kernel_is_this_python():
-    assert kernel_is_ours()
 
 
 @pytest.mark.notebook
@@ -58,3 +56,12 @@ def test_a_notebook_over_its_budget_fails(tmp_path):
 def test_a_notebook_without_record_fails(tmp_path):
     with pytest.raises(NotebookFailed, match=r"exp\.finish"):
         run(make(tmp_path, "1 + 1"), "smoke", out=tmp_path)
+
+
+@pytest.mark.notebook
+def test_the_kernel_is_this_python(tmp_path):
+    seen = tmp_path / "python.txt"
+    source = f"import sys; open({str(seen)!r}, 'w').write(sys.executable)"
+    with pytest.raises(NotebookFailed, match="no record"):
+        run(make(tmp_path, source), "smoke", out=tmp_path)
+    assert seen.read_text() == sys.executable

@@ -9,8 +9,6 @@ import copy
 import html
 import logging
 import os
-import shutil
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,12 +190,3 @@ def _page(notebook: Any, title: str) -> str:  # noqa: ANN401
         notebook, resources={"metadata": {"name": title}}
     )
     return str(body)
-
-
-def kernel_is_ours() -> bool:
-    """Return whether the kernel called python3 is run by this Python."""
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    command = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    found = shutil.which(command) or command
-    return Path(found).resolve() == Path(sys.executable).resolve()
