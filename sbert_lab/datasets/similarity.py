@@ -1,7 +1,8 @@
 """Pairs of sentences with a human score of their similarity.
 
-The sets have licences of their own and are not part of this project; they are read
-from ``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them.
+`similarity_ladder` is the project's own. STS Benchmark and SICK have licences of their
+own and are not part of this project; they are read from ``$SBERT_LAB_DATA_HOME`` in the
+form in which their authors publish them.
 """
 
 import csv
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sbert_lab.catalogue import BY_NAME, resolve
+from sbert_lab.paths import root
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,47 @@ def _file(name: str, file: str) -> Path:
 def _scored(rows: list[tuple[str, str, str]]) -> ScoredPairs:
     first, second, score = zip(*rows, strict=True)
     return ScoredPairs(tuple(first), tuple(second), tuple(map(float, score)))
+
+
+@dataclass(frozen=True)
+class LadderPair:
+    """One rung: an anchor, a partner, and how alike a careful reader finds them.
+
+    Parameters
+    ----------
+    anchor_id, anchor, partner
+        The sentences; each anchor has six partners.
+    score
+        5 (same meaning) to 0 (unrelated), once each for every anchor.
+    trap
+        What leads word overlap astray here (``"negation"``, ``"no_shared_word"`` …), or
+        ``"none"``.
+    topic, grammar, length
+        Of the anchor.
+    """
+
+    anchor_id: str
+    topic: str
+    grammar: str
+    length: str
+    anchor: str
+    partner: str
+    score: int
+    trap: str
+
+
+def similarity_ladder() -> tuple[LadderPair, ...]:
+    """Read the project's own graded pairs, data/authored/similarity_ladder.csv.
+
+    720 pairs written for this project; the scale, the rules and the limits of the set
+    stand in data/authored/README.md.
+    """
+    path = root() / "data" / "authored" / "similarity_ladder.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return tuple(
+        LadderPair(
+            **{k: v for k, v in row.items() if k != "score"}, score=int(row["score"])
+        )
+        for row in rows
+    )
