@@ -14,7 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
-    status: int = options.command(options)
+    try:
+        status: int = options.command(options)
+    except BrokenPipeError:  # the reader had seen enough: `… doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return status
 
 
@@ -51,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(only: Sequence[str]) -> list[Path]:
     from sbert_lab.paths import notebooks
 
-    found = notebooks()
+    found, only = notebooks(), [name.zfill(2) for name in only]
     chosen = [p for p in found if not only or p.name[:2] in only or p.stem in only]
     if not chosen or (only and len(chosen) < len(set(only))):
         names = ", ".join(path.stem for path in found) or "none"

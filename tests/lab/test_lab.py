@@ -114,6 +114,24 @@ def test_doctor(capsys):
     assert "PyTorch" in out
 
 
+def test_notebooks_are_chosen_by_number():
+    from sbert_lab.__main__ import _chosen
+
+    assert _chosen(["4"]) == _chosen(["04"]) == _chosen(["04_similarity_search"])
+
+
+def test_output_may_be_cut_off():
+    done = subprocess.run(
+        f"{sys.executable} -m sbert_lab doctor | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("Python 3")
+    assert "Traceback" not in done.stderr
+
+
 def test_command_line_refuses_nonsense():
     with pytest.raises(SystemExit, match="there are: 04_similarity_search"):
         main(["run", "77"])
