@@ -6,6 +6,7 @@ files that decide a result is checked, and a mismatch is an error. Only safetens
 ONNX graphs, JSON and text are ever opened; no pickle, no remote code.
 """
 
+import difflib
 import logging
 import os
 import zipfile
@@ -228,8 +229,10 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         found = _from_hub(str(name_or_path), None, allow_hub)
         if found is not None:
             return found
+    near = difflib.get_close_matches(str(name_or_path).lower(), map(str.lower, BY_NAME))
+    meant = next((f" (did you mean {n}?)" for n in BY_NAME if n.lower() in near), "")
     raise FileNotFoundError(
-        f"no model or data set {str(name_or_path)!r}: not a folder, not in the "
+        f"no model or data set {str(name_or_path)!r}{meant}: not a folder, not in the "
         f"catalogue ({', '.join(BY_NAME)}), not in the Hugging Face cache, and no hub "
         "could be reached. `python -m sbert_lab doctor` shows what is present"
     )

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from sbert_lab.cache import EmbeddingCache
 from sbert_lab.catalogue import BY_NAME, resolve
 from sbert_lab.checkpoint import CheckpointError, DenseSpec, Layout
 from sbert_lab.fingerprint import Fingerprint, idle_settings_removed
+from sbert_lab.growing import write_vectors
 from sbert_lab.packed import is_supported, packed_bert, workspace
 from sbert_lab.pooling import Pooling
 from sbert_lab.progress import Advance, progress
@@ -339,24 +339,8 @@ class SentenceEncoder(nn.Module):
         numpy.memmap
             float32 ``[n, d]``, read-only.
         """
-        path = Path(path)
-        if path.suffix != ".npy":
-            raise ValueError(f"{path}: give a name that ends in .npy")
         width = self._width(options.get("truncate_dim"))
-        part = path.with_name(f".{path.name}.part")
-        rows = 0
-        try:
-            with part.open("wb") as file:
-                _npy_header(file, 0, width)
-                for block in self.encode_iter(texts, **options):
-                    file.write(np.ascontiguousarray(block, "<f4").tobytes())
-                    rows += len(block)
-                file.seek(0)
-                _npy_header(file, rows, width)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return npy.open_memmap(path, mode="r")
+        return write_vectors(Path(path), self.encode_iter(texts, **options), width)
 
     def fingerprint(self) -> str:
         """Return the sha256 that names this model in caches, indexes and records.
@@ -503,13 +487,6 @@ def _finish(vectors: Vectors, width: int, normalize: bool) -> Vectors:
         scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
         return scaled
     return vectors
-
-
-def _npy_header(file: BinaryIO, rows: int, width: int) -> None:
-    """Write a header; numpy leaves room in it for the row count to grow."""
-    npy.write_array_header_1_0(
-        file, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
-    )
 
 
 @contextmanager

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sbert_lab"
 #: Each layer may import the ones before it, never a later one.
 LAYERS = (
     "files paths progress batching packed fingerprint catalogue pooling checkpoint "
-    "transformer head cache exact stores encoder search datasets evaluation lab "
-    "__main__"
+    "transformer head cache growing exact stores tuning encoder search datasets "
+    "evaluation lab __main__"
 ).split()
 
 
@@ -53,7 +53,7 @@ def test_files_stay_short():
     long = {
         path.name: count
         for path in PACKAGE.rglob("*.py")
-        if (count := len(path.read_text().splitlines())) > 550
+        if (count := len(path.read_text().splitlines())) > 510
     }
     assert not long
 

@@ -35,7 +35,7 @@ WORDS, CELLS = 120, 60
 FIGURE_KB, NOTEBOOK_KB = 150, 1_000
 
 _NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?!\.?\w)|\b\d+(?:\.\d+)? ?%")
-_PLACE = re.compile(r"(/home/|/Users/|/root/|/tmp/|/work/|[A-Z]:\\\\)\w+")
+_PLACE = re.compile(r"(/(home|Users|root|tmp|opt|mnt)/|[A-Z]:\\\\)\w+")
 _INSTALLS = re.compile(r"^\s*[!%]|sys\.path|os\.chdir|pip install", re.MULTILINE)
 
 
