@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sbert_lab"
 
 #: Each layer may import the ones before it, never a later one.
 LAYERS = (
-    "files paths progress batching packed fingerprint catalogue pooling checkpoint "
+    "files paths progress pretrain batching packed fingerprint catalogue pooling "
+    "checkpoint "
     "transformer head cache growing exact stores tuning encoder search datasets "
     "evaluation lab __main__"
 ).split()
