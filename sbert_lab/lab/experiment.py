@@ -217,13 +217,15 @@ def start(notebook: str, *, uses: Sequence[str] = ()) -> Experiment:
     notebook
         ``"NN_slug"``, the notebook's file name without its ending.
     uses
-        Catalogue names; their checksums are verified and become part of the record.
+        Catalogue names, whose checksums are verified and become part of the record; or
+        models of the reader's own.
     """
     profile = current()
     sources = {}
     for name in uses:
         resolve(name, allow_hub=profile.name == "paper")
-        sources[name] = next(iter(BY_NAME[name].sha256.values()), "")
+        known = BY_NAME[name].sha256 if name in BY_NAME else {}
+        sources[name] = next(iter(known.values()), "")
     table(
         [
             {"what": "profile", "value": f"{profile.name} ({profile.about})"},
@@ -231,7 +233,7 @@ def start(notebook: str, *, uses: Sequence[str] = ()) -> Experiment:
             {"what": "Python", "value": platform.python_version()},
             *({"what": k, "value": v} for k, v in _versions().items()),
             *(
-                {"what": name, "value": f"sha256 {sha[:12]}…"}
+                {"what": name, "value": f"sha256 {sha[:12]}…" if sha else "yours"}
                 for name, sha in sources.items()
             ),
         ],

@@ -62,10 +62,15 @@ def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> No
             "alt text: say what kind of figure it is, what the axes are and what is "
             "compared, in a sentence or two"
         )
+    display(Image(png(figure), format="png", alt=alt, metadata={"alt": alt}))
+    table(data, caption="The data behind this figure", folded=True)
+
+
+def png(figure: "Figure") -> bytes:
+    """Return a figure as the bytes of a PNG file, the same ones every time."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    display(Image(buffer.getvalue(), format="png", alt=alt, metadata={"alt": alt}))
-    table(data, caption="The data behind this figure", folded=True)
+    return buffer.getvalue()
 
 
 def table(

@@ -2,12 +2,16 @@
 
 ``SBERT_LAB_PROFILE`` picks one. A notebook reads the fields and never asks for the
 name, so that the code that a test runs is the code that a reader runs.
+``SBERT_LAB_SET`` changes single fields of it: ``"queries=100 sbert=/my/model"``.
 """
 
+import dataclasses
 import os
+import shlex
 from dataclasses import dataclass
 
 VARIABLE = "SBERT_LAB_PROFILE"
+CHANGES = "SBERT_LAB_SET"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,18 @@ class Profile:
         Peak memory a notebook may take.
     model
         The sentence encoder.
+    raw_model
+        A BERT that was never trained for similarity.
+    sbert
+        The trained sentence encoder that it is compared with.
+    sts
+        Similarity sets to measure on, besides the project's own.
+    anchors
+        Anchors of the graded ICD-10-CM pairs, six pairs each; None for all.
+    titles
+        Titles among which the most similar pair is looked for.
+    read_pairs
+        Pairs that a BERT reads together to see how long one takes.
     codes
         Entries of ICD-10-CM to search in; None for all.
     queries
@@ -51,6 +67,12 @@ class Profile:
     queries: int
     repeats: int
     build_effort: int
+    raw_model: str = "bert-mini"
+    sbert: str = "all-MiniLM-L6-v2"
+    sts: tuple[str, ...] = ()
+    anchors: int | None = None
+    titles: int = 2_000
+    read_pairs: int = 2_000
     seed: int = 0
 
 
@@ -69,6 +91,9 @@ PROFILES = {
             queries=60,
             repeats=3,
             build_effort=40,
+            anchors=60,
+            titles=200,
+            read_pairs=200,
         ),
         Profile(
             name="laptop",
@@ -95,14 +120,71 @@ PROFILES = {
             queries=2_000,
             repeats=25,
             build_effort=400,
+            raw_model="bert-base-uncased",
+            sbert="sentence-transformers/bert-base-nli-mean-tokens",
+            sts=("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick"),
+            read_pairs=20_000,
         ),
     )
 }
 
 
 def current() -> Profile:
-    """Return the profile that ``SBERT_LAB_PROFILE`` names; the default is laptop."""
+    """Return the profile that ``SBERT_LAB_PROFILE`` names; the default is laptop.
+
+    Fields named in ``SBERT_LAB_SET`` have the values given there.
+    """
     name = os.environ.get(VARIABLE, "laptop")
     if name not in PROFILES:
         raise ValueError(f"{VARIABLE}={name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    return changed(PROFILES[name], os.environ.get(CHANGES, ""))
+
+
+def changed(profile: Profile, changes: str) -> Profile:
+    """Return a profile with some fields changed.
+
+    Parameters
+    ----------
+    profile
+        Where to start.
+    changes
+        ``field=value`` as often as wanted, a space between, quoted as in a shell; a
+        list has commas, ``none`` is None, ``true`` and ``false`` are what they say.
+
+    Raises
+    ------
+    ValueError
+        There is no such field, or the value is of another kind.
+    """
+    fields = {f.name: f.type for f in dataclasses.fields(Profile)}
+    values: dict[str, object] = {}
+    for part in shlex.split(changes):
+        name, equals, text = part.partition("=")
+        if name not in fields or name in ("name", "about") or not equals:
+            raise ValueError(
+                f"{CHANGES}: {part!r}: give field=value, field one of "
+                f"{', '.join(f for f in fields if f not in ('name', 'about'))}"
+            )
+        try:
+            values[name] = _value(text, str(fields[name]))
+        except ValueError as error:
+            raise ValueError(f"{CHANGES}: {part!r}: {error}") from error
+    if not values:
+        return profile
+    about = f"{profile.about}; changed: {changes}"
+    return dataclasses.replace(profile, about=about, **values)  # type: ignore[arg-type]
+
+
+def _value(text: str, kind: str) -> object:
+    """Read a value of a field from its annotation."""
+    if "tuple" in kind:
+        return tuple(item for item in text.split(",") if item)
+    if "bool" in kind:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("true or false")
+        return text.lower() == "true"
+    if "int" in kind:
+        if "None" in kind and text.lower() == "none":
+            return None
+        return int(text)
+    return text

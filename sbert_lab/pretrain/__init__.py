@@ -9,7 +9,8 @@ The modules read in the order that text takes through them:
 * ``prepare`` runs these two over a corpus and writes what training reads;
 * ``batches`` and ``masking`` say what each step sees, by seed and step alone;
 * ``plan`` says for how long and how fast, ``model`` what is trained;
-* ``heldout`` measures, ``checkpoints`` and ``export`` write, ``training`` trains.
+* ``heldout`` measures, ``checkpoints`` and ``export`` write, ``training`` trains;
+* ``starts``, ``transfer`` and ``advantage`` ask what it was worth.
 
 Each imports only from those above it. On the command line::
 
@@ -18,7 +19,8 @@ Each imports only from those above it. On the command line::
     python -m sbert_lab.pretrain train --data DATA --run RUN --max-tokens 150e6
     python -m sbert_lab.pretrain cooldown --data DATA --run RUN --branch BRANCH
     python -m sbert_lab.pretrain export --data DATA --run RUN --out FOLDER
+    python -m sbert_lab.pretrain transfer --weights FOLDER --statics FOLDER --out OUT
 
 Every command may be repeated; ``train`` goes on from its last checkpoint. Only
-``prepare`` needs the ``notebooks`` extra.
+``prepare`` and ``transfer`` need the ``notebooks`` extra.
 """

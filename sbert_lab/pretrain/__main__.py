@@ -1,4 +1,4 @@
-"""The command line: ``corpus | prepare | train | cooldown | export``."""
+"""The command line: ``corpus | prepare | train | cooldown | export | transfer``."""
 
 import argparse
 import logging
@@ -57,6 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--float32", action="store_true")
     export.add_argument("--title", default="A small BERT")
     export.set_defaults(command=_export)
+    transfer = commands.add_parser("transfer", help="fine-tune from three starts")
+    transfer.add_argument("--weights", type=Path, required=True)
+    transfer.add_argument("--statics", type=Path, required=True)
+    transfer.add_argument("--snapshots", type=Path, help="a run's folder of them")
+    transfer.add_argument("--out", type=Path, required=True, help="for predictions")
+    transfer.add_argument("--seeds", type=int, default=3)
+    transfer.add_argument("--bf16", action="store_true", help="products in bfloat16")
+    transfer.add_argument(
+        "--card", action="store_true", help="write it into the weights' model card"
+    )
+    transfer.set_defaults(command=_transfer)
     for command in (prepare, train, cooldown, export):
         command.add_argument("--data", type=Path, required=True)
     for command in (train, cooldown, export):
@@ -177,6 +188,28 @@ def _export(options: argparse.Namespace) -> int:
         half=not options.float32,
         title=options.title,
     )
+    return 0
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    from sbert_lab.pretrain import advantage
+
+    curve = {
+        float(folder.name.removesuffix("M")): folder
+        for folder in (options.snapshots or Path()).glob("[0-9]*M")
+        if options.snapshots is not None
+    }
+    record = advantage.run(
+        options.weights,
+        curve,
+        options.statics,
+        options.out,
+        seeds=options.seeds,
+        bf16=options.bf16,
+    )
+    if options.card:
+        advantage.write_card(record, options.weights)
+    sys.stdout.write(advantage.describe(record) + "\n")
     return 0
 
 

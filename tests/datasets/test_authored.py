@@ -8,30 +8,9 @@ import pytest
 
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.similarity import similarity_ladder
+from sbert_lab.evaluation.lexical import content_words as content
+from sbert_lab.evaluation.lexical import word_overlap as overlap
 from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
-
-STOP = frozenset(
-    """
-    a an the and or but nor of to in on at for with from by as into onto over
-    under up down out off about across through during within without against
-    between around is are was were be been being am do does did done doing has
-    have had having will would shall can could should may might must i you he
-    she it we they me him her us them my your his its our their mine yours this
-    that these those there here not no so if than then too very just also who
-    whom whose what when where which how why while because before after until
-    since all both each some any one s t don didn isn wasn doesn won couldn let
-    please
-    """.split()
-)
-
-
-def content(sentence: str) -> set[str]:
-    return set(re.findall(r"[a-z0-9]+", sentence.lower())) - STOP
-
-
-def overlap(a: str, b: str) -> float:
-    return len(content(a) & content(b)) / max(1, len(content(a) | content(b)))
-
 
 LADDER = similarity_ladder()
 PREMISES = nli.authored()

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.evaluation.statistics import (
+    _weighted_ranks,
+    bootstrap_mean,
+    bootstrap_spearman,
+)
 
 
 def test_agrees_with_scipy():
@@ -40,7 +44,9 @@ def test_seeded_and_independent_of_memory_blocks(monkeypatch):
     assert str(first).startswith(f"{values.mean():.3f} [")
 
 
-@pytest.mark.parametrize("bad", [[], [1.0], [[1.0, 2.0]], [1.0, float("nan")]])
+@pytest.mark.parametrize(
+    "bad", [[], [1.0], [[1.0], [2.0]], [[[1.0, 2.0]]], [1.0, float("nan")]]
+)
 def test_refuses_what_has_no_interval(bad):
     with pytest.raises(ValueError, match="two or more finite"):
         bootstrap_mean(bad)
@@ -64,3 +70,90 @@ def test_groups_of_one_change_nothing():
     values = np.random.default_rng(7).normal(size=40)
     plain = bootstrap_mean(values, seed=1)
     assert bootstrap_mean(values, seed=1, groups=np.arange(40)) == plain
+
+
+def pairs(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(0, 6, n).astype(float)
+    return gold + rng.normal(size=n), gold
+
+
+def test_spearman_is_scipys():
+    predicted, gold = pairs()
+    expected = stats.spearmanr(predicted, gold).statistic
+    assert bootstrap_spearman(predicted, gold).mean == pytest.approx(
+        expected, abs=1e-12
+    )
+
+
+def test_weighted_ranks_are_those_of_repeated_values():
+    rng = np.random.default_rng(1)
+    values, counts = rng.integers(0, 5, 30).astype(float), rng.integers(0, 4, (8, 30))
+    ranks = _weighted_ranks(values, counts.astype(float))
+    for row, times in zip(ranks, counts, strict=True):
+        naive = stats.rankdata(np.repeat(values, times))
+        assert np.array_equal(np.repeat(row, times), naive)
+
+
+def test_spearman_interval_against_a_naive_bootstrap():
+    predicted, gold = pairs(200)
+    rng = np.random.default_rng(5)
+    drawn = [
+        stats.spearmanr(predicted[i], gold[i]).statistic
+        for i in rng.integers(200, size=(2_000, 200))
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    got = bootstrap_spearman(predicted, gold)
+    assert (got.low, got.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_spearman_difference_is_paired():
+    predicted, gold = pairs(300)
+    worse = predicted + np.random.default_rng(2).normal(size=300) * 0.3
+    difference = bootstrap_spearman(predicted, gold, baseline=worse)
+    alone = bootstrap_spearman(predicted, gold)
+    assert difference.mean == pytest.approx(
+        alone.mean - bootstrap_spearman(worse, gold).mean
+    )
+    assert difference.high - difference.low < (alone.high - alone.low) / 2
+    same = bootstrap_spearman(predicted, gold, baseline=predicted)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_spearman_runs_are_the_outer_level():
+    good, gold = pairs(400)
+    noise = np.random.default_rng(3).normal(size=400)
+    alike = bootstrap_spearman([good, good, good], gold)
+    apart = bootstrap_spearman([good, noise, good + noise], gold)
+    assert apart.high - apart.low > 3 * (alike.high - alike.low)
+    assert alike.mean == pytest.approx(bootstrap_spearman(good, gold).mean)
+
+
+def test_spearman_groups_widen_the_interval():
+    predicted, gold = pairs(50)
+    repeated = [np.repeat(part, 8) for part in (predicted, gold)]
+    alone = bootstrap_spearman(predicted, gold)
+    grouped = bootstrap_spearman(*repeated, groups=np.repeat(np.arange(50), 8))
+    ungrouped = bootstrap_spearman(*repeated)
+    assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    assert ungrouped.high - ungrouped.low < (grouped.high - grouped.low) / 2
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold"),
+    [([1.0, 2.0], [1.0]), ([1.0, np.nan], [1.0, 2.0]), ([[1.0]], [1.0])],
+)
+def test_spearman_refuses_nonsense(predicted, gold):
+    with pytest.raises(ValueError, match=r"scores|finite"):
+        bootstrap_spearman(predicted, gold)
+
+
+def test_mean_of_runs_draws_runs_too():
+    rng = np.random.default_rng(4)
+    items = rng.normal(size=500)
+    alike = bootstrap_mean([items] * 3)
+    apart = bootstrap_mean([items - 1, items, items + 1])
+    assert alike.mean == pytest.approx(apart.mean)
+    assert apart.high - apart.low > 5 * (alike.high - alike.low)
+    one = bootstrap_mean(items)
+    assert (alike.low, alike.high) == pytest.approx((one.low, one.high), abs=0.01)

@@ -10,7 +10,8 @@ PACKAGE = Path(sbert_lab.pretrain.__file__).parent
 #: Each module may import the ones before it, never a later one.
 ORDER = (
     "sources paragraphs readers corpus vocabulary static_vectors prepare batches "
-    "masking plan model heldout checkpoints export training __main__"
+    "masking plan model heldout checkpoints export training "
+    "starts transfer advantage __main__"
 ).split()
 
 

@@ -1,0 +1,122 @@
+"""The shape of an embedding space: how vectors lie, before any task is asked of them.
+
+Vectors are rows, ``[n, D]``. Everything is worked out in float64.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def anisotropy(vectors: ArrayLike) -> float:
+    """Return the mean cosine over all pairs of different rows.
+
+    Near 0 where directions are spread evenly; near 1 where all vectors crowd in a
+    narrow cone, so that cosine hardly tells texts apart. With unit rows u_i it is
+    ``(|Σ u_i|² − n) / (n (n − 1))``, exact and without a loop over pairs.
+
+    Source: Ethayarajh 2019, section 3.3 (average cosine of random words).
+    """
+    unit = _unit(vectors)
+    n = len(unit)
+    if n < 2:
+        raise ValueError("anisotropy needs two vectors or more")
+    total = unit.sum(0)
+    return float((total @ total - n) / (n * (n - 1)))
+
+
+def explained_variance(vectors: ArrayLike) -> Floats:
+    """Return the share of the variance that each principal component takes, ``[D]``.
+
+    Largest first; they add up to 1.
+    """
+    x = np.asarray(vectors, np.float64)
+    values = np.linalg.eigvalsh(np.cov(x, rowvar=False))[::-1].clip(min=0)
+    shares: Floats = values / max(values.sum(), 1e-300)
+    return shares
+
+
+def alignment(first: ArrayLike, second: ArrayLike) -> float:
+    """Return how far apart texts of like meaning lie: lower is better.
+
+    ``E |u − v|²`` over pairs that mean the same, u and v of unit length.
+
+    Source: Wang and Isola 2020, equation 1 with α = 2.
+    """
+    gap = _unit(first) - _unit(second)
+    return float((gap**2).sum(1).mean())
+
+
+def uniformity(vectors: ArrayLike) -> float:
+    """Return how evenly texts are spread over the sphere: lower is better.
+
+    ``log E exp(−2 |u − v|²)`` over all pairs of different rows, u and v of unit length.
+
+    Source: Wang and Isola 2020, equation 2 with t = 2.
+    """
+    unit = _unit(vectors)
+    n = len(unit)
+    if n < 2:
+        raise ValueError("uniformity needs two vectors or more")
+    total = 0.0
+    for start in range(0, n, 1024):
+        cosines = unit[start : start + 1024] @ unit.T
+        total += float(np.exp(4 * (cosines - 1)).sum())  # |u − v|² = 2 − 2 cos
+    return float(np.log((total - n) / (n * (n - 1))))
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Centre vectors and give every direction the same variance.
+
+    Parameters
+    ----------
+    mean
+        ``[D]``.
+    kernel
+        ``[D, k]``: ``(x − mean) kernel`` has the identity as covariance, on the vectors
+        it was fitted to.
+
+    Source: Su et al. 2021, section 3 (BERT-whitening).
+    """
+
+    mean: Floats
+    kernel: Floats
+
+    @classmethod
+    def fit(cls, vectors: ArrayLike, components: int | None = None) -> Self:
+        """Learn it from vectors ``[n, D]``.
+
+        Parameters
+        ----------
+        vectors
+            More of them than components, or their spread is not known.
+        components
+            How many directions to keep, largest variance first; None keeps all.
+        """
+        x = np.asarray(vectors, np.float64)
+        kept = x.shape[1] if components is None else components
+        if not 1 <= kept <= min(x.shape[1], len(x) - 1):
+            raise ValueError(
+                f"{kept} components from {len(x)} vectors of {x.shape[1]} dimensions: "
+                "fit on more vectors than components, or ask for fewer"
+            )
+        values, directions = np.linalg.eigh(np.cov(x, rowvar=False))
+        largest = np.argsort(-values)[:kept]
+        scale = 1 / np.sqrt(values[largest].clip(min=1e-12))
+        return cls(x.mean(0), directions[:, largest] * scale)
+
+    def transform(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        """Apply it, float32 ``[n, k]``."""
+        whitened = (np.asarray(vectors, np.float64) - self.mean) @ self.kernel
+        return whitened.astype(np.float32)
+
+
+def _unit(vectors: ArrayLike) -> Floats:
+    x = np.asarray(vectors, np.float64)
+    unit: Floats = x / np.linalg.norm(x, axis=1, keepdims=True).clip(min=1e-12)
+    return unit
