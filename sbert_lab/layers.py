@@ -79,8 +79,10 @@ def encode_ways(
     if own is not None:
         pooler = lambda first: own(first.unsqueeze(1))  # noqa: E731  (takes [B, L, D])
     limit = encoder.max_seq_length
-    tokens = encoder.tokenizer(list(texts), truncation=True, max_length=limit)
-    ids: list[list[int]] = tokens["input_ids"]
+    ids: list[list[int]] = []
+    if len(texts):  # the tokenizer takes no empty list
+        tokens = encoder.tokenizer(list(texts), truncation=True, max_length=limit)
+        ids = tokens["input_ids"]
     pad = encoder.tokenizer.pad_token_id or 0
     lengths = np.array([len(row) for row in ids], np.int64)
     names = [*WAYS, *(["pooler"] if pooler is not None else [])]

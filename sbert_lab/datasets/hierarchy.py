@@ -28,6 +28,7 @@ from sbert_lab.datasets.icd10cm import (
     split_of,
     split_pairs,
 )
+from sbert_lab.datasets.similarity import ScoredPairs
 
 RELATIONS = ("other chapter", "chapter", "block", "sibling", "parent", "synonym")
 
@@ -100,6 +101,19 @@ def graded_pairs(
         if anchors is not None and len(pairs) == 6 * anchors:
             break
     return tuple(pairs)
+
+
+def scored_pairs(
+    split: str = "test", anchors: int | None = None, seed: int = 0
+) -> ScoredPairs:
+    """Return `graded_pairs` in the form of the other similarity sets."""
+    pairs = graded_pairs(split, anchors, seed)
+    return ScoredPairs(
+        first=tuple(pair.anchor for pair in pairs),
+        second=tuple(pair.partner for pair in pairs),
+        score=tuple(float(pair.score) for pair in pairs),
+        group=tuple(pair.category for pair in pairs),
+    )
 
 
 class _Nearby:

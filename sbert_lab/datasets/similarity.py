@@ -27,11 +27,15 @@ class ScoredPairs:
         The sentences.
     score
         Gold similarity, on the set's own scale.
+    group
+        Pairs of one group resemble each other (those of one anchor), and an interval
+        draws them together; empty where every pair stands for itself.
     """
 
     first: tuple[str, ...]
     second: tuple[str, ...]
     score: tuple[float, ...]
+    group: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -99,14 +103,22 @@ def semeval(year: int) -> ScoredPairs:
 
 
 def by_name(name: str) -> ScoredPairs:
-    """Return the test pairs of ``"sts12"`` … ``"sts16"``, ``"stsb"`` or ``"sick"``."""
+    """Return the test pairs of a set: ladder, sts12 to sts16, stsb or sick."""
+    if name == "ladder":
+        rungs = similarity_ladder()
+        return ScoredPairs(
+            first=tuple(pair.anchor for pair in rungs),
+            second=tuple(pair.partner for pair in rungs),
+            score=tuple(float(pair.score) for pair in rungs),
+            group=tuple(pair.anchor_id for pair in rungs),
+        )
     if name == "stsb":
         return stsb("test")
     if name == "sick":
         return sick("all")
     if name.startswith("sts") and name[3:].isdigit():
         return semeval(2000 + int(name[3:]))
-    raise ValueError(f"no similarity set {name!r}: sts12 to sts16, stsb, sick")
+    raise ValueError(f"no similarity set {name!r}: ladder, sts12 to sts16, stsb, sick")
 
 
 def _file(home: Path, name: str, file: str) -> Path:

@@ -29,6 +29,10 @@ class Interval:
         """Show as ``0.475 [0.458, 0.492]``."""
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def signed(self) -> str:
+        """Show a difference, as ``+0.013 [-0.002, +0.028]``."""
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
 
 def bootstrap_mean(
     values: ArrayLike,

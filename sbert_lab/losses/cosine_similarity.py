@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.precision import widened
+
 
 def cosine_similarity_loss(first: Tensor, second: Tensor, score: Tensor) -> Tensor:
     """Return the mean squared error of the cosines, a scalar.
@@ -18,5 +20,5 @@ def cosine_similarity_loss(first: Tensor, second: Tensor, score: Tensor) -> Tens
 
     Source: Reimers and Gurevych 2019, section 3.1 (regression objective).
     """
-    cosine = F.cosine_similarity(first.float(), second.float(), dim=-1)  # [B]
-    return F.mse_loss(cosine, score.float())
+    cosine = F.cosine_similarity(widened(first), widened(second), dim=-1)  # [B]
+    return F.mse_loss(cosine, score.to(cosine.dtype))

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.precision import widened
+
 
 def multiple_negatives_ranking_loss(
     anchors: Tensor, positives: Tensor, *, temperature: float = 0.05
@@ -22,6 +24,6 @@ def multiple_negatives_ranking_loss(
     Source: Henderson et al. 2017, section 4.4; with cosine and temperature van den
     Oord et al. 2018, equation 4.
     """
-    a, p = F.normalize(anchors.float(), dim=-1), F.normalize(positives.float(), dim=-1)
+    a, p = (F.normalize(widened(x), dim=-1) for x in (anchors, positives))
     logits = a @ p.T / temperature  # [B, B]
     return F.cross_entropy(logits, torch.arange(len(a), device=a.device))

@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, BertModel
 
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import similarity_ladder, stsb
+from sbert_lab.datasets.similarity import by_name, stsb
 from sbert_lab.evaluation.lexical import word_overlap
-from sbert_lab.evaluation.statistics import (
-    Interval,
-    bootstrap_mean,
-    bootstrap_spearman,
-)
+from sbert_lab.evaluation.protocols import similarity_score
+from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.files import write_bytes, write_json
 from sbert_lab.lab import figures
 from sbert_lab.pretrain import starts
@@ -64,24 +61,19 @@ def compare(runs: Runs, baseline: Runs | None = None) -> dict[str, Interval]:
     """
     found: dict[str, Interval] = {}
     if "stsb" in runs[0]:
-        ladder = similarity_ladder()
-        score = np.array([float(p.score) for p in ladder])
-        anchor = np.array([p.anchor_id for p in ladder])
-        apart = [word_overlap(p.anchor, p.partner) == 0 for p in ladder]
-        unshared = np.flatnonzero(apart)
-        found[STSB] = bootstrap_spearman(
-            _rows(runs, "stsb"),
-            stsb("test").score,
-            baseline=None if baseline is None else _rows(baseline, "stsb"),
-        )
-        for name, kept in ((LADDER, np.arange(len(ladder))), (UNSHARED, unshared)):
-            found[name] = bootstrap_spearman(
-                _rows(runs, "ladder")[:, kept],
-                score[kept],
-                baseline=None
-                if baseline is None
-                else _rows(baseline, "ladder")[:, kept],
-                groups=anchor[kept],
+        ladder = by_name("ladder")
+        together = zip(ladder.first, ladder.second, strict=True)
+        unshared = np.array([word_overlap(a, b) == 0 for a, b in together])
+        for name, key, pairs, kept in (
+            (STSB, "stsb", stsb("test"), None),
+            (LADDER, "ladder", ladder, None),
+            (UNSHARED, "ladder", ladder, unshared),
+        ):
+            found[name] = similarity_score(
+                pairs,
+                _rows(runs, key),
+                baseline=None if baseline is None else _rows(baseline, key),
+                kept=kept,
             )
     if "icd10cm" in runs[0]:
         values = _rows(runs, "icd10cm")
@@ -276,12 +268,9 @@ def describe(record: Mapping[str, Any]) -> str:
     )
 
 
-def _cell(interval: Mapping[str, float], signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    mean, low, high = (
-        format(interval[k], f"{sign}.3f") for k in ("mean", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]"
+def _cell(values: Mapping[str, float], signed: bool = False) -> str:
+    interval = Interval(**values)  # type: ignore[arg-type]
+    return interval.signed() if signed else str(interval)
 
 
 def _figure(record: Mapping[str, Any]) -> bytes:

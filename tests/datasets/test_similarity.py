@@ -1,6 +1,66 @@
-import pytest
+import gzip
+import json
 
-from sbert_lab.datasets.similarity import sick, stsb
+import pytest
+from huggingface_hub import constants
+
+from sbert_lab.catalogue import BY_NAME
+from sbert_lab.datasets.similarity import (
+    by_name,
+    semeval,
+    sick,
+    similarity_ladder,
+    stsb,
+)
+
+ROWS = [("A cat sat.", "A cat is sitting.", 4.5), ("Zwölf Äpfel", "a dog", 0.0)]
+MORE = [("one", "two", 2.0)]
+
+
+def lines(rows):
+    keys = ("sentence1", "sentence2", "score")
+    parts = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
+    return ("\n".join(parts) + "\n").encode()
+
+
+def write_lines(path, rows):
+    path.write_bytes(lines(rows))
+
+
+def write_gzip(path, rows):
+    path.write_bytes(gzip.compress(lines(rows)))
+
+
+def write_parquet(path, rows):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    first, second, score = zip(*rows, strict=True)
+    columns = {"sentence1": first, "sentence2": second, "score": score}
+    parquet.write_table(pa.table(columns), path)
+
+
+@pytest.fixture
+def snapshot(tmp_path, monkeypatch):
+    """Make folders laid out as the hub's cache, read with no network."""
+    monkeypatch.delenv("SBERT_LAB_DATA_HOME", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def make(name):
+        entry = BY_NAME[name]
+        repository = tmp_path / "hub" / f"datasets--{entry.hub.replace('/', '--')}"
+        folder = repository / "snapshots" / entry.revision
+        (folder / "data").mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(entry.revision)
+        return folder
+
+    return make
+
+
+def read(pairs):
+    return list(zip(pairs.first, pairs.second, pairs.score, strict=True))
 
 
 def test_sizes_and_scales(evaluation_data, monkeypatch):
@@ -20,3 +80,84 @@ def test_absence_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="SICK_test"):
         sick()
+
+
+@pytest.mark.parametrize(
+    ("file", "write"),
+    [
+        ("test.jsonl", write_lines),
+        ("test.jsonl.gz", write_gzip),
+        ("data/test-00000-of-00001.parquet", write_parquet),
+    ],
+)
+def test_every_form_of_the_hub_is_read(snapshot, file, write):
+    write(snapshot("sts12") / file, ROWS)
+    assert read(semeval(2012)) == ROWS
+    assert by_name("sts12") == semeval(2012)
+
+
+def test_pieces_are_joined_in_order(snapshot):
+    folder = snapshot("sts16")
+    write_parquet(folder / "data" / "test-00001-of-00002.parquet", MORE)
+    write_parquet(folder / "data" / "test-00000-of-00002.parquet", ROWS)
+    assert read(by_name("sts16")) == ROWS + MORE
+
+
+def test_two_forms_of_one_split_are_read_once(snapshot):
+    folder = snapshot("sts13")
+    write_gzip(folder / "test.jsonl.gz", ROWS)
+    write_parquet(folder / "data" / "test-00000-of-00001.parquet", ROWS)
+    assert read(semeval(2013)) == ROWS
+
+
+def test_benchmark_from_the_hub_has_three_splits(snapshot):
+    folder = snapshot("stsb")
+    for split, rows in (("train", ROWS + MORE), ("validation", MORE), ("test", ROWS)):
+        write_gzip(folder / f"{split}.jsonl.gz", rows)
+    assert [len(stsb(split)) for split in ("train", "dev", "test")] == [3, 1, 2]
+    assert read(by_name("stsb")) == ROWS
+
+
+def test_split_that_a_snapshot_lacks(snapshot):
+    write_gzip(snapshot("stsb") / "test.jsonl.gz", ROWS)
+    with pytest.raises(FileNotFoundError, match="no file for the split 'validation'"):
+        stsb("dev")
+
+
+def test_sick_from_the_hub_is_whole(snapshot):
+    write_gzip(snapshot("sick") / "test.jsonl.gz", ROWS)
+    assert read(by_name("sick")) == ROWS
+    with pytest.raises(ValueError, match="no split 'train', only 'all'"):
+        sick("train")
+
+
+def test_your_own_files_come_first(snapshot, tmp_path, monkeypatch):
+    write_gzip(snapshot("stsb") / "test.jsonl.gz", ROWS)
+    own = tmp_path / "own" / "stsb"
+    own.mkdir(parents=True)
+    (own / "stsb-en-test.csv").write_text('"one, two",three,2.5\n', encoding="utf-8")
+    monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(own.parent))
+    assert read(stsb()) == [("one, two", "three", 2.5)]
+
+
+def test_set_that_is_nowhere_says_how_to_get_it(snapshot):
+    with pytest.raises(FileNotFoundError, match="sts14 .* comes from the hub"):
+        semeval(2014)
+
+
+def test_ladder_is_in_groups_of_one_anchor():
+    ladder, rungs = by_name("ladder"), similarity_ladder()
+    assert read(ladder) == [(r.anchor, r.partner, r.score) for r in rungs]
+    assert ladder.group == tuple(r.anchor_id for r in rungs)
+
+
+@pytest.mark.parametrize("year", [2011, 2017])
+def test_years_without_a_task(year):
+    with pytest.raises(ValueError, match=f"year={year}: 2012 to 2016"):
+        by_name(f"sts{year - 2000}")
+
+
+@pytest.mark.parametrize("name", ["mnli", "sts", "stsx", ""])
+def test_unknown_name_says_what_there_is(name):
+    with pytest.raises(ValueError, match=f"no similarity set '{name}'.*sts12 to sts16"):
+        by_name(name)

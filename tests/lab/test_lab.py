@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
 from sbert_lab import paths
 from sbert_lab.__main__ import main
@@ -54,7 +55,16 @@ def test_side_by_side_alternates():
     assert seconds >= 0
 
 
+def mean_cosine(vectors):
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    total, n = unit.sum(0), len(unit)
+    return (total @ total - n) / (n * (n - 1))
+
+
 RIGHT = {
+    "01.1": lambda t, m: (m[:, :, None] * t).sum(1) / m.sum(1, keepdims=True),
+    "01.2": lambda n, ms: n * (n - 1) / 2 * ms / 3_600_000,
+    "01.3": mean_cosine,
     "04.1": lambda q, c, k: exact_search(q, c, k, "cosine")[1],
     "04.2": lambda squared_distance: 1 - squared_distance / 2,
     "04.3": lambda count, dimension, links: count * (4 * dimension + 8 * links),
@@ -67,6 +77,9 @@ def test_exercises_know_right_from_wrong(number):
 
 
 def test_exercises_give_hints():
+    assert "padding" in check("01.1", lambda t, m: t.mean(1))
+    assert "twice" in check("01.2", lambda n, ms: n * (n - 1) * ms / 3_600_000)
+    assert "itself" in check("01.3", lambda v: cosine_similarity(v).mean())
     assert "dot product" in check(
         "04.1", lambda q, c, k: exact_search(q, c, k, "dot")[1]
     )
@@ -133,7 +146,7 @@ def test_output_may_be_cut_off():
 
 
 def test_command_line_refuses_nonsense():
-    with pytest.raises(SystemExit, match="there are: 04_similarity_search"):
+    with pytest.raises(SystemExit, match="there are: 01_why_bert_cls_fails, 04_simi"):
         main(["run", "77"])
     with pytest.raises(SystemExit, match="smoke, laptop, paper"):
         main(["run", "--profile", "huge"])

@@ -1,0 +1,44 @@
+"""Protocols: how a model's vectors become a score, and how sure it is."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.evaluation.statistics import Interval, bootstrap_spearman
+
+
+def similarity_score(
+    pairs: ScoredPairs,
+    cosines: ArrayLike,
+    *,
+    baseline: ArrayLike | None = None,
+    kept: ArrayLike | None = None,
+    seed: int = 0,
+) -> Interval:
+    """Return Spearman's correlation of the cosines with the gold scores.
+
+    Parameters
+    ----------
+    pairs
+        The set; where it has groups, the interval draws whole groups.
+    cosines
+        The model's similarity of each pair, ``[n]``, or ``[runs, n]`` for the seeds of
+        a training.
+    baseline
+        Another model's; the interval is then that of the paired difference.
+    kept
+        True for the pairs to measure on, ``[n]``; None for all.
+    seed
+        Of the bootstrap.
+
+    Source: Reimers and Gurevych 2019, section 4.1.
+    """
+    chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
+    group = np.array(pairs.group)
+    return bootstrap_spearman(
+        np.asarray(cosines)[..., chosen],
+        np.array(pairs.score)[chosen],
+        baseline=None if baseline is None else np.asarray(baseline)[..., chosen],
+        groups=group[chosen] if len(group) else None,
+        seed=seed,
+    )

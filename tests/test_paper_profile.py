@@ -1,0 +1,84 @@
+"""The paper profile's path, end to end, on models and data laid out as the hub does."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WORDS, tiny_encoder
+
+from sbert_lab.catalogue import BY_NAME
+from sbert_lab.lab.notebooks import run
+from sbert_lab.lab.profiles import CHANGES, PROFILES
+from sbert_lab.paths import notebooks
+
+RAW, TRAINED = "acme/tiny-bert", "acme/tiny-sbert"
+
+
+def snapshot(home: Path, kind: str, repository: str, revision: str) -> Path:
+    """Make an empty snapshot in a Hugging Face cache, and return its folder."""
+    base = home / f"{kind}s--{repository.replace('/', '--')}"
+    folder = base / "snapshots" / revision
+    folder.mkdir(parents=True)
+    (base / "refs").mkdir()
+    (base / "refs" / "main").write_text(revision)
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    home = tmp_path / "hub"
+    raw = tiny_encoder(seed=1)
+    folder = snapshot(home, "model", RAW, "a" * 40)
+    raw.transformer.save_pretrained(folder)  # a plain BERT, with its pooler
+    raw.tokenizer.save_pretrained(folder)
+    tiny_encoder(seed=2).save(snapshot(home, "model", TRAINED, "b" * 40) / "model")
+    trained = home / "models--acme--tiny-sbert" / "snapshots" / ("b" * 40)
+    for path in list((trained / "model").iterdir()):
+        path.rename(trained / path.name)
+    rng = np.random.default_rng(0)
+    for name in PROFILES["paper"].sts:
+        entry = BY_NAME[name]
+        data = snapshot(home, "dataset", entry.hub, entry.revision)
+        with gzip.open(data / "test.jsonl.gz", "wt") as file:
+            for score in rng.uniform(0, 5, size=40):
+                first, second = (" ".join(rng.choice(WORDS, 6)) for _ in range(2))
+                row = {"sentence1": first, "sentence2": second, "score": score}
+                file.write(json.dumps(row) + "\n")
+    monkeypatch.setenv("HF_HUB_CACHE", str(home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("SBERT_LAB_DATA_HOME", raising=False)
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
+    return home
+
+
+@pytest.mark.notebook
+def test_notebook_01(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv(
+        CHANGES,
+        f"raw_model={RAW} sbert={TRAINED} decides=false anchors=30 titles=60 "
+        "read_pairs=60",
+    )
+    path = next(p for p in notebooks() if p.name.startswith("01_"))
+    record = run(path, "paper", out=tmp_path).record
+    assert record["profile"] == "paper"
+    for name in PROFILES["paper"].sts:
+        assert record["results"][f"pairs_{name}"]["mean"] == 40
+        assert -1 <= record["results"][f"{name}: mean"]["mean"] <= 1
+        assert f"{name}: pooler" in record["results"]  # its own: nothing is made up
+    assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
+
+
+@pytest.mark.notebook
+def test_says_what_is_missing(tmp_path, monkeypatch):
+    """Without network and cache the notebook stops at its start, with the remedy."""
+    from sbert_lab.lab.notebooks import NotebookFailed
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = next(p for p in notebooks() if p.name.startswith("01_"))
+    with pytest.raises(
+        NotebookFailed, match="bert-base-uncased is not on this machine"
+    ):
+        run(path, "paper", out=tmp_path)
