@@ -83,7 +83,7 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Average the vectors of each text's tokens, float32 ``[n, D]``.
 
-        A text without a known token gives zeros.
+        A text without tokens gives zeros.
         """
         found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         out = np.zeros((len(found), self.dimension), np.float32)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ def test_every_entry_is_complete():
         assert not entry.hub or len(entry.revision) == 40
 
 
-@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.package and not e.parts])
+OFFLINE = [e.name for e in ENTRIES if e.bundled or (e.package and not e.parts)]
+
+
+@pytest.mark.parametrize("name", OFFLINE)
 def test_offline_entries_are_here_and_verified(name):
     state, folder, remedy = status(BY_NAME[name])
     assert (state, remedy) == ("verified", "")
@@ -44,6 +48,65 @@ def test_swapped_weights_are_an_error(tmp_path, monkeypatch, minilm_folder):
     with pytest.raises(ChecksumError, match="damaged or another one.*reinstall"):
         resolve("all-MiniLM-L6-v2")
     assert status(BY_NAME["all-MiniLM-L6-v2"])[0] == "mismatch"
+
+
+def test_bundled_models_are_among_those_checked():
+    assert {"bert-mini", "bert-mini-static"} <= set(OFFLINE)
+
+
+@pytest.mark.parametrize("name", ["bert-mini", "bert-mini-static"])
+def test_bundled_file_that_is_damaged_is_an_error(name, tmp_path, monkeypatch):
+    entry = BY_NAME[name]
+    copy = tmp_path / entry.bundled
+    shutil.copytree(catalogue.locate(entry), copy)
+    monkeypatch.setattr(catalogue, "root", lambda: tmp_path)
+    assert status(entry) == ("verified", copy, "")
+    (file,) = entry.sha256
+    (copy / file).write_bytes((copy / file).read_bytes()[:-1] + b"?")
+    assert status(entry)[:2] == ("mismatch", copy)
+    with pytest.raises(ChecksumError, match="damaged or another one.*git checkout"):
+        resolve(name)
+    (copy / file).unlink()
+    with pytest.raises(ChecksumError, match=f"{file} is missing.*git checkout"):
+        resolve(name)
+
+
+def test_package_without_its_repository_says_where_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "root", lambda: tmp_path)
+    assert status(BY_NAME["bert-mini"])[:2] == ("absent", None)
+    with pytest.raises(FileNotFoundError, match="bert-mini is not on.*git checkout"):
+        resolve("bert-mini")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sts12", "dataset"), ("bert-base-uncased", "model")]
+)
+def test_hub_is_asked_for_the_right_kind_at_the_pinned_commit(name, kind, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, **options):
+        asked[repository] = options
+        raise OSError("no network in tests")
+
+    monkeypatch.delenv("SBERT_LAB_DATA_HOME", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(FileNotFoundError, match=f"{name} is not on this machine"):
+        resolve(name)
+    options = asked[BY_NAME[name].hub]
+    assert (options["repo_type"], options["revision"]) == (kind, BY_NAME[name].revision)
+
+
+def test_only_files_that_are_read_are_fetched():
+    """No pickle of either kind: allow-lists say what comes."""
+    for patterns in catalogue._HUB_FILES.values():
+        for file in ("pytorch_model.bin", "model.py", "data.pkl", "README.md"):
+            assert not any(fnmatch(file, pattern) for pattern in patterns)
+    for kind, file in (
+        ("model", "model.safetensors"),
+        ("dataset", "test.jsonl.gz"),
+        ("dataset", "data/test-00000-of-00001.parquet"),
+    ):
+        assert any(fnmatch(file, pattern) for pattern in catalogue._HUB_FILES[kind])
 
 
 def test_absent_entry_says_what_to_type(monkeypatch):

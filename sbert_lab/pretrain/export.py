@@ -94,6 +94,17 @@ def model_card(
         *_training(plan, state),
         *_measures(state),
         "",
+        "Never trained for similarity, nor to tell whether two sentences follow each "
+        "other; there is no pooler. To train on from these weights:",
+        "",
+        "```",
+        "python -m sbert_lab.pretrain corpus --list    # packages to fetch and unpack",
+        "python -m sbert_lab.pretrain corpus --packages PACKAGES --out CORPUS",
+        "python -m sbert_lab.pretrain prepare --corpus CORPUS --data DATA "
+        "--tokenizer THIS_FOLDER",
+        "python -m sbert_lab.pretrain train --data DATA --run RUN --init THIS_FOLDER",
+        "```",
+        "",
         "## Corpus",
         "",
         "Clean English paragraphs, each kept once. A source's weight is the share of "

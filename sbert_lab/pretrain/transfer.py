@@ -177,7 +177,8 @@ def _finetune(
             with autocast(encoder.device, bf16):
                 both = _forward(encoder, [ids[i] for ids in tokens for i in rows])
             first, second = both.chunk(2)
-            value = loss(first, second, torch.from_numpy(labels[rows]))
+            wanted = torch.from_numpy(labels[rows]).to(encoder.device)
+            value = loss(first, second, wanted)
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimizer.step()
