@@ -284,7 +284,7 @@ class SentenceEncoder(nn.Module):
         out: Vectors = np.empty((len(texts), width), np.float32)
         self.last_truncated = 0
         with (
-            _evaluating(self),
+            evaluating(self),
             progress(len(texts), "encode", show=show_progress) as move,
         ):
             for start in range(0, len(texts), CHUNK):
@@ -490,7 +490,7 @@ def _finish(vectors: Vectors, width: int, normalize: bool) -> Vectors:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Switch dropout off and gradients too, and leave every module as it was."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sbert_lab.batching import pad_right, token_budget_batches
-from sbert_lab.encoder import TOKEN_BUDGET, SentenceEncoder
+from sbert_lab.encoder import TOKEN_BUDGET, SentenceEncoder, evaluating
 from sbert_lab.pooling import (
     cls_pooling,
     first_last_average_pooling,
@@ -91,9 +91,7 @@ def encode_ways(
         name: np.empty((len(ids), width), np.float32) for name in names
     }
     budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
-    training = model.training
-    model.eval()
-    with torch.inference_mode(), progress(len(ids), "encode", show=show_progress) as go:
+    with evaluating(model), progress(len(ids), "encode", show=show_progress) as go:
         for rows in token_budget_batches(lengths, budget):
             padded, mask = pad_right([ids[i] for i in rows], pad)
             seen = torch.from_numpy(mask).to(device)
@@ -108,5 +106,4 @@ def encode_ways(
                 first = cls_pooling(layers[-1], seen)
                 out["pooler"][rows] = pooler(first).float().cpu().numpy()
             go(len(rows))
-    model.train(training)
     return out

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sbert_lab.batching import equal_lengths, pad_right, token_budget_batches
-from sbert_lab.encoder import TOKEN_BUDGET, SentenceEncoder
+from sbert_lab.encoder import TOKEN_BUDGET, SentenceEncoder, evaluating
 from sbert_lab.packed import is_supported, packed_bert, workspace
 from sbert_lab.progress import progress
 
@@ -64,9 +64,7 @@ def read_together(
     packed = device.type == "cpu" and is_supported(model)
     budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
     batches = list(token_budget_batches(lengths, budget, packed=packed))
-    training = model.training
-    model.eval()
-    with torch.inference_mode(), progress(len(ids), "read", show=show_progress) as go:
+    with evaluating(model), progress(len(ids), "read", show=show_progress) as go:
         space = None
         if packed:
             space = workspace(model, max(int(lengths[rows].sum()) for rows in batches))
@@ -87,5 +85,4 @@ def read_together(
                 found = [hidden.last_hidden_state]
             out[rows] = torch.cat([t[:, 0] for t in found]).float().cpu().numpy()
             go(len(rows))
-    model.train(training)
     return out

@@ -85,6 +85,8 @@ def graded_pairs(
     nearby = _Nearby([c for c in retrieval_corpus() if split_of(c.category) == split])
     pairs: list[GradedPair] = []
     for row in rng.permutation(len(terms)):
+        if anchors is not None and len(pairs) >= 6 * anchors:
+            break
         name = list(terms)[row]
         code = by_code()[name]
         partners = nearby.partners(code, rng)
@@ -98,8 +100,6 @@ def graded_pairs(
             GradedPair(code.description, text, score, code.category)
             for score, text in reversed(list(enumerate(texts)))
         ]
-        if anchors is not None and len(pairs) == 6 * anchors:
-            break
     return tuple(pairs)
 
 

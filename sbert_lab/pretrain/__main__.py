@@ -194,11 +194,9 @@ def _export(options: argparse.Namespace) -> int:
 def _transfer(options: argparse.Namespace) -> int:
     from sbert_lab.pretrain import advantage
 
-    curve = {
-        float(folder.name.removesuffix("M")): folder
-        for folder in (options.snapshots or Path()).glob("[0-9]*M")
-        if options.snapshots is not None
-    }
+    found = options.snapshots.glob("[0-9]*M") if options.snapshots else ()
+    curve = {float(folder.name.removesuffix("M")): folder for folder in found}
+    curve.pop(0.0, None)  # before the first step there is nothing to weigh
     record = advantage.run(
         options.weights,
         curve,

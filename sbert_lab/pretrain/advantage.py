@@ -223,8 +223,10 @@ def write_card(record: Mapping[str, Any], folder: Path) -> None:
     pattern = re.compile(rf"^{re.escape(SECTION)}\n.*?(?=^## |\Z)", re.M | re.S)
     if pattern.search(card):
         card = pattern.sub(lambda _: section + "\n", card)
-    else:
+    elif "## Corpus\n" in card:
         card = card.replace("## Corpus\n", f"{section}\n## Corpus\n", 1)
+    else:
+        card = f"{card.rstrip()}\n\n{section}"
     write_bytes(path, card.encode())
 
 

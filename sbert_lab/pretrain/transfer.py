@@ -159,11 +159,14 @@ def _finetune(
     bf16: bool,
 ) -> SentenceEncoder:
     steps = recipe.epochs * (len(labels) // recipe.rows)
+    if not steps:
+        raise ValueError(f"{len(labels)} pairs do not fill a batch of {recipe.rows}")
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=recipe.peak)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(10 * (step + 1), 10 / 9 * (steps - step)) / steps
+        optimizer, lambda step: min(10 * step, 10 / 9 * (steps - step)) / steps
     )
-    tokens = [encoder.tokenizer(list(column))["input_ids"] for column in columns]
+    cut = {"truncation": True, "max_length": encoder.max_seq_length}
+    tokens = [encoder.tokenizer(list(c), **cut)["input_ids"] for c in columns]
     rng = np.random.default_rng(seed)
     if encoder.device.type == "cpu":
         # The backward pass of the fused attention kernel is the slower one on a CPU.
@@ -189,15 +192,15 @@ def _finetune(
 
 
 def _forward(encoder: SentenceEncoder, ids: Sequence[Sequence[int]]) -> Tensor:
-    """Encode token ids, cut to what the model bears, ``[B, D]``.
+    """Encode token ids, ``[B, D]``.
 
     Texts of like length go through the model together, which halves the padding.
     """
-    limit, pad = encoder.max_seq_length, encoder.tokenizer.pad_token_id or 0
+    pad = encoder.tokenizer.pad_token_id or 0
     order = np.argsort([len(row) for row in ids], kind="stable")
     parts = []
     for rows in np.split(order, range(_TOGETHER, len(order), _TOGETHER)):
-        padded = pad_right([ids[i][:limit] for i in rows], pad)
+        padded = pad_right([ids[i] for i in rows], pad)
         parts.append(encoder(*(torch.from_numpy(p).to(encoder.device) for p in padded)))
     return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
