@@ -126,8 +126,8 @@ ENTRIES: tuple[Entry, ...] = (
         "dimensions; never trained for similarity",
         licence="Apache-2.0",
         sha256={
-            "model.safetensors": "07caf5202814d4e82987d4c2df935e24"
-            "01b508eee25dbf9383d83ee8873ee394",
+            "model.safetensors": "ac02ca7adedd2fcc9d981d7cf27aae66"
+            "d137995289f9069c60783b7fd7c9a3c6",
         },
         bundled="data/models/bert-mini",
         install="git checkout data/models, in a clone of this repository",
