@@ -107,3 +107,50 @@ def encode_ways(
                 out["pooler"][rows] = pooler(first).float().cpu().numpy()
             go(len(rows))
     return out
+
+
+def first_token_attention(
+    encoder: SentenceEncoder, texts: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return where the first token looks in the last layer, mean over heads.
+
+    Parameters
+    ----------
+    encoder
+        Its transformer is used, which must be able to return attentions.
+    texts
+        One pass each.
+
+    Returns
+    -------
+    dict
+        ``"itself"``, ``"end"`` and ``"words"``: shares of its attention, ``[n]`` each,
+        which add up to 1. ``"evenness"``, ``[n]``: over how many of the words it is
+        spread (the exponential of the entropy), as a share of them; 1 is an average.
+
+    Source: Vaswani et al. 2017, equation 1, for the attention weights.
+    """
+    model = encoder.transformer
+    used = model.config._attn_implementation
+    model.set_attn_implementation("eager")  # the fused kernels keep no weights
+    rows = []
+    try:
+        with evaluating(model):
+            for text in texts:
+                batch = encoder.tokenizer(
+                    text,
+                    truncation=True,
+                    max_length=encoder.max_seq_length,
+                    return_tensors="pt",
+                ).to(encoder.device)
+                found = model(**batch, output_attentions=True).attentions[-1]
+                rows.append(found[0, :, 0].mean(0).double().cpu().numpy())  # [L]
+    finally:
+        model.set_attn_implementation(used)
+    words = [row[1:-1] / row[1:-1].sum() for row in rows]
+    return {
+        "itself": np.array([row[0] for row in rows]),
+        "end": np.array([row[-1] for row in rows]),
+        "words": np.array([row[1:-1].sum() for row in rows]),
+        "evenness": np.array([np.exp(-(w * np.log(w)).sum()) / len(w) for w in words]),
+    }

@@ -6,7 +6,12 @@ import torch
 from conftest import WORDS, tiny_encoder
 
 from sbert_lab import layers
-from sbert_lab.layers import WAYS, encode_ways, untrained_pooler
+from sbert_lab.layers import (
+    WAYS,
+    encode_ways,
+    first_token_attention,
+    untrained_pooler,
+)
 
 TEXTS = [" ".join(WORDS[i : i + 1 + i % 8]) for i in range(20)]
 
@@ -103,3 +108,33 @@ def test_dropout_is_off_and_the_mode_stays(training):
     for way in expected:
         np.testing.assert_array_equal(found[way], expected[way])
     assert {module.training for module in encoder.modules()} == {training}
+
+
+def test_attention_of_the_first_token():
+    encoder = tiny_encoder()
+    texts = ["the cat sat on the mat", "a dog"]
+    before = encoder.transformer.config._attn_implementation
+    found = first_token_attention(encoder, texts)
+    assert encoder.transformer.config._attn_implementation == before
+    total = found["itself"] + found["end"] + found["words"]
+    assert total == pytest.approx([1, 1], abs=1e-6)
+    encoder.transformer.set_attn_implementation("eager")
+    for row, text in enumerate(texts):
+        batch = encoder.tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            heads = encoder.transformer(**batch, output_attentions=True).attentions[-1]
+        looks = heads[0, :, 0].mean(0).numpy()  # [L]
+        assert found["itself"][row] == pytest.approx(looks[0], abs=1e-6)
+        words = looks[1:-1] / looks[1:-1].sum()
+        spread = 2 ** -(words * np.log2(words)).sum() / len(words)
+        assert found["evenness"][row] == pytest.approx(spread, abs=1e-6)
+
+
+def test_even_attention_has_evenness_one():
+    encoder = tiny_encoder()
+    for layer in encoder.transformer.encoder.layer:
+        torch.nn.init.zeros_(layer.attention.self.query.weight)  # no preference at all
+        torch.nn.init.zeros_(layer.attention.self.query.bias)
+    found = first_token_attention(encoder, ["the cat sat on the mat"])
+    assert found["evenness"] == pytest.approx([1.0])
+    assert found["itself"] == pytest.approx([1 / 8])

@@ -52,6 +52,10 @@ class Hypothesis:
         ``"within"``: the interval lies inside ± `margin`.
     machine
         True if it is about time or memory: recorded, shown, and never stops a run.
+    reputed
+        True if it is what the field says, put to the test here: that it fails is then
+        a finding, which is recorded and shown, and does not stop the run. `verify`
+        still asks for the same verdict.
     """
 
     id: str
@@ -60,6 +64,7 @@ class Hypothesis:
     direction: Direction
     margin: float
     machine: bool = False
+    reputed: bool = False
 
 
 @dataclass
@@ -84,8 +89,9 @@ class Experiment:
         margin: float,
         *,
         machine: bool = False,
+        reputed: bool = False,
     ) -> None:
-        """Record what is expected; only before the first result."""
+        """Record what is expected; only before the first result. See `Hypothesis`."""
         if self.results or self.claims:
             raise RuntimeError(
                 f"hypothesis {id!r} comes after a result; state it before measuring"
@@ -93,7 +99,7 @@ class Experiment:
         if id in self.hypotheses:
             raise ValueError(f"hypothesis {id!r} is stated twice")
         self.hypotheses[id] = Hypothesis(
-            id, statement, metric, direction, margin, machine
+            id, statement, metric, direction, margin, machine, reputed
         )
 
     def record(
@@ -125,7 +131,7 @@ class Experiment:
         -------
         str
             ``holds``, ``inconclusive``, or ``not tested`` in a profile that decides
-            nothing. A hypothesis about time or memory may also return ``fails``.
+            nothing. One about time or memory, or by repute, may also return ``fails``.
 
         Raises
         ------
@@ -156,7 +162,7 @@ class Experiment:
             ],
             caption=f"Claim {id}: {hypothesis.metric}",
         )
-        if verdict == "fails" and not hypothesis.machine:
+        if verdict == "fails" and not (hypothesis.machine or hypothesis.reputed):
             raise ClaimFailed(
                 f"{id}: {hypothesis.statement} Measured {estimate}, and it would hold "
                 f"if {_rule(hypothesis)}"

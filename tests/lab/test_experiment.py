@@ -53,6 +53,22 @@ def test_time_never_stops_a_run(tmp_path):
     assert exp.claim("fast", 1.1) == "fails"
 
 
+def test_repute_may_fail_and_is_recorded(tmp_path):
+    exp = begin(tmp_path)
+    exp.hypothesis("said", "They say so.", "unit", ">", 0.5, reputed=True)
+    assert exp.claim("said", between(0.1, 0.2)) == "fails"
+    assert exp.claims["said"]["verdict"] == "fails"
+    assert exp.claims["said"]["reputed"]
+
+
+def test_verify_asks_for_the_same_verdict_of_repute(tmp_path):
+    claim = {"verdict": "fails", "machine": False, "reputed": True}
+    old = {"results": {}, "claims": {"said": claim}}
+    new = {"results": {}, "claims": {"said": claim | {"verdict": "holds"}}}
+    assert differences(old, new) == ["claim said: fails is now holds"]
+    assert not differences(old, old)
+
+
 def test_smoke_decides_nothing(tmp_path):
     exp = begin(tmp_path, decides=False)
     exp.hypothesis("h", "It is so.", "unit", ">", 0.5)
