@@ -65,8 +65,8 @@ def test_notebook_01(hub, tmp_path, monkeypatch):
     assert record["profile"] == "paper"
     for name in PROFILES["paper"].sts:
         assert record["results"][f"pairs_{name}"]["mean"] == 40
-        assert -1 <= record["results"][f"{name}: mean"]["mean"] <= 1
-        assert f"{name}: pooler" in record["results"]  # its own: nothing is made up
+        assert -1 <= record["results"][f"{name}: raw mean"]["mean"] <= 1
+        assert f"{name}: raw pooler" in record["results"]  # its own: nothing is made up
     assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
 
 

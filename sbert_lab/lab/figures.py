@@ -5,9 +5,11 @@ in a table that folds away; colour is never the only difference between two seri
 """
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from sbert_lab.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,6 +113,39 @@ def _cell(value: object) -> str:
         return f"<td style='text-align:left'>{html.escape(str(value))}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     return f"<td style='text-align:right'>{shown}</td>"
+
+
+def intervals(
+    axes: "Axes",
+    values: Mapping[str, Interval],
+    *,
+    kinds: Mapping[str, Collection[str]],
+    names: bool = True,
+) -> None:
+    """Draw a dot with its interval for each name, from top to bottom.
+
+    Parameters
+    ----------
+    axes
+        Where.
+    values
+        Name to estimate, in the order to show.
+    kinds
+        Label of the legend to the names it stands for; each kind has its own marker
+        and colour.
+    names
+        False leaves the names out, for a second picture beside the first.
+    """
+    order = list(values)
+    for (kind, members), marker in zip(kinds.items(), MARKERS, strict=False):
+        at = [row for row, name in enumerate(order) if name in members]
+        found = [values[order[row]] for row in at]
+        spread = [[v.mean - v.low for v in found], [v.high - v.mean for v in found]]
+        axes.errorbar(
+            [v.mean for v in found], at, xerr=spread, fmt=marker, capsize=3, label=kind
+        )
+    axes.set_yticks(range(len(order)), order if names else [])
+    axes.invert_yaxis()
 
 
 def label(

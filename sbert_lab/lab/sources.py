@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.paths import root
 
 
@@ -38,6 +39,18 @@ class Published:
 def published(key: str) -> Published:
     """Return a published value by its key."""
     return Published(**_read("published.json", key))
+
+
+def reproduced(theirs: float, ours: Interval) -> str:
+    """Return what our measure says of a published difference.
+
+    ``"reproduced"`` if it lies in our interval; ``"direction only"`` if ours has its
+    sign beyond doubt; else ``"not reproduced"``.
+    """
+    if ours.low <= theirs <= ours.high:
+        return "reproduced"
+    same_sign = ours.low > 0 if theirs > 0 else ours.high < 0
+    return "direction only" if same_sign else "not reproduced"
 
 
 def references(*keys: str) -> None:

@@ -10,9 +10,11 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from sbert_lab import paths
 from sbert_lab.__main__ import main
+from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.exact import exact_search
 from sbert_lab.lab import figures, findings, sources
 from sbert_lab.lab.exercises import check
+from sbert_lab.lab.sources import reproduced
 from sbert_lab.lab.timing import side_by_side, timed
 
 
@@ -95,6 +97,36 @@ def test_exercises_give_hints():
     )
     with pytest.raises(KeyError, match=r"04\.1"):
         check("99.9", print)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "low", "high", "verdict"),
+    [
+        (0.3, 0.2, 0.4, "reproduced"),
+        (0.3, 0.1, 0.2, "direction only"),
+        (0.3, -0.1, 0.2, "not reproduced"),
+        (-0.3, -0.2, -0.1, "direction only"),
+        (-0.3, 0.1, 0.2, "not reproduced"),
+    ],
+)
+def test_what_was_published_is_compared_by_rule(theirs, low, high, verdict):
+    assert reproduced(theirs, Interval((low + high) / 2, low, high, 9)) == verdict
+
+
+def test_intervals_are_drawn_in_order():
+    _, (ax,) = figures.new_figure()
+    values = {name: Interval(x, x - 1, x + 1, 9) for x, name in enumerate("abc", 1)}
+    figures.intervals(ax, values, kinds={"odd": {"a", "c"}, "even": {"b"}})
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
+    dots = [line for line in ax.get_lines() if line.get_marker() in figures.MARKERS[:2]]
+    assert [(list(d.get_xdata()), list(d.get_ydata())) for d in dots] == [
+        ([1, 3], [0, 2]),
+        ([2], [1]),
+    ]
+    assert ax.yaxis_inverted()
+    plain = figures.new_figure()[1][0]
+    figures.intervals(plain, values, kinds={"all": set("abc")}, names=False)
+    assert not [t for t in plain.get_yticklabels() if t.get_text()]
 
 
 def test_sources_are_complete():
