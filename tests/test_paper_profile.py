@@ -57,8 +57,7 @@ def hub(tmp_path, monkeypatch) -> Path:
 def test_notebook_01(hub, tmp_path, monkeypatch):
     monkeypatch.setenv(
         CHANGES,
-        f"raw_model={RAW} sbert={TRAINED} decides=false anchors=30 titles=60 "
-        "read_pairs=60",
+        f"raw_model={RAW} sbert={TRAINED} decides=false anchors=30 titles=60",
     )
     path = next(p for p in notebooks() if p.name.startswith("01_"))
     record = run(path, "paper", out=tmp_path).record

@@ -41,9 +41,8 @@ class Profile:
     anchors
         Anchors of the graded ICD-10-CM pairs, six pairs each; None for all.
     titles
-        Titles among which the most similar pair is looked for.
-    read_pairs
-        Pairs that a BERT reads together to see how long one takes.
+        Titles among which the most similar pair is looked for, and how many pairs a
+        BERT reads together to see how long one takes.
     codes
         Entries of ICD-10-CM to search in; None for all.
     queries
@@ -72,7 +71,6 @@ class Profile:
     sts: tuple[str, ...] = ()
     anchors: int | None = None
     titles: int = 2_000
-    read_pairs: int = 2_000
     seed: int = 0
 
 
@@ -93,7 +91,6 @@ PROFILES = {
             build_effort=40,
             anchors=60,
             titles=200,
-            read_pairs=200,
         ),
         Profile(
             name="laptop",
@@ -123,7 +120,6 @@ PROFILES = {
             raw_model="bert-base-uncased",
             sbert="sentence-transformers/bert-base-nli-mean-tokens",
             sts=("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick"),
-            read_pairs=20_000,
         ),
     )
 }
