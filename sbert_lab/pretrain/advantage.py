@@ -18,15 +18,17 @@ from transformers import AutoConfig, BertModel
 
 from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.similarity import by_name, stsb
+from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.lexical import word_overlap
 from sbert_lab.evaluation.protocols import similarity_score
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
-from sbert_lab.files import write_bytes, write_json
+from sbert_lab.files import sha256_file, write_bytes, write_json
 from sbert_lab.lab import figures
 from sbert_lab.pretrain import starts
 from sbert_lab.pretrain.transfer import (
     Predictions,
     encoder_of,
+    measure_ladder,
     measure_retrieval,
     measure_similarity,
 )
@@ -34,15 +36,23 @@ from sbert_lab.pretrain.transfer import (
 log = logging.getLogger(__name__)
 
 #: What is measured, as the card calls it.
-STSB, LADDER, UNSHARED, TERMS = (
-    "STS Benchmark test",
+STSB, LADDER, UNSHARED, AFTER, AFTER_UNSHARED, TERMS = (
+    "STS Benchmark",
     "ladder",
-    "ladder, no shared word",
+    "ladder, pairs without a shared word",
+    "ladder after STS Benchmark",
+    "… pairs without a shared word",
     "ICD-10-CM terms",
 )
 SHIPPED, STATIC, RANDOM = "shipped", "static", "random"
 SECTION = "## What pre-training is worth"
 RECORD, FIGURE = "transfer.json", "advantage.png"
+
+MEASURES = {
+    "similarity": measure_similarity,
+    "ladder": measure_ladder,
+    "retrieval": measure_retrieval,
+}
 
 Runs = Sequence[Predictions]
 
@@ -59,18 +69,20 @@ def compare(runs: Runs, baseline: Runs | None = None) -> dict[str, Interval]:
     baseline
         Another start's, seed by seed; the intervals are then of paired differences.
     """
+    ladder = by_name("ladder")
+    together = zip(ladder.first, ladder.second, strict=True)
+    unshared = np.array([word_overlap(a, b) == 0 for a, b in together])
     found: dict[str, Interval] = {}
-    if "stsb" in runs[0]:
-        ladder = by_name("ladder")
-        together = zip(ladder.first, ladder.second, strict=True)
-        unshared = np.array([word_overlap(a, b) == 0 for a, b in together])
-        for name, key, pairs, kept in (
-            (STSB, "stsb", stsb("test"), None),
-            (LADDER, "ladder", ladder, None),
-            (UNSHARED, "ladder", ladder, unshared),
-        ):
+    for name, key, pairs, kept in (
+        (STSB, "stsb", None, None),
+        (LADDER, "ladder_folds", ladder, None),
+        (UNSHARED, "ladder_folds", ladder, unshared),
+        (AFTER, "ladder", ladder, None),
+        (AFTER_UNSHARED, "ladder", ladder, unshared),
+    ):
+        if key in runs[0]:
             found[name] = similarity_score(
-                pairs,
+                pairs or stsb("test"),
                 _rows(runs, key),
                 baseline=None if baseline is None else _rows(baseline, key),
                 kept=kept,
@@ -124,77 +136,74 @@ def run(
     config = AutoConfig.from_pretrained(weights)
     shape = starts.shape_of(config)
 
-    def shipped(folder: Path, _: int) -> BertModel:
+    def exported(folder: Path, _: int) -> BertModel:
         return starts.pretrained(folder)
 
-    makers: dict[str, Callable[[int], BertModel]] = {
-        SHIPPED: partial(shipped, weights),
-        STATIC: lambda seed: starts.static_only(statics, shape, seed),
-        RANDOM: lambda seed: starts.untrained(config, seed),
+    def measured(
+        kind: str, tasks: Sequence[str], maker: Callable[[int], BertModel]
+    ) -> list[Predictions]:
+        runs = []
+        for seed in range(seeds):
+            run: Predictions = {}
+            for task in tasks:
+                log.info("%s from %s, seed %d", task, kind, seed)
+                run |= MEASURES[task](
+                    partial(_start, maker, seed, weights),
+                    seed,
+                    out / f"{kind}-{seed}-{task}.safetensors",
+                    bf16=bf16,
+                )
+            runs.append(run)
+        return runs
+
+    found = {
+        SHIPPED: measured(
+            f"shipped-{_short_hash(weights)}", [*MEASURES], partial(exported, weights)
+        ),
+        STATIC: measured(
+            "static",
+            [*MEASURES],
+            lambda seed: starts.static_only(statics, shape, seed),
+        ),
+        RANDOM: measured(
+            "random", [*MEASURES], lambda seed: starts.untrained(config, seed)
+        ),
     }
-    found: dict[str, list[Predictions]] = {}
-    for name, maker in makers.items():
-        found[name] = [
-            _similarity(name, maker, seed, weights, out, bf16)
-            | _retrieval(name, maker, seed, weights, out, bf16)
-            for seed in range(seeds)
-        ]
-    points = {}
-    for tokens, folder in sorted(curve.items()):
-        maker = partial(shipped, folder)
-        name = f"{tokens:g}M"
-        points[tokens] = [
-            _similarity(name, maker, seed, weights, out, bf16) for seed in range(seeds)
-        ]
+    points = {
+        tokens: measured(
+            f"{tokens:g}M-{_short_hash(folder)}",
+            ["similarity"],
+            partial(exported, folder),
+        )
+        for tokens, folder in sorted(curve.items())
+    }
+    others = (STATIC, RANDOM)
     return {
         "seeds": seeds,
         "starts": {name: _plain(compare(runs)) for name, runs in found.items()},
         "advantage": {
-            other: _plain(compare(found[SHIPPED], found[other]))
-            for other in (STATIC, RANDOM)
+            other: _plain(compare(found[SHIPPED], found[other])) for other in others
         },
         "tokens": tokens_seen(weights),
         "curve": [
             {
                 "tokens": tokens,
-                **{
-                    other: _plain(compare(runs, found[other]))
-                    for other in (STATIC, RANDOM)
-                },
+                **{other: _plain(compare(runs, found[other])) for other in others},
             }
             for tokens, runs in points.items()
         ],
     }
 
 
-def _similarity(
-    name: str,
-    maker: Callable[[int], BertModel],
-    seed: int,
-    tokenizer: Path,
-    out: Path,
-    bf16: bool,
-) -> Predictions:
-    log.info("similarity from %s, seed %d", name, seed)
-    file = out / f"{name}-{seed}-similarity.safetensors"
-    return measure_similarity(
-        lambda: encoder_of(maker(seed), tokenizer), seed, file, bf16=bf16
-    )
+def _start(
+    maker: Callable[[int], BertModel], seed: int, tokenizer: Path
+) -> SentenceEncoder:
+    return encoder_of(maker(seed), tokenizer)
 
 
-def _retrieval(
-    name: str,
-    maker: Callable[[int], BertModel],
-    seed: int,
-    tokenizer: Path,
-    out: Path,
-    bf16: bool,
-) -> Predictions:
-    log.info("retrieval from %s, seed %d", name, seed)
-    file = out / f"{name}-{seed}-retrieval.safetensors"
-    return measure_retrieval(
-        lambda: encoder_of(maker(seed), tokenizer), seed, file, bf16=bf16
-    )
+def _short_hash(folder: Path) -> str:
+    """Return the beginning of the weights' sha256, which tells exports apart."""
+    return sha256_file(folder / "model.safetensors")[:8]
 
 
 def tokens_seen(folder: Path) -> float:
@@ -249,17 +258,19 @@ def describe(record: Mapping[str, Any]) -> str:
         [
             f"The same fine-tuning from three starts, {record['seeds']} seeds each: "
             "these weights, the static vectors they began with, and random weights. "
-            "Similarity: cosine regression on the STS Benchmark's training pairs, "
-            "judged by Spearman's correlation. Retrieval: multiple negatives ranking "
-            "on ICD-10-CM terms, judged by nDCG@10. The last two columns are paired "
-            "differences; 95 % intervals over items and seeds.",
+            "STS Benchmark and ladder: regression of the cosine on its training pairs, "
+            "or on three parts of the ladder's anchors in turn, judged by Spearman's "
+            "correlation on the test pairs or on the fourth part. ICD-10-CM: multiple "
+            "negatives ranking on terms of the training categories, judged by nDCG@10 "
+            "on those of the others. The last two columns are paired differences; 95 % "
+            "intervals over items and seeds.",
             "",
             "| | these weights | static vectors | random | over static | over random |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            "The advantage in similarity at earlier states of the run (before its "
-            "cool-down), and of these weights, the last point:",
+            "The advantage after fine-tuning on the STS Benchmark, at earlier states "
+            "of the run (before its cool-down), and of these weights, the last point:",
             "",
             f"![Line charts of the advantage over the two other starts against tokens "
             f"seen, for three measures of similarity]({FIGURE})",
@@ -282,7 +293,7 @@ def _figure(record: Mapping[str, Any]) -> bytes:
     fig, axes = figures.new_figure(2, width=10.0, height=4.2)
     for ax, other in zip(axes, (STATIC, RANDOM), strict=True):
         for marker, name in zip(
-            figures.MARKERS, (STSB, LADDER, UNSHARED), strict=False
+            figures.MARKERS, (STSB, AFTER, AFTER_UNSHARED), strict=False
         ):
             values = [point[other][name] for point in points]
             mean = [v["mean"] for v in values]

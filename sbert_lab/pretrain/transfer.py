@@ -1,10 +1,12 @@
 """Transfer: the same fine-tuning from different starts, and what each then knows.
 
 A language model is worth its pre-training if what is built on it is better for it.
-Two trainings, of a few minutes, are run alike from every start and seed:
+Three trainings, of a few minutes, are run alike from every start and seed:
 
 * **similarity**: regression of the cosine on the training pairs of the STS Benchmark;
-  measured on its test pairs and on the project's own ladder;
+  measured on its test pairs, and on the project's own ladder;
+* **ladder**: the same on the ladder, where each anchor is judged by a model that was
+  trained on other anchors;
 * **retrieval**: `multiple_negatives_ranking_loss` on the ICD-10-CM terms and codes of
   the training categories; measured as nDCG@10 of the terms of the test categories.
 
@@ -26,7 +28,7 @@ from transformers import AutoTokenizer, BertModel
 from sbert_lab.batching import pad_right
 from sbert_lab.checkpoint import Layout
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import similarity_ladder, stsb
+from sbert_lab.datasets.similarity import by_name, stsb
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine
 from sbert_lab.exact import exact_search
@@ -61,6 +63,7 @@ class Recipe:
 _TOGETHER = 32  # texts in one pass
 
 SIMILARITY = Recipe(rows=32, epochs=2, peak=1e-4)
+LADDER, FOLDS = Recipe(rows=32, epochs=4, peak=1e-4), 4
 RETRIEVAL = Recipe(rows=64, epochs=3, peak=3e-4)
 
 
@@ -96,13 +99,41 @@ def measure_similarity(
     """
     if not out.exists():
         encoder = finetuned_for_similarity(make(), seed, bf16=bf16)
-        sts, ladder = stsb("test"), similarity_ladder()
-        anchors, partners = [p.anchor for p in ladder], [p.partner for p in ladder]
-        found = {
-            "stsb": _cosines(encoder, sts.first, sts.second),
-            "ladder": _cosines(encoder, anchors, partners),
-        }
+        sets = {"stsb": stsb("test"), "ladder": by_name("ladder")}
+        found = {n: _cosines(encoder, s.first, s.second) for n, s in sets.items()}
         write_bytes(out, save(found))
+    return load_file(out)
+
+
+def measure_ladder(
+    make: Callable[[], SentenceEncoder], seed: int, out: Path, *, bf16: bool = False
+) -> Predictions:
+    """Fine-tune a start on parts of the ladder, and keep the cosines of the rest.
+
+    The anchors are split into `FOLDS` parts, alike for every start and seed; each part
+    is judged by a model that saw the others. The arguments are those of
+    `measure_similarity`; the result holds ``ladder_folds``.
+    """
+    if not out.exists():
+        ladder = by_name("ladder")
+        anchor = np.unique(ladder.group, return_inverse=True)[1]
+        fold = np.random.default_rng(0).permutation(anchor.max() + 1)[anchor] % FOLDS
+        texts = [np.array(ladder.first), np.array(ladder.second)]
+        score = np.array(ladder.score) / 5
+        cosines = np.empty(len(ladder), np.float32)
+        for held in range(FOLDS):
+            seen, kept = fold != held, fold == held
+            encoder = _finetune(
+                make(),
+                [part[seen].tolist() for part in texts],
+                score[seen],
+                cosine_similarity_loss,
+                LADDER,
+                seed,
+                bf16,
+            )
+            cosines[kept] = _cosines(encoder, *(p[kept].tolist() for p in texts))
+        write_bytes(out, save({"ladder_folds": cosines}))
     return load_file(out)
 
 

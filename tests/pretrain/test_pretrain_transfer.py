@@ -14,7 +14,16 @@ from sbert_lab.datasets import icd10cm, similarity
 from sbert_lab.datasets.similarity import LadderPair, ScoredPairs
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.pretrain import advantage, starts, transfer
-from sbert_lab.pretrain.advantage import LADDER, RANDOM, STATIC, STSB, TERMS, UNSHARED
+from sbert_lab.pretrain.advantage import (
+    AFTER,
+    AFTER_UNSHARED,
+    LADDER,
+    RANDOM,
+    STATIC,
+    STSB,
+    TERMS,
+    UNSHARED,
+)
 from sbert_lab.pretrain.checkpoints import State
 from sbert_lab.pretrain.export import export
 
@@ -72,12 +81,12 @@ def weights(data, tmp_path):
 def small_sets(monkeypatch):
     for module in (transfer, advantage):
         monkeypatch.setattr(module, "stsb", lambda split: PAIRS)
-    for module in (transfer, similarity):
-        monkeypatch.setattr(module, "similarity_ladder", lambda: RUNGS)
+    monkeypatch.setattr(similarity, "similarity_ladder", lambda: RUNGS)
     pairs = list(zip(TASK.queries, CODES, strict=True))
     monkeypatch.setattr(icd10cm, "split_pairs", lambda split: pairs)
     monkeypatch.setattr(icd10cm, "retrieval_task", lambda split: TASK)
     monkeypatch.setattr(transfer, "SIMILARITY", transfer.Recipe(8, 4, 3e-3))
+    monkeypatch.setattr(transfer, "LADDER", transfer.Recipe(8, 2, 3e-3))
     monkeypatch.setattr(transfer, "RETRIEVAL", transfer.Recipe(6, 20, 3e-3))
 
 
@@ -176,6 +185,9 @@ def test_long_texts_are_cut(start, monkeypatch):
     assert np.isfinite(trained.encode(long.first)).all()
 
 
+SIMILARITIES = (STSB, LADDER, UNSHARED, AFTER, AFTER_UNSHARED)
+
+
 def never():
     raise AssertionError("trained again")
 
@@ -183,6 +195,7 @@ def never():
 def test_predictions_are_kept(start, tmp_path):
     for measure, shapes in (
         (transfer.measure_similarity, {"stsb": (40,), "ladder": (40,)}),
+        (transfer.measure_ladder, {"ladder_folds": (40,)}),
         (transfer.measure_retrieval, {"icd10cm": (12,)}),
     ):
         out = tmp_path / "deep" / measure.__name__
@@ -201,12 +214,37 @@ def test_similarities_are_cosines_of_the_trained_encoder(start, tmp_path):
         assert found["stsb"][row] == pytest.approx(cosine, abs=1e-6)
 
 
+def test_each_anchor_is_judged_by_a_model_that_did_not_see_it(
+    start, tmp_path, monkeypatch
+):
+    seen, judged = [], []
+
+    def finetune(encoder, columns, *_):
+        seen.append(set(columns[0]))
+        return encoder
+
+    def cosines(_, first, second):
+        judged.append((set(first), len(second)))
+        return np.zeros(len(first))
+
+    monkeypatch.setattr(transfer, "_finetune", finetune)
+    monkeypatch.setattr(transfer, "_cosines", cosines)
+    transfer.measure_ladder(start, 0, tmp_path / "ladder")
+    assert len(seen) == transfer.FOLDS
+    assert sum(count for _, count in judged) == 40
+    everything = {rung.anchor for rung in RUNGS}
+    for trained, (held, _) in zip(seen, judged, strict=True):
+        assert not trained & held
+        assert trained | held == everything
+
+
 def made_up(seed, quality):
     """Return predictions of a start that is right to this degree."""
     rng = np.random.default_rng(seed)
     return {
         "stsb": quality * SCORES + rng.normal(size=40),
         "ladder": quality * SCORES + rng.normal(size=40),
+        "ladder_folds": quality * SCORES + rng.normal(size=40),
         "icd10cm": np.clip(quality + 0.1 * rng.normal(size=12), 0, 1),
     }
 
@@ -214,7 +252,7 @@ def made_up(seed, quality):
 def test_a_better_start_is_better_in_every_measure():
     good, bad = ([made_up(seed, q) for seed in range(3)] for q in (0.9, 0.1))
     found = advantage.compare(good, bad)
-    assert set(found) == {STSB, LADDER, UNSHARED, TERMS}
+    assert set(found) == {*SIMILARITIES, TERMS}
     assert all(interval.low > 0 for interval in found.values())
     turned = advantage.compare(bad, good)
     assert all(interval.high < 0 for interval in turned.values())
@@ -233,16 +271,20 @@ def test_unshared_pairs_are_those_without_a_common_word():
     shared = [set(r.anchor.split()) & set(r.partner.split()) for r in RUNGS]
     bare = np.array([words <= {"the", "The"} for words in shared])
     run = made_up(0, 0.9)
-    run["ladder"][bare] = -SCORES[bare]
-    found = advantage.compare([run])
-    assert 5 < bare.sum() == found[UNSHARED].n < found[LADDER].n == 40
-    assert found[UNSHARED].mean == pytest.approx(-1)
+    for key, whole, part in (
+        ("ladder", AFTER, AFTER_UNSHARED),
+        ("ladder_folds", LADDER, UNSHARED),
+    ):
+        run[key][bare] = -SCORES[bare]
+        found = advantage.compare([run])
+        assert 5 < bare.sum() == found[part].n < found[whole].n == 40
+        assert found[part].mean == pytest.approx(-1)
 
 
 def test_what_was_not_measured_is_not_compared():
     runs = [made_up(0, 0.5)]
     del runs[0]["icd10cm"]
-    assert set(advantage.compare(runs)) == {STSB, LADDER, UNSHARED}
+    assert set(advantage.compare(runs)) == set(SIMILARITIES)
     assert set(advantage.compare([{"icd10cm": made_up(0, 0.5)["icd10cm"]}])) == {TERMS}
 
 
@@ -252,7 +294,7 @@ def test_starts_are_trained_once_and_written_into_the_card(
     monkeypatch.setattr(transfer, "RETRIEVAL", transfer.Recipe(6, 1, 3e-3))
     out, curve = tmp_path / "out", {1.5: weights}
     record = advantage.run(weights, curve, data, out, seeds=2)
-    assert len(list(out.iterdir())) == 3 * 2 * 2 + 2
+    assert len(list(out.iterdir())) == 3 * 2 * 3 + 2
     monkeypatch.setattr(transfer, "_finetune", never)
     assert advantage.run(weights, curve, data, out, seeds=2) == record
     assert set(record["starts"]) == {advantage.SHIPPED, STATIC, RANDOM}
@@ -260,7 +302,7 @@ def test_starts_are_trained_once_and_written_into_the_card(
     # The curve's one point is the shipped weights, so its advantage is theirs.
     (point,) = record["curve"]
     for other in (STATIC, RANDOM):
-        for name in (STSB, LADDER, UNSHARED):
+        for name in (STSB, AFTER, AFTER_UNSHARED):
             assert point[other][name] == record["advantage"][other][name]
     advantage.write_card(record, weights)
     assert json.loads((weights / advantage.RECORD).read_text()) == record
@@ -268,7 +310,7 @@ def test_starts_are_trained_once_and_written_into_the_card(
 
 def record_of(mean):
     interval = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 40}
-    measures = dict.fromkeys((STSB, LADDER, UNSHARED, TERMS), interval)
+    measures = dict.fromkeys((*SIMILARITIES, TERMS), interval)
     starts_of = dict.fromkeys((advantage.SHIPPED, STATIC, RANDOM), measures)
     over = {STATIC: measures, RANDOM: measures}
     return {
@@ -288,7 +330,7 @@ def test_card_is_replaced_not_repeated(tmp_path):
     assert once.startswith(f"# Ours\n\nA model.\n\n{advantage.SECTION}\n\n")
     assert once.endswith("\n\n## Corpus\n\n| a | b |\n")
     assert f"| {STSB} | 0.250 [0.150, 0.350] |" in once
-    assert once.count("| +0.250 [+0.150, +0.350] | +0.250 [+0.150, +0.350] |") == 4
+    assert once.count("| +0.250 [+0.150, +0.350] | +0.250 [+0.150, +0.350] |") == 6
     advantage.write_card(record_of(0.5), tmp_path)
     twice = card.read_text(encoding="utf-8")
     for old, new in (("0.250", "0.500"), ("0.150", "0.400"), ("0.350", "0.600")):
