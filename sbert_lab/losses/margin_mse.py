@@ -1,0 +1,28 @@
+"""Margin distillation: the gap between two passages should be a teacher's gap."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sbert_lab.losses.precision import widened
+
+
+def margin_mse_loss(
+    query: Tensor, positive: Tensor, negative: Tensor, margin: Tensor
+) -> Tensor:
+    """Return the mean squared error of the score margins, a scalar.
+
+    ``L = 1/B Σ_i ( (q_i·p_i − q_i·n_i) − Δ_i )²``
+
+    Parameters
+    ----------
+    query, positive, negative
+        Embeddings ``[B, D]``; scores are dot products.
+    margin
+        Δ, what a cross-encoder gives the positive minus what it gives the negative,
+        ``[B]``.
+
+    Source: Hofstätter et al. 2020, equation 5.
+    """
+    q, p, n = widened(query), widened(positive), widened(negative)
+    gap = (q * p).sum(-1) - (q * n).sum(-1)  # [B]
+    return F.mse_loss(gap, margin.to(gap.dtype))
