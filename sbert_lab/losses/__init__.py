@@ -7,6 +7,7 @@ works in float32 where the embeddings came in less (in float64 where they came i
 from sbert_lab.losses.contrastive import contrastive_loss, online_contrastive_loss
 from sbert_lab.losses.cosent import angle_loss, cosent_loss
 from sbert_lab.losses.cosine_similarity import cosine_similarity_loss
+from sbert_lab.losses.gather import gathered
 from sbert_lab.losses.gist import gist_embed_loss
 from sbert_lab.losses.gradient_cache import cached_loss
 from sbert_lab.losses.margin_mse import margin_mse_loss
@@ -26,6 +27,7 @@ __all__ = [
     "cosent_loss",
     "cosine_similarity_loss",
     "false_negatives",
+    "gathered",
     "gist_embed_loss",
     "margin_mse_loss",
     "matryoshka_loss",

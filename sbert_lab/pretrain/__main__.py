@@ -22,7 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options = _parser().parse_args(arguments)
-    status: int = options.command(options)
+    try:
+        status: int = options.command(options)
+    except FileNotFoundError as error:  # a folder or a data set that is not here
+        raise SystemExit(str(error)) from error
     return status
 
 

@@ -347,3 +347,15 @@ def test_tokens_are_read_off_the_card(weights):
     (weights / "README.md").write_text("# A model\n", encoding="utf-8")
     with pytest.raises(ValueError, match="README.md states no tokens seen"):
         advantage.tokens_seen(weights)
+
+
+def test_command_says_what_is_missing(data, weights, tmp_path, monkeypatch):
+    from sbert_lab.pretrain.__main__ import main
+
+    def absent(split):
+        raise FileNotFoundError("stsb is not on this machine; to get it: do this")
+
+    monkeypatch.setattr(transfer, "stsb", absent)
+    folders = ["--weights", str(weights), "--statics", str(data)]
+    with pytest.raises(SystemExit, match="to get it: do this"):
+        main(["transfer", *folders, "--out", str(tmp_path / "out")])
