@@ -58,6 +58,8 @@ class Entry:
         Repository on the Hugging Face hub; empty if none has these very files.
     revision
         Commit of that repository.
+    files
+        Patterns of the files to fetch from there; empty takes all that are read.
     install
         What to type to get it.
     """
@@ -74,6 +76,7 @@ class Entry:
     parts: tuple[str, ...] = ()
     hub: str = ""
     revision: str = ""
+    files: tuple[str, ...] = ()
     install: str = "make setup"
 
 
@@ -234,6 +237,28 @@ ENTRIES: tuple[Entry, ...] = (
         revision="20a6d6f312dd54037fe07a32d58e5e168867909d",
         install="put the SICK_*.txt files in $SBERT_LAB_DATA_HOME/sick (see README)",
     ),
+    Entry(
+        name="snli-sample",
+        kind="data",
+        about="a sample of SNLI (Bowman et al. 2015), dev and test, entailment",
+        form="a data set",
+        licence="CC-BY-SA-4.0",
+        install="put dev.tsv and test.tsv in $SBERT_LAB_DATA_HOME/snli-sample "
+        "(see README)",
+    ),
+    Entry(
+        name="all-nli",
+        kind="data",
+        about="AllNLI: SNLI and MultiNLI (Williams et al. 2018), 942,069 pairs to "
+        "train on, entailment",
+        form="a data set",
+        licence="CC-BY-SA-4.0 (SNLI), and that of each source (MultiNLI)",
+        hub="sentence-transformers/all-nli",
+        revision="d482672c8e74ce18da116f430137434ba2e52fab",
+        files=("pair-class/*.parquet",),  # the same pairs stand there in four forms
+        install="a network, it comes from the hub; or put its folder pair-class in "
+        "$SBERT_LAB_DATA_HOME/all-nli (see README)",
+    ),
     *(
         Entry(
             name=name,
@@ -360,11 +385,15 @@ def status(entry: Entry) -> tuple[Status, Path | None, str]:
 
 def _entry_from_hub(entry: Entry, allow_hub: bool) -> Path | None:
     kind = "dataset" if entry.kind == "data" else "model"
-    return _from_hub(entry.hub, entry.revision, allow_hub, kind)
+    return _from_hub(entry.hub, entry.revision, allow_hub, kind, entry.files)
 
 
 def _from_hub(
-    repository: str, revision: str | None, allow_hub: bool, kind: str = "model"
+    repository: str,
+    revision: str | None,
+    allow_hub: bool,
+    kind: str = "model",
+    files: tuple[str, ...] = (),
 ) -> Path | None:
     """Return a snapshot from the Hugging Face cache or, if allowed, from the hub."""
     if not repository:
@@ -380,7 +409,7 @@ def _from_hub(
                     repo_type=kind,
                     revision=revision or None,
                     local_files_only=local_only,
-                    allow_patterns=_HUB_FILES[kind],
+                    allow_patterns=list(files) or _HUB_FILES[kind],
                     ignore_patterns=["onnx/*", "openvino/*"],
                 )
             )

@@ -130,10 +130,10 @@ def check_no_leak(train: Pairs, test: Pairs) -> None:
     """
     first_seen: dict[str, tuple[int, str]] = {}
     for row, role, text in _texts(train):
-        first_seen.setdefault(_plain(text), (row, role))
+        first_seen.setdefault(plain(text), (row, role))
     problems = []
     for row, role, text in _texts(test):
-        if (seen := first_seen.get(_plain(text))) is not None:
+        if (seen := first_seen.get(plain(text))) is not None:
             problems.append(
                 f"{test.source}, row {row}, column {role!r}: {text[:60]!r} is also in "
                 f"{train.source}, row {seen[0]}, column {seen[1]!r}; keep it on one "
@@ -158,7 +158,7 @@ def _checked(
             values[role] = value
             if problem:
                 problems.append(f"{where}: {problem}")
-        key = tuple(_plain(str(values.get(role, ""))) for role in TEXT_ROLES)
+        key = tuple(plain(str(values.get(role, ""))) for role in TEXT_ROLES)
         if key in seen:
             problems.append(
                 f"{path}, row {row}, columns {used['anchor']!r} and "
@@ -323,6 +323,6 @@ def _texts(pairs: Pairs) -> Iterator[tuple[int, str, str]]:
             yield row, role, text
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text without what does not make it another one: case, spacing, form."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

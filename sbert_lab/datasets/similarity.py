@@ -16,6 +16,13 @@ from typing import Any
 from sbert_lab.catalogue import BY_NAME, resolve
 from sbert_lab.paths import root
 
+#: The files in which SICK's authors publish it, by split.
+SICK_FILES = {
+    "train": "SICK_train.txt",
+    "trial": "SICK_trial.txt",
+    "test": "SICK_test_annotated.txt",
+}
+
 
 @dataclass(frozen=True)
 class ScoredPairs:
@@ -51,9 +58,9 @@ def stsb(split: str = "test") -> ScoredPairs:
         ``"train"``, ``"dev"`` or ``"test"``: 5,749, 1,500 and 1,379 pairs.
     """
     home = resolve("stsb")
-    if _is_snapshot(home):
+    if is_snapshot(home):
         return _from_snapshot(home, {"dev": "validation"}.get(split, split))
-    path = _file(home, "stsb", f"stsb-en-{split}.csv")
+    path = local_file(home, "stsb", f"stsb-en-{split}.csv")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     return _scored([(row[0], row[1], row[2]) for row in rows])
@@ -68,27 +75,19 @@ def sick(split: str = "test") -> ScoredPairs:
         ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs; ``"all"``
         joins the three, which is what MTEB's SICK-R measures on.
     """
-    names = {
-        "train": ["SICK_train.txt"],
-        "trial": ["SICK_trial.txt"],
-        "test": ["SICK_test_annotated.txt"],
-    }
-    names["all"] = [name for part in names.values() for name in part]
     home = resolve("sick")
-    if _is_snapshot(home):
+    if is_snapshot(home):
         if split != "all":
             raise ValueError(
                 f"the hub's copy of SICK has no split {split!r}, only 'all'"
             )
         return _from_snapshot(home, "test")
     rows: list[tuple[str, str, str]] = []
-    for name in names[split]:
-        with _file(home, "sick", name).open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            rows += [
-                (row["sentence_A"], row["sentence_B"], row["relatedness_score"])
-                for row in reader
-            ]
+    for name in SICK_FILES.values() if split == "all" else [SICK_FILES[split]]:
+        rows += [
+            (row["sentence_A"], row["sentence_B"], row["relatedness_score"])
+            for _, row in read_rows(local_file(home, "sick", name))
+        ]
     return _scored(rows)
 
 
@@ -121,39 +120,58 @@ def by_name(name: str) -> ScoredPairs:
     raise ValueError(f"no similarity set {name!r}: ladder, sts12 to sts16, stsb, sick")
 
 
-def _file(home: Path, name: str, file: str) -> Path:
+def local_file(home: Path, name: str, file: str) -> Path:
+    """Return a file of a catalogue entry's folder; an error says how to get it."""
     path = home / file
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; {BY_NAME[name].install}")
     return path
 
 
-def _is_snapshot(folder: Path) -> bool:
+def is_snapshot(folder: Path) -> bool:
     """Return whether a folder is laid out as MTEB's data sets on the hub are."""
-    return bool(_split_files(folder, "test"))
+    return bool(split_files(folder, "test"))
 
 
-def _split_files(folder: Path, split: str) -> list[Path]:
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Return the files of a split, JSON lines or else parquet, pieces in order."""
     lines = sorted(folder.rglob(f"{split}*.jsonl*"))
     return lines or sorted(folder.rglob(f"{split}*.parquet"))
 
 
 def _from_snapshot(folder: Path, split: str) -> ScoredPairs:
     """Read ``sentence1``, ``sentence2``, ``score`` of JSON lines or parquet."""
-    files = _split_files(folder, split)
+    files = split_files(folder, split)
     if not files:
         raise FileNotFoundError(f"{folder} has no file for the split {split!r}")
-    rows: list[dict[str, Any]] = []
-    for path in files:
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            rows += parquet.read_table(path).to_pylist()
-        else:
-            opened = gzip.open if path.suffix == ".gz" else open
-            with opened(path, "rt", encoding="utf-8") as file:
-                rows += [json.loads(line) for line in file if line.strip()]
+    rows = [row for path in files for _, row in read_rows(path)]
     return _scored([(r["sentence1"], r["sentence2"], r["score"]) for r in rows])
+
+
+def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Read parquet, JSON lines (or these as gzip), or tab-separated text with a header.
+
+    Rows are numbered as an editor numbers lines, those of parquet from 1. A quotation
+    mark in tab-separated text is a character like any other.
+    """
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return list(enumerate(parquet.read_table(path).to_pylist(), 1))
+    if path.suffix in (".txt", ".tsv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            return [(reader.line_num, row) for row in reader]
+    opened = gzip.open if path.suffix == ".gz" else open
+    rows = []
+    with opened(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows += [(number, json.loads(line))] if line.strip() else []
+            except json.JSONDecodeError as error:
+                where = f"{path}, row {number}: {error.msg}"
+                raise json.JSONDecodeError(where, error.doc, error.pos) from None
+    return rows
 
 
 def _scored(rows: list[tuple[str, str, str]]) -> ScoredPairs:
