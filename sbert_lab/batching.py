@@ -54,7 +54,7 @@ def equal_lengths(
 
 
 def pad_right(
-    sequences: Sequence[Sequence[int]], pad: int
+    sequences: Sequence[Sequence[int] | NDArray[np.int64]], pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pad token sequences to the longest: ids and mask, int64 ``[B, L]``."""
     lengths = np.array([len(sequence) for sequence in sequences])

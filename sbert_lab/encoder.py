@@ -114,7 +114,8 @@ class SentenceEncoder(nn.Module):
         if entry is not None and entry.form != "encoder":
             raise CheckpointError(
                 f"{entry.name} is {entry.form}, which SentenceEncoder does not read; "
-                f"resolve({entry.name!r}) of sbert_lab.catalogue gives its folder"
+                f"resolve({entry.name!r}) of sbert_lab.catalogue gives its folder, and "
+                "StaticEncoder of sbert_lab.static reads static word vectors"
             )
         folder = resolve(name_or_path, allow_hub=allow_hub)
         layout = checkpoint.read(folder)
@@ -168,6 +169,15 @@ class SentenceEncoder(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return the token ids of each text, cut at `max_seq_length`.
+
+        `last_truncated` then counts the texts that were cut.
+        """
+        encodings = self._backend.encode_batch_fast(list(texts))
+        self.last_truncated = sum(bool(e.overflowing) for e in encodings)
+        return [np.array(e.ids, np.int64) for e in encodings]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode padded token ids.

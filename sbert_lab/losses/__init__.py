@@ -1,31 +1,64 @@
-"""Training objectives: pure functions over embeddings, one file each.
+"""Training objectives: a file each, one pure function over embeddings, one module.
 
 Embeddings are ``[B, D]``, one row a text; every function returns a scalar tensor and
 works in float32 where the embeddings came in less (in float64 where they came in it).
+The modules, which `SentenceTrainer` takes, say which columns and labels they read.
 """
 
-from sbert_lab.losses.contrastive import contrastive_loss, online_contrastive_loss
-from sbert_lab.losses.cosent import angle_loss, cosent_loss
-from sbert_lab.losses.cosine_similarity import cosine_similarity_loss
+from sbert_lab.losses.cached import CachedLoss, CachedMultipleNegativesRankingLoss
+from sbert_lab.losses.contrastive import (
+    ContrastiveLoss,
+    OnlineContrastiveLoss,
+    contrastive_loss,
+    online_contrastive_loss,
+)
+from sbert_lab.losses.cosent import AnglELoss, CoSENTLoss, angle_loss, cosent_loss
+from sbert_lab.losses.cosine_similarity import (
+    CosineSimilarityLoss,
+    cosine_similarity_loss,
+)
+from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss, denoising_loss
 from sbert_lab.losses.gather import gathered
-from sbert_lab.losses.gist import gist_embed_loss
+from sbert_lab.losses.gist import GISTEmbedLoss, gist_embed_loss
 from sbert_lab.losses.gradient_cache import cached_loss
-from sbert_lab.losses.margin_mse import margin_mse_loss
-from sbert_lab.losses.matryoshka import matryoshka_loss
+from sbert_lab.losses.margin_mse import MarginMSELoss, margin_mse_loss
+from sbert_lab.losses.matryoshka import MatryoshkaLoss, matryoshka_loss
 from sbert_lab.losses.multiple_negatives import (
+    MultipleNegativesRankingLoss,
     false_negatives,
     multiple_negatives_ranking_loss,
 )
+from sbert_lab.losses.objective import Batch, LabelRule, Objective, Outcome
+from sbert_lab.losses.simcse import SimCSELoss
 from sbert_lab.losses.softmax import SoftmaxLoss, softmax_loss
-from sbert_lab.losses.triplet import triplet_loss
+from sbert_lab.losses.triplet import TripletLoss, triplet_loss
 
 __all__ = [
+    "AnglELoss",
+    "Batch",
+    "CachedLoss",
+    "CachedMultipleNegativesRankingLoss",
+    "CoSENTLoss",
+    "ContrastiveLoss",
+    "CosineSimilarityLoss",
+    "DenoisingAutoEncoderLoss",
+    "GISTEmbedLoss",
+    "LabelRule",
+    "MarginMSELoss",
+    "MatryoshkaLoss",
+    "MultipleNegativesRankingLoss",
+    "Objective",
+    "OnlineContrastiveLoss",
+    "Outcome",
+    "SimCSELoss",
     "SoftmaxLoss",
+    "TripletLoss",
     "angle_loss",
     "cached_loss",
     "contrastive_loss",
     "cosent_loss",
     "cosine_similarity_loss",
+    "denoising_loss",
     "false_negatives",
     "gathered",
     "gist_embed_loss",

@@ -1,9 +1,13 @@
 """Contrastive pairs: alike ones are drawn together, others pushed to a margin."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.objective import Batch, LabelRule, Objective
 from sbert_lab.losses.triplet import Metric, distance
 
 
@@ -61,3 +65,52 @@ def online_contrastive_loss(
     limit_near = far.min() if len(far) else near.mean()
     hard_far, hard_near = far[far < limit_far], near[near > limit_near]
     return (hard_near**2).sum() + (F.relu(margin - hard_far) ** 2).sum()
+
+
+class ContrastiveLoss(Objective):
+    """`contrastive_loss` of ``first``, ``second`` and ``label`` (1 alike, 0 not).
+
+    Parameters
+    ----------
+    metric, margin
+        d and m.
+    """
+
+    roles = ("first", "second")
+    label = LabelRule(0, 1, whole=True)
+
+    def __init__(self, metric: Metric = "cosine", margin: float = 0.5) -> None:
+        super().__init__()
+        self.metric: Metric = metric
+        self.margin = margin
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        return contrastive_loss(*self._arguments(texts, batch), **self._distance())
+
+    def diagnostics(
+        self, texts: Mapping[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return the mean distance of pairs that are alike, and of others."""
+        first, second, same = self._arguments(texts, batch)
+        d = distance(first, second, self.metric)
+        kinds = {"distance_alike": same == 1, "distance_apart": same == 0}
+        return {name: d[kind].mean() for name, kind in kinds.items() if kind.any()}
+
+    def _arguments(
+        self, texts: Mapping[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        first = texts["first"]
+        return first, texts["second"], self.label_of(batch, first)
+
+    def _distance(self) -> dict[str, Any]:
+        return {"metric": self.metric, "margin": self.margin}
+
+
+class OnlineContrastiveLoss(ContrastiveLoss):
+    """`online_contrastive_loss` of ``first``, ``second`` and ``label``."""
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        found = self._arguments(texts, batch)
+        return online_contrastive_loss(*found, **self._distance())

@@ -1,9 +1,12 @@
 """CoSENT and AnglE: pairs with a higher score must be more similar than others."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.objective import Batch, LabelRule, Objective
 from sbert_lab.losses.precision import widened
 
 
@@ -68,3 +71,50 @@ def _ranking(similarity: Tensor, score: Tensor, temperature: float) -> Tensor:
     ordered = score[:, None] < score[None, :]
     zero = gaps.new_zeros(1)
     return torch.logsumexp(torch.cat([zero, gaps[ordered]]), dim=0)
+
+
+class CoSENTLoss(Objective):
+    """`cosent_loss` of columns ``first``, ``second`` and ``label``.
+
+    Parameters
+    ----------
+    temperature
+        τ.
+    """
+
+    roles = ("first", "second")
+    label = LabelRule()
+    least_rows = 2
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: more than 0")
+        self.temperature = temperature
+
+    def similarity(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the similarity of each pair, ``[B, D], [B, D] -> [B]``."""
+        return F.cosine_similarity(widened(first), widened(second), dim=-1)
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        similarity = self.similarity(texts["first"], texts["second"])
+        return _ranking(similarity, self.label_of(batch, similarity), self.temperature)
+
+    def diagnostics(
+        self, texts: Mapping[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return which part of the pairs of pairs is in the right order."""
+        similarity = self.similarity(texts["first"], texts["second"])
+        score = self.label_of(batch, similarity)
+        below = score[:, None] < score[None, :]  # [B, B]
+        right = similarity[:, None] < similarity[None, :]
+        return {"in_order": right[below].float().mean()} if below.any() else {}
+
+
+class AnglELoss(CoSENTLoss):
+    """`angle_loss` of columns ``first``, ``second`` and ``label``."""
+
+    def similarity(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the angle similarity of each pair, ``[B, D], [B, D] -> [B]``."""
+        return angle_similarity(first, second)

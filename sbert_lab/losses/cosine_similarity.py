@@ -1,8 +1,11 @@
 """Cosine similarity regression: the cosine of two texts should equal their score."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.objective import Batch, LabelRule, Objective
 from sbert_lab.losses.precision import widened
 
 
@@ -22,3 +25,22 @@ def cosine_similarity_loss(first: Tensor, second: Tensor, score: Tensor) -> Tens
     """
     cosine = F.cosine_similarity(widened(first), widened(second), dim=-1)  # [B]
     return F.mse_loss(cosine, score.to(cosine.dtype))
+
+
+class CosineSimilarityLoss(Objective):
+    """`cosine_similarity_loss` of columns ``first``, ``second`` and ``label``."""
+
+    roles = ("first", "second")
+    label = LabelRule(-1, 1)
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        u, v = texts["first"], texts["second"]
+        return cosine_similarity_loss(u, v, self.label_of(batch, u))
+
+    def diagnostics(
+        self, texts: Mapping[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return the mean cosine, which a flat curve leaves where it was."""
+        del batch
+        return {"cosine": F.cosine_similarity(texts["first"], texts["second"]).mean()}

@@ -1,12 +1,17 @@
 """GIST: a guide model says which in-batch candidates are no wrong answers."""
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.objective import Batch, Objective
 from sbert_lab.losses.precision import widened
+
+MarginKind = Literal["absolute", "relative"]
 
 
 def gist_embed_loss(
@@ -18,7 +23,7 @@ def gist_embed_loss(
     negatives: Tensor | None = None,
     guide_negatives: Tensor | None = None,
     temperature: float = 0.01,
-    margin_kind: Literal["absolute", "relative"] = "absolute",
+    margin_kind: MarginKind = "absolute",
     margin: float = 0.0,
 ) -> Tensor:
     """Return the guided in-batch cross-entropy, a scalar.
@@ -59,3 +64,62 @@ def gist_embed_loss(
         [scores.masked_fill(out, -torch.inf) for scores, out in blocks], dim=1
     )
     return F.cross_entropy(logits / temperature, torch.arange(len(a), device=a.device))
+
+
+class Guide(Protocol):
+    """What a guide must be able to do; a `SentenceEncoder` is one."""
+
+    def encode(self, texts: Sequence[str], /) -> NDArray[Any]:
+        """Return float32 ``[n, d]``."""
+        ...
+
+
+class GISTEmbedLoss(Objective):
+    """`gist_embed_loss` of ``anchor``, ``positive`` and any number of ``negative``.
+
+    Parameters
+    ----------
+    guide
+        An encoder that is not trained; each text goes through it as it is.
+    temperature, margin_kind, margin
+        As there.
+    """
+
+    roles = ("anchor", "positive")
+    optional = ("negative",)
+    least_rows = 2
+
+    def __init__(
+        self,
+        guide: Guide,
+        temperature: float = 0.01,
+        *,
+        margin_kind: MarginKind = "absolute",
+        margin: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self._guide = (guide,)  # in a tuple: its weights are none of this module's
+        self.temperature = temperature
+        self.margin_kind: MarginKind = margin_kind
+        self.margin = margin
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        where = texts["anchor"].device
+        seen = {
+            role: torch.from_numpy(self._guide[0].encode(list(batch.texts[role]))).to(
+                where
+            )
+            for role in texts
+        }
+        return gist_embed_loss(
+            texts["anchor"],
+            texts["positive"],
+            seen["anchor"],
+            seen["positive"],
+            negatives=texts.get("negative"),
+            guide_negatives=seen.get("negative"),
+            temperature=self.temperature,
+            margin_kind=self.margin_kind,
+            margin=self.margin,
+        )

@@ -1,8 +1,11 @@
 """Margin distillation: the gap between two passages should be a teacher's gap."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbert_lab.losses.objective import Batch, LabelRule, Objective
 from sbert_lab.losses.precision import widened
 
 
@@ -26,3 +29,18 @@ def margin_mse_loss(
     q, p, n = widened(query), widened(positive), widened(negative)
     gap = (q * p).sum(-1) - (q * n).sum(-1)  # [B]
     return F.mse_loss(gap, margin.to(gap.dtype))
+
+
+class MarginMSELoss(Objective):
+    """`margin_mse_loss` of ``anchor``, ``positive``, one ``negative`` and ``label``."""
+
+    roles = ("anchor", "positive", "negative")
+    label = LabelRule()
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        query, positive = texts["anchor"], texts["positive"]
+        negative = texts["negative"]
+        if len(negative) != len(query):
+            raise ValueError("MarginMSELoss needs one negative in every row")
+        return margin_mse_loss(query, positive, negative, self.label_of(batch, query))

@@ -1,12 +1,16 @@
 """Multiple negatives ranking: every other row's positive is a wrong answer."""
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sbert_lab.losses.gather import gathered
+from sbert_lab.losses.objective import Batch, Objective
 from sbert_lab.losses.precision import widened
 
 Similarity = Literal["cosine", "dot"]
@@ -78,7 +82,7 @@ def false_negatives(
     anchor_ids: Tensor,
     candidate_ids: Tensor,
     own: Tensor,
-    known: Collection[tuple[int, int]] = (),
+    known: Mapping[int, Collection[int]] | None = None,
 ) -> Tensor:
     """Return which candidates are no wrong answers, bool ``[B, C]``.
 
@@ -95,17 +99,149 @@ def false_negatives(
     own
         Column of each anchor's positive, int64 ``[B]``.
     known
-        Pairs (anchor, candidate) by their numbers that belong together although this
+        For the number of an anchor those of candidates that belong to it although this
         batch does not say so.
     """
     positive_ids = candidate_ids[own]  # [B]
     same_text = anchor_ids[:, None] == anchor_ids[None, :]  # [B, B]
     is_positive = positive_ids[:, None] == candidate_ids[None, :]  # [B, C]
     mask = (same_text.float() @ is_positive.float()) > 0  # any twin's positive
-    for row, anchor in enumerate(anchor_ids.tolist()):
-        right = [text for first, text in known if first == anchor]
+    for row, anchor in enumerate(anchor_ids.tolist() if known else ()):
+        right = list((known or {}).get(anchor, ()))
         if right:
             wanted = torch.tensor(right, device=candidate_ids.device)
             mask[row] |= torch.isin(candidate_ids, wanted)
     mask[torch.arange(len(own), device=own.device), own] = False
     return mask
+
+
+class MultipleNegativesRankingLoss(Objective):
+    """`multiple_negatives_ranking_loss` of ``anchor``, ``positive``, ``negative``.
+
+    A row may have any number of negatives, or none. Candidates that are no wrong
+    answers are left out: see `false_negatives`.
+
+    Parameters
+    ----------
+    temperature
+        τ, or where it begins if it is learned.
+    learned
+        Whether τ is learned, as the exponential of a parameter.
+    similarity
+        ``"cosine"`` or ``"dot"``.
+    symmetric
+        Also from positive to anchor.
+    masked
+        Whether equal texts and known positives are left out of the wrong answers.
+    known
+        Further pairs (anchor, positive) of texts that belong together.
+    gather
+        Whether the candidates of all processes are wrong answers to each other.
+    """
+
+    roles = ("anchor", "positive")
+    optional = ("negative",)
+    least_rows = 2
+
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        *,
+        learned: bool = False,
+        similarity: Similarity = "cosine",
+        symmetric: bool = False,
+        masked: bool = True,
+        known: Collection[tuple[str, str]] = (),
+        gather: bool = False,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: more than 0, usually 0.05")
+        if symmetric and gather:
+            raise ValueError("symmetric and gather do not go together; choose one")
+        if known and not masked:
+            raise ValueError("known positives are only looked at with masked=True")
+        log_temperature = torch.tensor(float(np.log(temperature)))
+        self.log_temperature = nn.Parameter(log_temperature) if learned else None
+        self._temperature = temperature
+        self.similarity: Similarity = similarity
+        self.symmetric, self.masked, self.gather = symmetric, masked, gather
+        self._known_texts = tuple(known)
+        self._known: dict[int, set[int]] = {}
+
+    @property
+    def temperature(self) -> Tensor | float:
+        """τ as it is now."""
+        learned = self.log_temperature
+        return self._temperature if learned is None else learned.exp()
+
+    def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
+        """Look up the numbers of the known positives; others do not matter here."""
+        del encoder
+        self._known = defaultdict(set)
+        for anchor, positive in self._known_texts:
+            if anchor in numbers and positive in numbers:
+                self._known[numbers[anchor]].add(numbers[positive])
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        anchors, positives = texts["anchor"], texts["positive"]
+        negatives = texts.get("negative")
+        offset = 0
+        if self.gather:
+            positives, offset = gathered(positives)
+            if negatives is not None:
+                negatives, _ = gathered(negatives)
+        return multiple_negatives_ranking_loss(
+            anchors,
+            positives,
+            negatives,
+            temperature=self.temperature,
+            similarity=self.similarity,
+            symmetric=self.symmetric,
+            ignored=self._ignored(batch, anchors, offset) if self.masked else None,
+            offset=offset,
+        )
+
+    def diagnostics(
+        self, texts: Mapping[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return how often the positive comes first, and both mean similarities."""
+        parts = [
+            texts["positive"],
+            *([texts["negative"]] if "negative" in texts else []),
+        ]
+        a, c = widened(texts["anchor"]), widened(torch.cat(parts))
+        if self.similarity == "cosine":
+            a, c = F.normalize(a, dim=-1), F.normalize(c, dim=-1)
+        scores = a @ c.T  # [B, P + N]
+        own = torch.arange(len(a), device=a.device)
+        wrong = torch.ones_like(scores, dtype=torch.bool)
+        wrong[own, own] = False
+        if self.masked and not self.gather:
+            wrong &= ~self._ignored(batch, a, 0)
+        right = scores[own, own]
+        best = scores.masked_fill(~wrong, -torch.inf).amax(1)
+        found = {
+            "accuracy": (right > best).float().mean(),
+            "positive": right.mean(),
+        }
+        if wrong.any():
+            found["negative"] = scores[wrong].mean()
+        if self.log_temperature is not None:
+            found["temperature"] = self.log_temperature.exp()
+        return found
+
+    def _ignored(self, batch: Batch, like: Tensor, offset: int) -> Tensor:
+        """Return `false_negatives` of a batch, gathered as its candidates are."""
+        ids = {
+            role: torch.from_numpy(numbers).to(like.device)
+            for role, numbers in batch.numbers.items()
+        }
+        anchors, candidates = ids["anchor"], [ids["positive"]]
+        if "negative" in ids:
+            candidates.append(ids["negative"])
+        if self.gather:
+            candidates = [gathered(part)[0] for part in candidates]
+        own = torch.arange(len(anchors), device=like.device) + offset
+        return false_negatives(anchors, torch.cat(candidates), own, self._known)

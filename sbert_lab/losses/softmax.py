@@ -1,11 +1,12 @@
 """Siamese classification: a linear layer over two embeddings and what they make."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sbert_lab.losses.objective import Batch, LabelRule, Objective
 from sbert_lab.losses.precision import widened
 
 #: What can be concatenated, by the paper's names.
@@ -45,20 +46,25 @@ def softmax_loss(
     return F.cross_entropy(features @ widened(weight).T, label)
 
 
-class SoftmaxLoss(nn.Module):
-    """`softmax_loss` with its linear layer, which is learned and belongs to the loss.
+class SoftmaxLoss(Objective):
+    """`softmax_loss` of columns ``first``, ``second`` and ``label``.
+
+    Its linear layer is learned and belongs to the objective: it is trained, saved and
+    resumed with it, and left behind when the encoder is used.
 
     Parameters
     ----------
     dimension
         D of the embeddings.
     labels
-        How many classes.
+        How many classes; a label is a number from 0 to one less.
     parts
         What is concatenated, of `PARTS`; the paper's choice is the default.
     generator
         Draws the layer's first weights.
     """
+
+    roles = ("first", "second")
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class SoftmaxLoss(nn.Module):
             )
         if labels < 2:
             raise ValueError(f"labels={labels}: a classification has two or more")
+        self.label = LabelRule(0, labels - 1, whole=True)
         self.parts = tuple(parts)
         width = dimension * len(self.parts)
         bound = width**-0.5  # as torch.nn.Linear
@@ -83,6 +90,31 @@ class SoftmaxLoss(nn.Module):
             torch.empty(labels, width).uniform_(-bound, bound, generator=generator)
         )
 
-    def forward(self, u: Tensor, v: Tensor, label: Tensor) -> Tensor:
-        """Return `softmax_loss` of embeddings ``[B, D]`` and labels ``[B]``."""
-        return softmax_loss(u, v, label, self.weight, self.parts)
+    def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
+        """Refuse a layer that was made for embeddings of another width."""
+        del numbers
+        fits = self.weight.shape[1] // len(self.parts)
+        wide = getattr(encoder, "dimension", fits)
+        if wide != fits:
+            raise ValueError(
+                f"SoftmaxLoss was made for {fits} dimensions and the encoder has {wide}"
+                f"; make it with SoftmaxLoss({wide})"
+            )
+
+    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of embeddings by role."""
+        u, v = texts["first"], texts["second"]
+        return softmax_loss(u, v, self.label_of(batch, u), self.weight, self.parts)
+
+    def diagnostics(
+        self, texts: Mapping[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return how many labels are found, and how alike the pairs of each are."""
+        u, v = (widened(texts[role]) for role in self.roles)
+        label = self.label_of(batch, u)
+        logits = concatenated(u, v, self.parts) @ widened(self.weight).T
+        cosine = F.cosine_similarity(u, v)
+        return {
+            "accuracy": (logits.argmax(-1) == label).float().mean(),
+            "cosine": cosine.mean(),
+        }

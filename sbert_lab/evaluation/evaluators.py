@@ -1,0 +1,120 @@
+"""Evaluators: what is measured while a model is trained, under a name of its own."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.evaluation.metrics import (
+    ndcg_at_k,
+    pairwise_cosine,
+    recall_at_k,
+    spearman,
+)
+from sbert_lab.exact import exact_search
+
+
+class Evaluator(Protocol):
+    """What `SentenceTrainer` asks of an evaluation.
+
+    ``name`` is unique in a training; metrics appear as ``eval_{name}_{metric}``.
+    """
+
+    name: str
+
+    def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
+        """Return the metrics, by name."""
+        ...
+
+    def held_out(self) -> Iterable[Sequence[str]]:
+        """Return what is judged, pairs of texts or single ones, for the leak check."""
+        ...
+
+
+class SimilarityEvaluator:
+    """Spearman's correlation of cosine and gold score: metric ``spearman``.
+
+    Parameters
+    ----------
+    name
+        Unique in a training.
+    pairs
+        The scored pairs.
+
+    Source: Reimers and Gurevych 2019, section 4.
+    """
+
+    def __init__(self, name: str, pairs: ScoredPairs) -> None:
+        self.name, self.pairs = name, pairs
+
+    def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
+        """Return the correlation."""
+        count = len(self.pairs)
+        vectors = encoder.encode([*self.pairs.first, *self.pairs.second])
+        cosines = pairwise_cosine(vectors[:count], vectors[count:])
+        return {"spearman": spearman(cosines, np.array(self.pairs.score))}
+
+    def held_out(self) -> Iterable[Sequence[str]]:
+        """Return the pairs."""
+        return zip(self.pairs.first, self.pairs.second, strict=True)
+
+
+class RetrievalEvaluator:
+    """Find the right documents for queries: ``ndcg_at_k`` and ``recall_at_k``.
+
+    Parameters
+    ----------
+    name
+        Unique in a training.
+    queries
+        What is looked for.
+    corpus
+        By id, the documents.
+    relevant
+        For each query the ids that answer it.
+    k
+        How many documents are looked at.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        queries: Sequence[str],
+        corpus: Mapping[str, str],
+        relevant: Sequence[Collection[str]],
+        k: int = 10,
+    ) -> None:
+        if len(queries) != len(relevant):
+            raise ValueError(f"{len(queries)} queries and {len(relevant)} answers")
+        unknown = sorted({i for ids in relevant for i in ids} - corpus.keys())
+        if unknown:
+            raise ValueError(f"relevant ids that the corpus lacks: {unknown[:3]}")
+        self.name, self.queries, self.k = name, list(queries), k
+        self.ids, self.texts = list(corpus), list(corpus.values())
+        self.relevant = [set(ids) for ids in relevant]
+
+    @classmethod
+    def of_task(cls, name: str, task: RetrievalTask) -> "RetrievalEvaluator":
+        """Take a task of `icd10cm.retrieval_task`."""
+        corpus = dict(zip(task.corpus_codes, task.corpus_texts, strict=True))
+        return cls(name, task.queries, corpus, [{code} for code in task.relevant])
+
+    def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
+        """Return the means over the queries."""
+        queries = encoder.encode_query(self.queries)
+        corpus = encoder.encode_document(self.texts)
+        _, rows = exact_search(queries, corpus, min(self.k, len(corpus)), "cosine")
+        found = [[self.ids[i] for i in row] for row in rows]
+        return {
+            f"ndcg_at_{self.k}": float(ndcg_at_k(found, self.relevant, self.k).mean()),
+            f"recall_at_{self.k}": float(
+                recall_at_k(found, self.relevant, self.k).mean()
+            ),
+        }
+
+    def held_out(self) -> Iterable[Sequence[str]]:
+        """Return the queries; documents may be trained on."""
+        return [(query,) for query in self.queries]

@@ -1,0 +1,187 @@
+"""TSDAE: a sentence vector from which a damaged sentence can be written out again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sbert_lab.batching import pad_right
+from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, Tokens
+from sbert_lab.progress import quiet_transformers
+
+
+def deleted(
+    tokens: Tokens,
+    inner: NDArray[np.bool_],
+    starts: NDArray[np.bool_],
+    ratio: float,
+    draw: NDArray[np.float64],
+) -> Tokens:
+    """Return a text without some of its words; at least one stays.
+
+    Parameters
+    ----------
+    tokens
+        Token ids, int64 ``[L]``.
+    inner
+        False for special tokens, which stay, ``[L]``.
+    starts
+        True where a word begins, ``[L]``; its other pieces go with it.
+    ratio
+        How many words go.
+    draw
+        Uniform numbers, ``[L]``; a word goes where its first one is below `ratio`.
+
+    Source: Wang, Reimers and Gurevych 2021, section 3.1 (deletion, ratio 0.6).
+    """
+    if not inner.any():
+        return tokens
+    word = np.maximum((starts & inner).cumsum() - 1, 0)  # [L]
+    first = np.flatnonzero(starts & inner)
+    if not len(first):
+        return tokens
+    luck = draw[first]
+    stays = luck >= ratio
+    if not stays.any():
+        stays[luck.argmax()] = True
+    kept: Tokens = tokens[~inner | stays[word]]
+    return kept
+
+
+def denoising_loss(logits: Tensor, target: Tensor, pad: int) -> Tensor:
+    """Return the mean cross-entropy of the next token, a scalar.
+
+    ``L = −1/T Σ_t log p(x_t | x_<t, s)``, s the vector of the damaged sentence.
+
+    Parameters
+    ----------
+    logits
+        What the decoder expects after each token, ``[B, L, V]``.
+    target
+        Token ids, int64 ``[B, L]``, the first one not asked for.
+    pad
+        Id of the padding, which is not counted.
+
+    Source: Wang, Reimers and Gurevych 2021, equation 1.
+    """
+    expected = logits[:, :-1].float().flatten(0, 1)
+    return F.cross_entropy(expected, target[:, 1:].reshape(-1), ignore_index=pad)
+
+
+class DenoisingAutoEncoderLoss(Objective):
+    """`denoising_loss` of the column ``text``, with a decoder that is thrown away.
+
+    The decoder sees the damaged sentence through its one vector only. It shares the
+    encoder's weights; its attention to that vector and its output layer are its own,
+    and belong to the objective.
+
+    Parameters
+    ----------
+    encoder
+        The `SentenceEncoder` to be trained; its vectors must be as wide as its
+        transformer (no dense layer, one pooling).
+    ratio
+        How many words are deleted.
+    decoder
+        A folder with a language model of the same shape, whose output layer is taken;
+        None draws one at random.
+    seed
+        Of what is drawn.
+
+    Source: Wang, Reimers and Gurevych 2021.
+    """
+
+    roles = ("text",)
+
+    def __init__(
+        self,
+        encoder: Any,  # noqa: ANN401  (a SentenceEncoder, which stands above)
+        ratio: float = 0.6,
+        *,
+        decoder: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= ratio < 1:
+            raise ValueError(f"ratio={ratio}: from 0 to below 1; the paper's is 0.6")
+        width = encoder.transformer.config.hidden_size
+        if encoder.dimension != width:
+            raise ValueError(
+                f"the encoder's vectors have {encoder.dimension} dimensions and its "
+                f"transformer {width}: TSDAE needs them equal; train before a dense "
+                "layer is added"
+            )
+        self.ratio = ratio
+        self.decoder = _decoder(encoder.transformer, decoder, seed)
+        tokenizer = encoder.tokenizer
+        pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        self._starts = np.array([not piece.startswith("##") for piece in pieces])
+        self._special = np.isin(np.arange(len(pieces)), tokenizer.all_special_ids)
+        self._pad = tokenizer.pad_token_id or 0
+        self._encoder_weights = {id(p) for p in encoder.parameters()}
+
+    def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
+        """Refuse another encoder than the one whose weights the decoder shares."""
+        del numbers
+        if {id(p) for p in encoder.parameters()} != self._encoder_weights:
+            raise ValueError("DenoisingAutoEncoderLoss was made for another encoder")
+
+    def forward(self, encode: Encode, batch: Batch) -> Outcome:
+        """Embed the damaged texts, and return the `Outcome`."""
+        whole = batch.tokens["text"]
+        vectors = encode([self._damaged(text) for text in whole])  # [B, D]
+        loss = self.reconstruction(vectors, whole)
+        return Outcome(loss, {})
+
+    def reconstruction(self, vectors: Tensor, whole: Sequence[Tokens]) -> Tensor:
+        """Return `denoising_loss` of texts that the decoder writes from vectors."""
+        ids = torch.from_numpy(pad_right(whole, self._pad)[0]).to(vectors.device)
+        logits = self.decoder(
+            input_ids=ids,
+            encoder_hidden_states=vectors[:, None],
+            use_cache=False,
+        ).logits
+        return denoising_loss(logits, ids, self._pad)
+
+    def _damaged(self, tokens: Tokens) -> Tokens:
+        # From torch's own generator, as dropout is: a resumed run goes on alike.
+        draw = torch.rand(len(tokens), dtype=torch.float64).numpy()
+        inner = ~self._special[tokens]
+        return deleted(tokens, inner, self._starts[tokens], self.ratio, draw)
+
+
+def _decoder(transformer: Any, folder: str | Path | None, seed: int) -> nn.Module:  # noqa: ANN401
+    """Return a language model with the transformer's own weights as its layers."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(**transformer.config.to_dict())
+    config.is_decoder = config.add_cross_attention = True
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(seed)
+        if folder is None:
+            model = AutoModelForCausalLM.from_config(config)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, use_safetensors=True, local_files_only=True
+            )
+    base = getattr(model, model.base_model_prefix)
+    shared = dict(transformer.named_parameters())
+    tied = 0
+    for name, _ in list(base.named_parameters()):
+        if name in shared:
+            owner, _, leaf = name.rpartition(".")
+            setattr(base.get_submodule(owner), leaf, shared[name])
+            tied += 1
+    if tied < len([n for n in shared if not n.startswith("pooler.")]):
+        raise ValueError(
+            f"no decoder shares all weights of a {type(transformer).__name__}: TSDAE "
+            "needs a model whose causal form has the same layers, such as BERT"
+        )
+    model.tie_weights()  # the output layer is the word embeddings
+    made: nn.Module = model.to(transformer.device)
+    return made

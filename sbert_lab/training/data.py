@@ -1,0 +1,254 @@
+"""Texts to train on: columns by role, every text tokenised once and known by number."""
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from sbert_lab.datasets.pairs import DataError, Pairs
+from sbert_lab.losses.objective import Batch, Objective, Tokens
+
+if TYPE_CHECKING:
+    from sbert_lab.encoder import SentenceEncoder
+
+Numbers = NDArray[np.int64]
+
+
+class TrainingData(Dataset[Batch]):
+    """Rows of texts, by role, with or without a label.
+
+    Parameters
+    ----------
+    columns
+        By role (``anchor``, ``positive``, ``negative``, ``first``, ``second``,
+        ``text``, ``label``), one entry a row. A ``negative`` may also be a list of
+        texts, longer or shorter from row to row, or empty.
+    names
+        Role to column name, where the columns are called otherwise; other columns are
+        then left alone.
+    source
+        What to call the data in messages.
+
+    Raises
+    ------
+    DataError
+        With every problem: a column missing, columns of different length, a row that
+        is not text or is empty, a label that is no number.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        names: Mapping[str, str] | None = None,
+        source: str = "training data",
+    ) -> None:
+        self.source = source
+        columns = _named(columns, names, source)
+        lengths = {role: len(column) for role, column in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise DataError([f"{source}: columns of different length, {lengths}"])
+        self.count = next(iter(lengths.values()))
+        if not self.count:
+            raise DataError([f"{source} has no rows"])
+        self.roles = tuple(role for role in columns if role != "label")
+        problems: list[str] = []
+        self.numbers: dict[str, int] = {}  # by text
+        self.label = None
+        if "label" in columns:
+            self.label = _labels(columns["label"], source, problems)
+        self._columns = {
+            role: self._numbered(role, columns[role], problems) for role in self.roles
+        }
+        if problems:
+            raise DataError(problems)
+        self.texts = list(self.numbers)
+        self._tokens: list[Tokens] = []
+
+    @classmethod
+    def from_pairs(cls, pairs: Pairs) -> Self:
+        """Take the rows of a file that `read_pairs` has read."""
+        columns = {
+            role: getattr(pairs, role)
+            for role in ("anchor", "positive", "negative", "label")
+            if getattr(pairs, role) is not None
+        }
+        return cls(columns, source=str(pairs.source))
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return self.count
+
+    def tokenize(self, encoder: "SentenceEncoder", prefix: str = "") -> int:
+        """Tokenise every different text once; return how many were too long."""
+        self._tokens = encoder.token_ids([prefix + text for text in self.texts])
+        return encoder.last_truncated
+
+    def lengths(self) -> Numbers:
+        """Return the tokens of each row, all its texts together, ``[n]``."""
+        size = np.array([len(ids) for ids in self._tokens])
+        total = np.zeros(self.count, np.int64)
+        for column, owner in self._columns.values():
+            total += np.bincount(owner, size[column], self.count).astype(np.int64)
+        return total
+
+    @cached_property
+    def text_numbers(self) -> Numbers:
+        """Which texts each row has, ``[n, most texts]``, −1 where none."""
+        owner = np.concatenate([rows for _, rows in self._columns.values()])
+        number = np.concatenate([column for column, _ in self._columns.values()])
+        order = np.argsort(owner, kind="stable")
+        counts = np.bincount(owner, minlength=self.count)
+        starts = np.cumsum(counts) - counts
+        found = np.full((self.count, counts.max()), -1)
+        place = np.arange(len(owner)) - np.repeat(starts, counts)
+        found[owner[order], place] = number[order]
+        return found
+
+    def row_texts(self, row: int) -> list[str]:
+        """Return all texts of a row."""
+        return [self.texts[n] for n in self.text_numbers[row] if n >= 0]
+
+    def fingerprint(self) -> str:
+        """Return a hash of all rows, in order."""
+        digest = hashlib.sha256("\0".join(self.texts).encode())
+        for role in self.roles:
+            digest.update(role.encode())
+            for part in self._columns[role]:
+                digest.update(part.tobytes())
+        if self.label is not None:
+            digest.update(self.label.tobytes())
+        return digest.hexdigest()
+
+    def __getitem__(self, row: int) -> Batch:
+        """Return the batch of one row."""
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        """Return the batch of these rows; `DataLoader` asks for it so."""
+        if not self._tokens:
+            raise RuntimeError("call tokenize before the first batch")
+        wanted = np.asarray(rows, np.int64)
+        numbers: dict[str, Numbers] = {}
+        owners = np.zeros(0, np.int64)
+        for role, (column, owner) in self._columns.items():
+            first = np.searchsorted(owner, wanted, side="left")
+            last = np.searchsorted(owner, wanted, side="right")
+            spans = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+            numbers[role] = column[np.concatenate(spans)]
+            if role == "negative":
+                owners = np.repeat(np.arange(len(wanted)), last - first)
+        if "negative" in numbers and not len(numbers["negative"]):
+            del numbers["negative"]  # no row of this batch has one
+        return Batch(
+            texts={r: [self.texts[n] for n in ns] for r, ns in numbers.items()},
+            tokens={r: [self._tokens[n] for n in ns] for r, ns in numbers.items()},
+            numbers=numbers,
+            label=None if self.label is None else self.label[wanted],
+            rows=wanted,
+            owner=owners,
+        )
+
+    def _numbered(
+        self, role: str, column: Sequence[Any], problems: list[str]
+    ) -> tuple[Numbers, Numbers]:
+        """Return the number of each text of a column, and the row that it is in."""
+        found, owner = [], []
+        for row, entry in enumerate(column):
+            several = role == "negative" and isinstance(entry, (list, tuple))
+            for text in entry if several else [entry]:
+                if not isinstance(text, str) or not text.strip():
+                    kind = "empty" if isinstance(text, str) else type(text).__name__
+                    problems.append(
+                        f"{self.source}, row {row}, column {role!r}: {kind}, not a text"
+                    )
+                    continue
+                found.append(self.numbers.setdefault(text, len(self.numbers)))
+                owner.append(row)
+        return np.array(found, np.int64), np.array(owner, np.int64)
+
+
+def check_columns(data: TrainingData, objective: Objective) -> None:
+    """Refuse columns that an objective does not read, or lacks, and labels it rejects.
+
+    Raises
+    ------
+    DataError
+        With every problem.
+    """
+    name = type(objective).__name__
+    reads = [*objective.roles, *objective.optional]
+    problems = []
+    for role in data.roles:
+        if role not in reads:
+            near = difflib.get_close_matches(role, reads, n=1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            problems.append(
+                f"{data.source}: {name} does not read the column {role!r}{meant}; it "
+                f"reads {', '.join(reads)}. Say which with names={{role: column}}"
+            )
+    for role in objective.roles:
+        if role not in data.roles:
+            problems.append(
+                f"{data.source}: {name} needs a column {role!r}; there are "
+                f"{', '.join(data.roles)}"
+            )
+    problems += _label_problems(data, objective)
+    if problems:
+        raise DataError(problems)
+
+
+def _label_problems(data: TrainingData, objective: Objective) -> list[str]:
+    name, rule = type(objective).__name__, objective.label
+    if rule is None and data.label is not None:
+        return [f"{data.source}: {name} reads no label; leave that column out"]
+    if rule is None:
+        return []
+    if data.label is None:
+        return [f"{data.source}: {name} needs a column 'label', {rule}"]
+    wrong = [row for row, value in enumerate(data.label) if not rule.fits(value)]
+    return [
+        f"{data.source}, row {row}, column 'label': {data.label[row]:g}; {name} takes "
+        f"{rule}"
+        for row in wrong
+    ]
+
+
+def _named(
+    columns: Mapping[str, Sequence[Any]], names: Mapping[str, str] | None, source: str
+) -> dict[str, Sequence[Any]]:
+    if names is None:
+        found = dict(columns)
+    else:
+        missing = [name for name in names.values() if name not in columns]
+        if missing:
+            raise DataError(
+                [f"{source} has no column {n!r}; it has {[*columns]}" for n in missing]
+            )
+        found = {role: columns[name] for role, name in names.items()}
+    if not [role for role in found if role != "label"]:
+        raise DataError([f"{source} has no text column"])
+    one = [role for role, column in found.items() if isinstance(column, str)]
+    if one:
+        raise DataError(
+            [f"{source}: column {r!r} is one text, not a list" for r in one]
+        )
+    return found
+
+
+def _labels(
+    column: Sequence[Any], source: str, problems: list[str]
+) -> NDArray[np.float64]:
+    found = np.zeros(len(column))
+    for row, value in enumerate(column):
+        try:
+            found[row] = float(value)
+        except (TypeError, ValueError):
+            problems.append(
+                f"{source}, row {row}, column 'label': {value!r}, no number"
+            )
+    return found
