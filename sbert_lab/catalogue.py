@@ -129,8 +129,8 @@ ENTRIES: tuple[Entry, ...] = (
         "dimensions; never trained for similarity",
         licence="Apache-2.0",
         sha256={
-            "model.safetensors": "ac02ca7adedd2fcc9d981d7cf27aae66"
-            "d137995289f9069c60783b7fd7c9a3c6",
+            "model.safetensors": "edcd82a6538cb3dc527203e24a55c1db"
+            "5282700ed188dbff777a26fd17abc0d0",
         },
         bundled="data/models/bert-mini",
         install="git checkout data/models, in a clone of this repository",
