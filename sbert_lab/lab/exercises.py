@@ -3,6 +3,8 @@
 A checker never raises: a wrong answer gets a hint, a right one gets "Right".
 """
 
+import copy
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -28,10 +30,20 @@ def check(number: str, answer: Answer) -> str:
     if number not in _CHECKERS:
         raise KeyError(f"no exercise {number!r}; there are {', '.join(_CHECKERS)}")
     try:
-        hint = _CHECKERS[number](answer)
+        hint = _CHECKERS[number](_on_copies(answer))
     except Exception as error:  # whatever the reader's code does is a hint, not a crash
         return f"Not yet: it raised {type(error).__name__}: {error}"
     return f"Not yet: {hint}" if hint else "Right."
+
+
+def _on_copies(answer: Answer) -> Answer:
+    """Return the answer, kept from changing the arrays that it is judged with."""
+
+    @functools.wraps(answer)
+    def tried(*arguments: object) -> object:
+        return answer(*copy.deepcopy(arguments))
+
+    return tried
 
 
 def _masked_mean(answer: Answer) -> str:
@@ -123,10 +135,113 @@ def _index_bytes(answer: Answer) -> str:
     return "" if abs(got - right) < 0.02 * right else "4 bytes a number, 4 an edge"
 
 
+def _features(answer: Answer) -> str:
+    u, v = np.random.default_rng(7).normal(size=(2, 3, 4))
+    got = answer(u, v)
+    if got is None:
+        return "it returns nothing yet"
+    got = np.asarray(got)
+    if got.shape != (3, 12):
+        return f"the shape is {got.shape}; three parts side by side: (3, 12)"
+    if np.allclose(got, np.concatenate([u, v, u - v], axis=1)):
+        return "the difference needs its absolute value: order must not matter"
+    right = np.concatenate([u, v, np.abs(u - v)], axis=1)
+    return "" if np.allclose(got, right) else "the order is u, v, |u - v|"
+
+
+def _ranking_loss(answer: Answer) -> str:
+    similarity = np.random.default_rng(8).uniform(-1, 1, size=(5, 5))
+    got = answer(similarity, 0.05)
+    if got is None:
+        return "it returns nothing yet"
+    z = similarity / 0.05
+    losses = np.log(np.exp(z).sum(1)) - np.diag(z)
+    if np.allclose(got, -losses.mean()):
+        return "the sign is turned round: a loss falls as the right answer rises"
+    if np.allclose(got, losses.sum()):
+        return "take the mean over the rows, not the sum"
+    if not np.allclose(got, losses.mean()):
+        return "divide by t first; then log-softmax over each row, its diagonal entry"
+    if not np.isfinite(answer(similarity * 100, 0.05)):
+        return "it overflows for large logits; subtract each row's largest first"
+    return ""
+
+
+def _same_positive(answer: Answer) -> str:
+    got = answer(np.array([4, 7, 4, 9, 4]))
+    if got is None:
+        return "it returns nothing yet"
+    got = np.asarray(got)
+    right = np.zeros((5, 5), bool)
+    for i, j in ((0, 2), (0, 4), (2, 4)):
+        right[i, j] = right[j, i] = True
+    if got.shape != (5, 5):
+        return f"the shape is {got.shape}; a matrix (5, 5)"
+    if np.array_equal(got, right | np.eye(5, dtype=bool)):
+        return "a row's own positive is the right answer, and must stay in"
+    return "" if np.array_equal(got, right) else "compare the numbers row by row"
+
+
+def _masked_max(answer: Answer) -> str:
+    tokens = -1 - np.random.default_rng(9).random((2, 4, 3))  # all below zero
+    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 1]])
+    tokens[0, 2:] = 5.0  # padding that would win
+    got = answer(tokens, mask)
+    if got is None:
+        return "it returns nothing yet"
+    got = np.asarray(got)
+    if got.shape != (2, 3):
+        return f"the shape is {got.shape}; one vector a text: (2, 3)"
+    if np.allclose(got, tokens.max(1)):
+        return "padding won; put minus infinity where the mask is zero"
+    if np.allclose(got, (tokens * mask[:, :, None]).max(1)):
+        return "times zero is not enough: zero is larger than a negative number"
+    right = np.stack([tokens[0, :2].max(0), tokens[1].max(0)])
+    return "" if np.allclose(got, right) else "the largest of each column"
+
+
+def _paired(answer: Answer) -> str:
+    rng = np.random.default_rng(10)
+    a = rng.normal(size=6)
+    b = a + rng.normal(scale=0.1, size=6) - 0.2
+    got = answer(a, b)
+    if got is None:
+        return "it returns nothing yet"
+    mean, error = got
+    d = a - b
+    if not np.isclose(mean, d.mean()):
+        return "the first number is the mean of a minus b"
+    unpaired = np.sqrt(a.var(ddof=1) / 6 + b.var(ddof=1) / 6)
+    if np.isclose(error, unpaired):
+        return "that is for independent seeds; take the spread of the differences"
+    if np.isclose(error, d.std() / np.sqrt(6)):
+        return "with few seeds divide by n - 1: ddof=1"
+    right = np.isclose(error, d.std(ddof=1) / np.sqrt(6))
+    return "" if right else "the spread of the differences over the root of n"
+
+
+def _seeds_needed(answer: Answer) -> str:
+    got = answer(0.01, 0.007)
+    if got is None:
+        return "it returns nothing yet"
+    if got == 2:
+        return "both models spread: the variance of the difference is twice as large"
+    # No whole number before rounding up, which the last digit could turn over.
+    if (got, answer(0.01, 0.019), answer(0.02, 0.019)) == (4, 29, 8):
+        return ""
+    return "set two standard errors, 2 * sd * sqrt(2 / n), equal to the gap; round up"
+
+
 _CHECKERS: dict[str, Callable[[Answer], str]] = {
     "01.1": _masked_mean,
     "01.2": _pair_hours,
     "01.3": _mean_cosine,
+    "02.1": _features,
+    "02.2": _ranking_loss,
+    "02.3": _same_positive,
+    "03.1": _masked_max,
+    "03.2": _paired,
+    "03.3": _seeds_needed,
     "04.1": _top_k,
     "04.2": _cosine_from_l2,
     "04.3": _index_bytes,

@@ -40,6 +40,23 @@ class Profile:
         Similarity sets to measure on, besides the project's own.
     anchors
         Anchors of the graded ICD-10-CM pairs, six pairs each; None for all.
+    nli
+        Labelled pairs to train on: ``authored``, ``icd10cm``, ``all-nli``.
+    premises
+        Premises of ICD-10-CM to train on, three pairs each; None for all.
+    ablation_premises
+        Premises, of any source, for each of the many trainings of an ablation.
+    graded_anchors
+        Anchors of graded ICD-10-CM pairs to train on, and to measure a training on, six
+        pairs each; None for all.
+    scored
+        Scored pairs to train on: ``icd10cm`` (graded by the hierarchy) or ``stsb``.
+    rows, rate, dropout
+        Rows in a batch, highest learning rate, and dropout of a training.
+    runs
+        How many seeds each training is repeated with.
+    corpus
+        Entries to search in after a training; None for all.
     titles
         Titles among which the most similar pair is looked for, and how many pairs a
         BERT reads together to see how long one takes.
@@ -71,6 +88,16 @@ class Profile:
     sts: tuple[str, ...] = ()
     anchors: int | None = None
     titles: int = 2_000
+    nli: tuple[str, ...] = ("authored", "icd10cm")
+    premises: int | None = 450
+    ablation_premises: int | None = 240
+    graded_anchors: int | None = 200
+    scored: str = "icd10cm"
+    rows: int = 32
+    rate: float = 1e-4
+    dropout: float = 0.0
+    runs: int = 3
+    corpus: int | None = 3_000
     seed: int = 0
 
 
@@ -91,6 +118,11 @@ PROFILES = {
             build_effort=40,
             anchors=60,
             titles=200,
+            premises=40,
+            ablation_premises=30,
+            graded_anchors=20,
+            runs=2,
+            corpus=300,
         ),
         Profile(
             name="laptop",
@@ -109,8 +141,8 @@ PROFILES = {
             name="paper",
             about="reproduction of published figures; a GPU, and the hub",
             decides=True,
-            budget_s=3_600,
-            first_run_s=7_200,
+            budget_s=21_600,
+            first_run_s=36_000,
             budget_mb=16_000,
             model="all-mpnet-base-v2",
             codes=None,
@@ -120,6 +152,15 @@ PROFILES = {
             raw_model="bert-base-uncased",
             sbert="sentence-transformers/bert-base-nli-mean-tokens",
             sts=("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick"),
+            nli=("all-nli",),
+            premises=None,
+            ablation_premises=None,
+            graded_anchors=None,
+            scored="stsb",
+            rows=16,
+            rate=2e-5,
+            dropout=0.1,
+            corpus=None,
         ),
     )
 }
@@ -179,6 +220,8 @@ def _value(text: str, kind: str) -> object:
         if text.lower() not in ("true", "false"):
             raise ValueError("true or false")
         return text.lower() == "true"
+    if "float" in kind:
+        return float(text)
     if "int" in kind:
         if "None" in kind and text.lower() == "none":
             return None

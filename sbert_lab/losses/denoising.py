@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sbert_lab.batching import pad_right
-from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, Tokens
+from sbert_lab.losses.objective import (
+    Batch,
+    Encode,
+    Objective,
+    Outcome,
+    Tokens,
+    trained_width,
+)
+from sbert_lab.losses.precision import widened
 from sbert_lab.progress import quiet_transformers
 
 
@@ -69,7 +77,7 @@ def denoising_loss(logits: Tensor, target: Tensor, pad: int) -> Tensor:
 
     Source: Wang, Reimers and Gurevych 2021, equation 1.
     """
-    expected = logits[:, :-1].float().flatten(0, 1)
+    expected = widened(logits[:, :-1]).flatten(0, 1)
     return F.cross_entropy(expected, target[:, 1:].reshape(-1), ignore_index=pad)
 
 
@@ -110,18 +118,20 @@ class DenoisingAutoEncoderLoss(Objective):
         if not 0 <= ratio < 1:
             raise ValueError(f"ratio={ratio}: from 0 to below 1; the paper's is 0.6")
         width = encoder.transformer.config.hidden_size
-        if encoder.dimension != width:
+        found = trained_width(encoder, width)
+        if found != width:
             raise ValueError(
-                f"the encoder's vectors have {encoder.dimension} dimensions and its "
-                f"transformer {width}: TSDAE needs them equal; train before a dense "
-                "layer is added"
+                f"the encoder's vectors have {found} dimensions and its transformer "
+                f"{width}: TSDAE needs them equal; train before a dense layer is added"
             )
         self.ratio = ratio
         self.decoder = _decoder(encoder.transformer, decoder, seed)
         tokenizer = encoder.tokenizer
         pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         self._starts = np.array([not piece.startswith("##") for piece in pieces])
-        self._special = np.isin(np.arange(len(pieces)), tokenizer.all_special_ids)
+        # An unknown word is a word like others.
+        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._special = np.isin(np.arange(len(pieces)), list(special))
         self._pad = tokenizer.pad_token_id or 0
         self._encoder_weights = {id(p) for p in encoder.parameters()}
 
@@ -143,7 +153,7 @@ class DenoisingAutoEncoderLoss(Objective):
         ids = torch.from_numpy(pad_right(whole, self._pad)[0]).to(vectors.device)
         logits = self.decoder(
             input_ids=ids,
-            encoder_hidden_states=vectors[:, None],
+            encoder_hidden_states=widened(vectors)[:, None],
             use_cache=False,
         ).logits
         return denoising_loss(logits, ids, self._pad)

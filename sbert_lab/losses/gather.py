@@ -37,7 +37,8 @@ def gathered(rows: Tensor) -> tuple[Tensor, int]:
     if len(set(counts)) > 1:
         raise ValueError(
             f"the processes bring {counts} rows: drop the last, smaller batch "
-            "(drop_last), so that all bring the same number"
+            "(drop_last), and give all rows as many negatives, so that all processes "
+            "bring the same number"
         )
     parts = all_gather(rows)  # type: ignore[no-untyped-call]
     return torch.cat(list(parts)), distributed.get_rank() * len(rows)

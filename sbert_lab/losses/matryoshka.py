@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, LabelRule, Objective
+from sbert_lab.losses.objective import Batch, LabelRule, Objective, trained_width
+from sbert_lab.losses.precision import widened
 from sbert_lab.losses.softmax import SoftmaxLoss
 
 
@@ -44,6 +45,7 @@ def matryoshka_loss(
         raise ValueError(f"dimensions {list(dimensions)}: each from 1 to {width}")
     if len(weights) != len(dimensions):
         raise ValueError(f"{len(weights)} weights for {len(dimensions)} dimensions")
+    embeddings = [widened(x) for x in embeddings]
     total = embeddings[0].new_zeros(())
     for d, weight in zip(dimensions, weights, strict=True):
         short = [x[..., :d] for x in embeddings]
@@ -92,7 +94,7 @@ class MatryoshkaLoss(Objective):
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Refuse dimensions that the encoder does not have."""
-        width = getattr(encoder, "dimension", max(self.dimensions, default=0))
+        width = trained_width(encoder, max(self.dimensions, default=0))
         wrong = [d for d in self.dimensions if not 1 <= d <= width]
         if wrong or not self.dimensions:
             raise ValueError(

@@ -188,10 +188,9 @@ class MultipleNegativesRankingLoss(Objective):
         anchors, positives = texts["anchor"], texts["positive"]
         negatives = texts.get("negative")
         offset = 0
-        if self.gather:
+        if self.gather:  # by all, though the rows of one may have no negative
             positives, offset = gathered(positives)
-            if negatives is not None:
-                negatives, _ = gathered(negatives)
+            negatives, _ = gathered(anchors[:0] if negatives is None else negatives)
         return multiple_negatives_ranking_loss(
             anchors,
             positives,
@@ -238,10 +237,13 @@ class MultipleNegativesRankingLoss(Objective):
             role: torch.from_numpy(numbers).to(like.device)
             for role, numbers in batch.numbers.items()
         }
-        anchors, candidates = ids["anchor"], [ids["positive"]]
-        if "negative" in ids:
-            candidates.append(ids["negative"])
-        if self.gather:
-            candidates = [gathered(part)[0] for part in candidates]
-        own = torch.arange(len(anchors), device=like.device) + offset
-        return false_negatives(anchors, torch.cat(candidates), own, self._known)
+        anchors, positives = ids["anchor"], ids["positive"]
+        negatives, rows = ids.get("negative", anchors[:0]), len(anchors)
+        if self.gather:  # the anchors too: twins may be in two processes
+            anchors, positives, negatives = (
+                gathered(part)[0] for part in (anchors, positives, negatives)
+            )
+        own = torch.arange(len(anchors), device=like.device)
+        candidates = torch.cat([positives, negatives])
+        found = false_negatives(anchors, candidates, own, self._known)
+        return found[offset : offset + rows]

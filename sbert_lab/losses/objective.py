@@ -164,6 +164,13 @@ class Objective(nn.Module):
         return label.long() if whole else label.to(torch.float32)
 
 
+def trained_width(encoder: nn.Module, otherwise: int) -> int:
+    """Return the D of training: `truncate_dim` cuts what `encode` returns, not this."""
+    shown = getattr(encoder, "dimension", otherwise)
+    width: int = getattr(encoder, "_full_dimension", shown)
+    return width
+
+
 def embedded(encode: Encode, batch: Batch) -> dict[str, Tensor]:
     """Embed all columns of a batch together, ``[n, D]`` each.
 

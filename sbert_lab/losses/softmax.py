@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, LabelRule, Objective
+from sbert_lab.losses.objective import Batch, LabelRule, Objective, trained_width
 from sbert_lab.losses.precision import widened
 
 #: What can be concatenated, by the paper's names.
@@ -94,7 +94,7 @@ class SoftmaxLoss(Objective):
         """Refuse a layer that was made for embeddings of another width."""
         del numbers
         fits = self.weight.shape[1] // len(self.parts)
-        wide = getattr(encoder, "dimension", fits)
+        wide = trained_width(encoder, fits)
         if wide != fits:
             raise ValueError(
                 f"SoftmaxLoss was made for {fits} dimensions and the encoder has {wide}"

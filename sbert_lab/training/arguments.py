@@ -21,6 +21,8 @@ _NOT_HERE: dict[str, Any] = {
     "prediction_loss_only": False,
     "torch_compile": False,
     "deepspeed": None,
+    "fsdp": None,
+    "parallelism_config": None,
     "push_to_hub": False,
     "auto_find_batch_size": False,
     "dataloader_num_workers": 0,

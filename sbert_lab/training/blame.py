@@ -8,11 +8,12 @@ from torch import Tensor
 
 from sbert_lab.encoder import evaluating
 from sbert_lab.losses.objective import Batch, Tokens
+from sbert_lab.training.data import TrainingData
 from sbert_lab.training.module import TrainedModule
 
 
 def blame(
-    module: TrainedModule, step: int, source: str, batch: Batch, dataset: str
+    module: TrainedModule, step: int, data: TrainingData, batch: Batch, dataset: str
 ) -> str:
     """Return a sentence that names the rows of a batch whose loss is not a number.
 
@@ -24,23 +25,27 @@ def blame(
         What is trained.
     step
         The step that failed.
-    source
-        What the data is called.
+    data
+        Where the rows are from.
     batch, dataset
         As `TrainedModule.forward`.
     """
     what = f"step {step}: the loss is not a number"
     if not all(torch.isfinite(weight).all() for weight in module.parameters()):
-        return (
-            f"{what}, and neither are the weights: an earlier step was too long. Lower "
-            "learning_rate, or warm up longer, and begin again"
+        why = (
+            "an earlier step was too long. Lower learning_rate, or warm up longer, and "
+            "begin again"
         )
+        if step == 1:
+            why = "the model is damaged; load it again"
+        return f"{what}, and neither are the weights: {why}"
     with evaluating(module):
         bad = [
             i for i in range(len(batch)) if not _is_well(module, batch.only(i), dataset)
         ]
-    rows = ", ".join(str(batch.rows[place]) for place in bad or range(len(batch)))
-    where = f"{source}, {'row' if len(bad) == 1 else 'rows'} {rows}"
+    places = batch.rows[bad or slice(None)]
+    rows = ", ".join(str(data.row_names[place]) for place in places)
+    where = f"{data.source}, {'row' if len(places) == 1 else 'rows'} {rows}"
     if not bad:
         where += ", each of which is well alone"
     first = batch.only(bad[0] if bad else 0)

@@ -55,6 +55,8 @@ class TrainingData(Dataset[Batch]):
         self.count = next(iter(lengths.values()))
         if not self.count:
             raise DataError([f"{source} has no rows"])
+        #: What messages call the rows.
+        self.row_names: Sequence[int] = range(self.count)
         self.roles = tuple(role for role in columns if role != "label")
         problems: list[str] = []
         self.numbers: dict[str, int] = {}  # by text
@@ -77,7 +79,9 @@ class TrainingData(Dataset[Batch]):
             for role in ("anchor", "positive", "negative", "label")
             if getattr(pairs, role) is not None
         }
-        return cls(columns, source=str(pairs.source))
+        found = cls(columns, source=str(pairs.source))
+        found.row_names = pairs.rows  # as an editor numbers the lines
+        return found
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -110,8 +114,12 @@ class TrainingData(Dataset[Batch]):
         return found
 
     def row_texts(self, row: int) -> list[str]:
-        """Return all texts of a row."""
-        return [self.texts[n] for n in self.text_numbers[row] if n >= 0]
+        """Return the texts of a row that belong together: all but its negatives."""
+        return [
+            self.texts[column[row]]
+            for role, (column, _) in self._columns.items()
+            if role != "negative"
+        ]
 
     def fingerprint(self) -> str:
         """Return a hash of all rows, in order."""
@@ -212,8 +220,8 @@ def _label_problems(data: TrainingData, objective: Objective) -> list[str]:
         return [f"{data.source}: {name} needs a column 'label', {rule}"]
     wrong = [row for row, value in enumerate(data.label) if not rule.fits(value)]
     return [
-        f"{data.source}, row {row}, column 'label': {data.label[row]:g}; {name} takes "
-        f"{rule}"
+        f"{data.source}, row {data.row_names[row]}, column 'label': "
+        f"{data.label[row]:g}; {name} takes {rule}"
         for row in wrong
     ]
 

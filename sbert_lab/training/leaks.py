@@ -1,5 +1,6 @@
 """Texts that stand in training and in evaluation: a score on them is a memory."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from sbert_lab.datasets.pairs import DataError, plain
@@ -24,27 +25,27 @@ def leaks(training: Sequence[TrainingData], held_out: Iterable[HeldOut]) -> list
         Name and items of each evaluation.
     """
     items = [
-        (name, tuple(dict.fromkeys(map(plain, item))), item)
+        (name, _counted(map(plain, item)), item)
         for name, part in held_out
         for item in part
     ]
-    judged = {text for _, key, _ in items for text in key}
-    rows: dict[str, set[tuple[int, int]]] = {}  # text -> (data set, row)
+    judged = {text for _, key, _ in items for text, _ in key}
+    rows = defaultdict(set)  # text, how many times -> (data set, row)
     for number, data in enumerate(training):
         wanted = {n: p for n, t in enumerate(data.texts) if (p := plain(t)) in judged}
         for row, numbers in enumerate(data.text_numbers.tolist()) if wanted else ():
-            for n in numbers:
-                if n in wanted:
-                    rows.setdefault(wanted[n], set()).add((number, row))
+            for place in _counted(wanted[n] for n in numbers if n in wanted):
+                rows[place].add((number, row))
     found = []
     for name, key, item in items:
-        both = set.intersection(*(rows.get(text, set()) for text in key))
+        both = set.intersection(*(rows.get(place, set()) for place in key))
         if both:
             number, row = min(both)
             shown = " / ".join(text[:50] for text in item)
+            data = training[number]
             found.append(
-                f"{name}: {shown!r} is also in {training[number].source}, row {row}; "
-                "keep it on one side, or pass overlap='warn'"
+                f"{name}: {shown!r} is also in {data.source}, row "
+                f"{data.row_names[row]}; keep it on one side, or pass overlap='warn'"
             )
     return found
 
@@ -60,3 +61,13 @@ def refuse_leaks(training: Sequence[TrainingData], held_out: Iterable[HeldOut]) 
     found = leaks(training, held_out)
     if found:
         raise DataError(found)
+
+
+def _counted(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """Return each text, and which of its like it is: a pair of equal ones has two."""
+    seen: Counter[str] = Counter()
+    found = []
+    for text in texts:
+        seen[text] += 1
+        found.append((text, seen[text]))
+    return found

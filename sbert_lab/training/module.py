@@ -4,7 +4,8 @@ So the objectives' own weights are moved, optimised, exchanged between processes
 and resumed like the encoder's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,18 @@ def encode_tokens(
         order.append(rows)
     back = torch.from_numpy(np.argsort(np.concatenate(order)))
     return torch.cat(parts)[back.to(encoder.device)]
+
+
+@contextmanager
+def quick_attention(encoder: SentenceEncoder) -> Iterator[None]:
+    """On a CPU take plain attention: the fused kernel is slower going backward."""
+    transformer = encoder.transformer
+    before = getattr(transformer.config, "_attn_implementation", None)
+    if encoder.device.type != "cpu" or before != "sdpa":
+        yield
+        return
+    transformer.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        transformer.set_attn_implementation(before)

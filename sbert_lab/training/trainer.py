@@ -6,20 +6,26 @@ objective whose own weights are saved and resumed, evaluation by name, and error
 the first step instead of after the last.
 """
 
-import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, distributed, nn
 from torch.utils.data import ConcatDataset, DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+)
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from sbert_lab.encoder import SentenceEncoder, evaluating
@@ -28,17 +34,32 @@ from sbert_lab.files import write_bytes, write_json
 from sbert_lab.losses.objective import Objective
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.blame import blame
-from sbert_lab.training.checks import check_batch, check_names, for_each, report_cut
+from sbert_lab.training.checks import (
+    check_batch,
+    check_best,
+    check_known,
+    check_names,
+    check_overlap,
+    check_prompts,
+    for_each,
+    report_cut,
+)
 from sbert_lab.training.data import TrainingData, check_columns
-from sbert_lab.training.leaks import leaks, refuse_leaks
 from sbert_lab.training.loading import loader
-from sbert_lab.training.module import TrainedModule
+from sbert_lab.training.module import TrainedModule, quick_attention
 from sbert_lab.training.random_state import random_state_kept
+from sbert_lab.training.resuming import (
+    OBJECTIVES,
+    PLAN,
+    STATE,
+    check_plan,
+    checkpoint,
+    plan,
+    steps,
+)
 
 log = logging.getLogger(__name__)
 
-OBJECTIVES = "objectives.safetensors"
-PLAN = "plan.json"
 _ONLY = "train"  # name of the one data set where there is no other
 
 
@@ -95,33 +116,36 @@ class SentenceTrainer(Trainer):
         self.sets = {_ONLY: data} if isinstance(data, TrainingData) else dict(data)
         objectives = for_each(self.sets, objective)
         self.evaluators, self.evaluation_data = list(evaluators), evaluation_data
+        self._prefixes = for_each(self.sets, prompts)
         check_names(self.evaluators, self.sets)
+        check_prompts(encoder, self._prefixes)
+        check_known(objectives)
+        if args.n_gpu > 1:  # DataParallel cannot split a Batch
+            log.warning("1 of %d GPUs is used; torchrun starts on all", args.n_gpu)
+            args._n_gpu = 1
         for name, part in self.sets.items():
             check_columns(part, objectives[name])
             check_batch(part, objectives[name], args)
         if evaluation_data is not None:
             if len(self.sets) > 1:
                 raise ValueError("evaluation_data goes with one data set, not several")
-            check_columns(evaluation_data, objectives[_ONLY])
-        self._check_overlap(overlap)
+            check_columns(evaluation_data, objectives[self._only])
+        check_overlap(list(self.sets.values()), evaluators, evaluation_data, overlap)
         evaluates = self.evaluators or evaluation_data is not None
         if args.eval_strategy != "no" and not evaluates:
             raise ValueError(
                 "eval_strategy asks for evaluations; give evaluators=[…] or "
                 "evaluation_data=…"
             )
+        check_best(args, self.evaluators, evaluation_data is not None)
         self.encoder = encoder
-        prefixes = for_each(self.sets, prompts)
-        for name, part in self.sets.items():
-            cut = part.tokenize(encoder, prefixes[name])
-            report_cut(part, cut, encoder.max_seq_length)
+        self.sets = {name: self._cut(part, name) for name, part in self.sets.items()}
         if evaluation_data is not None:
-            evaluation_data.tokenize(encoder, prefixes[_ONLY])
+            self.evaluation_data = self._cut(evaluation_data, self._only)
         for name, bound in objectives.items():
             bound.bind(encoder, self.sets[name].numbers)
         args.logging_nan_inf_filter = False  # a loss that is not finite stops the run
-        self._sums: dict[str, float] = defaultdict(float)
-        self._steps = 0
+        self._seen: dict[str, list[float]] = defaultdict(list)
         self.trained = TrainedModule(encoder, objectives, args.group_tokens)
         with random_state_kept():  # transformers seeds the world here
             super().__init__(
@@ -155,10 +179,14 @@ class SentenceTrainer(Trainer):
             As in transformers.
         """
         if resume_from_checkpoint:
-            folder = self._checkpoint(resume_from_checkpoint)
-            self._check_plan(folder)
+            home = Path(str(self.args.output_dir))
+            folder = checkpoint(resume_from_checkpoint, home)
+            check_plan(folder, self._plan())
             resume_from_checkpoint = str(folder)
-        with random_state_kept(), _quick_attention(self.encoder):
+            state = TrainerState.load_from_json(str(folder / STATE))
+            if state.global_step >= steps(self.args, len(self.get_train_dataloader())):
+                return self._finished(folder, state)
+        with random_state_kept(), quick_attention(self.encoder):
             set_seed(self.args.seed)
             try:
                 found = super().train(
@@ -166,6 +194,8 @@ class SentenceTrainer(Trainer):
                 )
             finally:
                 self.encoder.eval()
+                if self.args.activation_checkpointing:
+                    self.encoder.transformer.activation_checkpointing_disable()
         return found
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -184,11 +214,11 @@ class SentenceTrainer(Trainer):
         found = model(**inputs)
         if not torch.isfinite(found["loss"]):
             step = self.state.global_step + 1
-            source = self.sets[inputs["dataset"]].source
-            raise FloatingPointError(blame(self.trained, step, source, **inputs))
+            data = self.sets[inputs["dataset"]]
+            raise FloatingPointError(blame(self.trained, step, data, **inputs))
+        prefix = f"{inputs['dataset']}_" if len(self.sets) > 1 else ""
         for name, value in found["diagnostics"].items():
-            self._sums[name] += float(value)
-        self._steps += 1
+            self._seen[prefix + name].append(float(value))
         return (found["loss"], found) if return_outputs else found["loss"]
 
     def training_step(
@@ -225,7 +255,10 @@ class SentenceTrainer(Trainer):
         The encoder is as it was afterwards, dropout and all.
         """
         del ignore_keys
-        data = eval_dataset or self.evaluation_data
+        data = self.evaluation_data
+        if eval_dataset is not None:
+            check_columns(eval_dataset, self.trained.objective(self._only))
+            data = self._cut(eval_dataset, self._only)
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
             for metric, value in evaluator(self.encoder).items():
@@ -247,26 +280,37 @@ class SentenceTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with what explains the loss: means since the last time."""
-        if "loss" in logs and self._steps:
-            logs |= {name: total / self._steps for name, total in self._sums.items()}
-            self._sums.clear()
-            self._steps = 0
+        if "loss" in logs:
+            logs |= {name: fmean(values) for name, values in self._seen.items()}
+            self._seen.clear()
         super().log(logs, start_time)
 
     def _loss_on(self, data: TrainingData) -> float:
         """Return the mean loss of rows, in their order, without dropout."""
         size = self.args.eval_batch_size
-        least = self.trained.objective(_ONLY).least_rows
+        least = self.trained.objective(self._only).least_rows
         total, rows = 0.0, 0
         with evaluating(self.trained), random_state_kept():
             for start in range(0, len(data), size):
                 wanted = range(start, min(start + size, len(data)))
                 if len(wanted) < least:
                     continue
-                found = self.trained(data.__getitems__(wanted), _ONLY)
+                found = self.trained(data.__getitems__(wanted), self._only)
                 total += float(found["loss"]) * len(wanted)
                 rows += len(wanted)
         return total / rows if rows else math.nan
+
+    @property
+    def _only(self) -> str:
+        """Name of the data set, where there is one."""
+        return next(iter(self.sets))
+
+    def _cut(self, data: TrainingData, name: str) -> TrainingData:
+        """Return the data with tokens of its own; other trainers may have others."""
+        found = copy(data)
+        longer = found.tokenize(self.encoder, self._prefixes[name])
+        report_cut(found, longer, self.encoder.max_seq_length)
+        return found
 
     def _least(self, name: str) -> int:
         least: int = self.trained.objective(name).least_rows
@@ -274,19 +318,13 @@ class SentenceTrainer(Trainer):
             return max(least, self.args.train_batch_size)
         return least
 
-    def _check_overlap(self, overlap: str) -> None:
-        if overlap not in ("refuse", "warn"):
-            raise ValueError(f"overlap={overlap!r}: 'refuse' or 'warn'")
-        judged: list[Any] = [(e.name, e.held_out()) for e in self.evaluators]
-        if self.evaluation_data is not None:
-            part = self.evaluation_data
-            rows = map(part.row_texts, range(len(part)))
-            judged.append((part.source, rows))
-        sets = list(self.sets.values())
-        if overlap == "refuse":
-            refuse_leaks(sets, judged)
-        elif found := leaks(sets, judged):
-            log.warning("%d items are also trained on; %s", len(found), found[0])
+    def save_model(
+        self, output_dir: str | None = None, _internal_call: bool = False
+    ) -> None:
+        """Write the encoder as a model folder, from the first process."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call:  # a checkpoint, into which every process writes then
+            self.accelerator.wait_for_everyone()
 
     def _save(
         self,
@@ -298,6 +336,11 @@ class SentenceTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
+        if any(folder.glob("checkpoint-*")):
+            raise FileExistsError(
+                f"{folder} holds checkpoints, which saving a model there would remove; "
+                "give save_model a folder of its own"
+            )
         self.encoder.save(folder)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
@@ -313,7 +356,11 @@ class SentenceTrainer(Trainer):
         self.encoder.load_state_dict(saved.state_dict())
         tensors = load_file(folder / OBJECTIVES)
         own = self.trained.own_parameters()
-        if tensors.keys() != own.keys():
+        found, wanted = (
+            {name: tensor.shape for name, tensor in part.items()}
+            for part in (tensors, own)
+        )
+        if found != wanted:
             raise ValueError(f"{folder} was saved with another objective")
         with torch.no_grad():
             for name, parameter in own.items():
@@ -329,45 +376,18 @@ class SentenceTrainer(Trainer):
         self._load_from_checkpoint(best)
 
     def _plan(self) -> dict[str, Any]:
-        """Return what a resumed run must have in common with this one."""
-        names = (
-            "seed", "data_seed", "per_device_train_batch_size", "batching",
-            "batch_tokens", "mixing", "gradient_accumulation_steps", "world_size",
-        )  # fmt: skip
-        return {
-            "data": {name: part.fingerprint() for name, part in self.sets.items()},
-            **{name: getattr(self.args, name) for name in names},
-        }
+        objectives = {name: self.trained.objective(name) for name in self.sets}
+        return plan(self.args, self.sets, self._prefixes, objectives)
 
-    def _check_plan(self, folder: Path) -> None:
-        saved = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(self._plan()))
-        changed = [key for key in now if saved.get(key) != now[key]]
-        if changed:
-            raise ValueError(
-                f"{folder} cannot be resumed: changed since are {', '.join(changed)}. "
-                "Take back the change, or begin anew in another output_dir"
-            )
-
-    def _checkpoint(self, wanted: str | bool) -> Path:
-        """Return the folder to resume from, passing over what was half written."""
-        if wanted is not True:
-            folder = Path(str(wanted))
-            if not _is_complete(folder):
-                raise FileNotFoundError(f"{folder} is not a complete checkpoint")
-            return folder
-        home = Path(str(self.args.output_dir))
-        found = sorted(
-            home.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
-        )
-        while found and not _is_complete(found[-1]):
-            log.warning("%s is incomplete and passed over", found.pop())
-        if not found:
-            raise FileNotFoundError(
-                f"{home} has no complete checkpoint; train without "
-                "resume_from_checkpoint"
-            )
-        return found[-1]
+    def _finished(self, folder: Path, state: TrainerState) -> TrainOutput:
+        """Take the result of a training that is done; transformers would go on."""
+        self.state = state
+        self._load_from_checkpoint(str(folder))
+        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+            self._load_best_model()
+        self.encoder.eval()
+        log.info("%s is at the last step; nothing is left to do", folder)
+        return TrainOutput(state.global_step, 0.0, {})
 
 
 class _Lines(TrainerCallback):
@@ -382,27 +402,3 @@ class _Lines(TrainerCallback):
                 if name not in ("total_flos", "epoch")
             )
             log.info("step %d of %d  %s", state.global_step, state.max_steps, shown)
-
-
-@contextmanager
-def _quick_attention(encoder: SentenceEncoder) -> Iterator[None]:
-    """On a CPU take plain attention: the fused kernel is slower going backward."""
-    transformer = encoder.transformer
-    before = getattr(transformer.config, "_attn_implementation", None)
-    if encoder.device.type != "cpu" or before != "sdpa":
-        yield
-        return
-    transformer.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        transformer.set_attn_implementation(before)
-
-
-def _is_complete(folder: Path) -> bool:
-    """Return whether a checkpoint was written to its end; its state comes last."""
-    try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (folder / OBJECTIVES).is_file() and (folder / "optimizer.pt").is_file()

@@ -70,6 +70,72 @@ def test_task_can_be_solved():
     assert len(set(task.corpus_codes)) == len(task.corpus_codes) == 15_708
 
 
+def test_a_small_task_is_drawn_from_the_large_one():
+    whole, task = icd10cm.retrieval_task(), icd10cm.retrieval_task("test", 50, 300, 7)
+    assert len(task.queries) == len(task.relevant) == 50
+    assert len(set(task.corpus_codes)) == len(task.corpus_codes) == 300
+    assert set(task.relevant) <= set(task.corpus_codes)
+    known = list(zip(whole.queries, whole.relevant, strict=True))
+    places = [
+        known.index(query) for query in zip(task.queries, task.relevant, strict=True)
+    ]
+    assert places == sorted(set(places))
+    assert places != list(range(50))
+    where = {code: place for place, code in enumerate(whole.corpus_codes)}
+    rows = [where[code] for code in task.corpus_codes]
+    assert rows == sorted(rows)
+    assert task.corpus_texts == tuple(whole.corpus_texts[row] for row in rows)
+
+
+def test_a_small_task_follows_its_seed():
+    task = icd10cm.retrieval_task("test", 50, 300, 7)
+    assert task == icd10cm.retrieval_task("test", queries=50, codes=300, seed=7)
+    other = icd10cm.retrieval_task("test", 50, 300, 8)
+    assert set(task.queries) != set(other.queries)
+    # The corpus is drawn too, beyond the codes that answer.
+    few = [icd10cm.retrieval_task("test", None, 3_000, seed) for seed in (7, 8)]
+    assert few[0].queries == few[1].queries
+    assert len(few[0].corpus_codes) == len(few[1].corpus_codes) == 3_000
+    assert set(few[0].corpus_codes) != set(few[1].corpus_codes)
+
+
+def test_queries_and_corpus_are_cut_each_alone():
+    whole = icd10cm.retrieval_task()
+    queries = icd10cm.retrieval_task(queries=20)
+    assert len(queries.queries) == 20
+    assert queries.corpus_codes == whole.corpus_codes
+    codes = icd10cm.retrieval_task(codes=5_000)
+    assert (codes.queries, codes.relevant) == (whole.queries, whole.relevant)
+    assert len(codes.corpus_codes) == 5_000
+    assert set(codes.relevant) <= set(codes.corpus_codes)
+
+
+@pytest.mark.parametrize("codes", [0, 1, 10])
+def test_every_code_that_answers_stays(codes):
+    task = icd10cm.retrieval_task("test", 60, codes)
+    assert set(task.corpus_codes) == set(task.relevant)
+
+
+def test_a_corpus_may_be_just_the_answers_or_one_more():
+    answers = set(icd10cm.retrieval_task("test", 60, 0).relevant)
+    for more in (0, 1):
+        task = icd10cm.retrieval_task("test", 60, len(answers) + more)
+        assert len(task.corpus_codes) == len(answers) + more
+        assert answers <= set(task.corpus_codes)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_none_and_too_many_is_the_whole_task(split):
+    whole = icd10cm.retrieval_task(split)
+    pairs, corpus = icd10cm.split_pairs(split), icd10cm.retrieval_corpus()
+    assert whole.queries == tuple(term for term, _ in pairs)
+    assert whole.relevant == tuple(code.code for _, code in pairs)
+    assert whole.corpus_codes == tuple(code.code for code in corpus)
+    assert whole.corpus_texts == tuple(code.description for code in corpus)
+    for large in (None, 100_000):
+        assert icd10cm.retrieval_task(split, large, large, seed=3) == whole
+
+
 def test_typed_queries_name_real_categories():
     queries = icd10cm.typed_queries()
     assert len(queries) == 30

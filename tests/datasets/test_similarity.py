@@ -1,11 +1,13 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
 
 from sbert_lab.catalogue import BY_NAME
 from sbert_lab.datasets.similarity import (
+    ScoredPairs,
     by_name,
     semeval,
     sick,
@@ -161,3 +163,32 @@ def test_years_without_a_task(year):
 def test_unknown_name_says_what_there_is(name):
     with pytest.raises(ValueError, match=f"no similarity set '{name}'.*sts12 to sts16"):
         by_name(name)
+
+
+PAIRS = ScoredPairs(("a", "b", "c"), ("d", "e", "f"), (1.0, 2.0, 3.0), ("g", "g", "h"))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_some_pairs_only(kind):
+    some = PAIRS.only(kind([True, False, True]))
+    assert some == ScoredPairs(("a", "c"), ("d", "f"), (1.0, 3.0), ("g", "h"))
+    assert len(some) == 2
+
+
+def test_all_pairs_or_none():
+    assert PAIRS.only([True] * 3) == PAIRS
+    assert PAIRS.only([False] * 3) == ScoredPairs((), (), ())
+    assert len(PAIRS) == 3  # as it was
+
+
+def test_some_pairs_of_a_set_without_groups():
+    single = ScoredPairs(PAIRS.first, PAIRS.second, PAIRS.score)
+    some = single.only([False, True, True])
+    assert some == ScoredPairs(("b", "c"), ("e", "f"), (2.0, 3.0))
+    assert some.group == ()
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_each_pair_is_kept_or_not(count):
+    with pytest.raises(ValueError, match=f"kept has {count} entries, and there are 3"):
+        PAIRS.only([True] * count)

@@ -1,11 +1,13 @@
 """Figures, timings, exercises, sources, README and the command line."""
 
 import json
+import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from scipy import special, stats
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sbert_lab import paths
@@ -63,10 +65,67 @@ def mean_cosine(vectors):
     return (total @ total - n) / (n * (n - 1))
 
 
+def ranking_loss(similarity, t):
+    z = similarity / t
+    z = z - z.max(axis=1, keepdims=True)
+    right = np.diag(z) - np.log(np.exp(z).sum(axis=1))
+    return -right.mean()
+
+
+def log_softmax_loss(similarity, t, axis=1, reduced=np.mean):
+    """Return the loss from SciPy, or along another axis."""
+    return reduced(-np.diag(special.log_softmax(similarity / t, axis=axis)))
+
+
+def overflowing(similarity, t):
+    with np.errstate(over="ignore"):
+        z = similarity / t
+        return (np.log(np.exp(z).sum(1)) - np.diag(z)).mean()
+
+
+def ranking_loss_in_place(similarity, t):
+    similarity /= t
+    similarity -= similarity.max(axis=1, keepdims=True)
+    return (np.log(np.exp(similarity).sum(axis=1)) - np.diag(similarity)).mean()
+
+
+def equal(numbers):
+    return numbers[:, None] == numbers[None, :]
+
+
+def same_positive(numbers):
+    return equal(numbers) & ~np.eye(len(numbers), dtype=bool)
+
+
+def masked_max_in_place(tokens, mask):
+    tokens[mask == 0] = -np.inf
+    return tokens.max(1)
+
+
+def paired(a, b):
+    d = a - b
+    return d.mean(), d.std(ddof=1) / np.sqrt(len(d))
+
+
+def paired_in_place(a, b):
+    a -= b
+    return a.mean(), stats.sem(a)
+
+
+def unpaired(a, b):
+    return (a - b).mean(), np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
+
+
 RIGHT = {
     "01.1": lambda t, m: (m[:, :, None] * t).sum(1) / m.sum(1, keepdims=True),
     "01.2": lambda n, ms: n * (n - 1) / 2 * ms / 3_600_000,
     "01.3": mean_cosine,
+    "02.1": lambda u, v: np.concatenate([u, v, np.abs(u - v)], axis=1),
+    "02.2": ranking_loss,
+    "02.3": same_positive,
+    "03.1": lambda t, m: np.where(m[:, :, None] == 1, t, -np.inf).max(1),
+    "03.2": paired,
+    "03.3": lambda gap, sd: math.ceil(8 * (sd / gap) ** 2),
     "04.1": lambda q, c, k: exact_search(q, c, k, "cosine")[1],
     "04.2": lambda squared_distance: 1 - squared_distance / 2,
     "04.3": lambda count, dimension, links: count * (4 * dimension + 8 * links),
@@ -76,6 +135,75 @@ RIGHT = {
 @pytest.mark.parametrize("number", RIGHT)
 def test_exercises_know_right_from_wrong(number):
     assert check(number, RIGHT[number]) == "Right."
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        ("02.1", lambda u, v: np.hstack([u, v, np.maximum(u, v) - np.minimum(u, v)])),
+        ("02.2", log_softmax_loss),
+        ("02.2", ranking_loss_in_place),
+        ("02.3", lambda n: same_positive(n).astype(int)),
+        ("03.1", masked_max_in_place),
+        ("03.1", lambda t, m: [x[y == 1].max(0) for x, y in zip(t, m, strict=True)]),
+        ("03.2", paired_in_place),
+        ("03.2", lambda a, b: [(a - b).mean(), stats.sem(a - b)]),
+        # Rounded otherwise in the last digit, 32 seeds would be 33.
+        ("03.3", lambda gap, sd: math.ceil((2 * sd * math.sqrt(2) / gap) ** 2)),
+        ("03.3", lambda gap, sd: int(np.ceil(2 / (gap / (2 * sd)) ** 2))),
+    ],
+)
+def test_exercises_take_every_right_answer(number, answer):
+    assert check(number, answer) == "Right."
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "hint"),
+    [
+        ("02.1", lambda u, v: None, "nothing yet"),
+        ("02.1", lambda u, v: np.concatenate([u, v, abs(u - v)]), "shape is (9, 4)"),
+        ("02.1", lambda u, v: np.hstack([u, v]), "shape is (3, 8)"),
+        ("02.1", lambda u, v: np.hstack([u, v, u - v]), "absolute value"),
+        ("02.1", lambda u, v: np.hstack([v, u, abs(u - v)]), "order is u, v"),
+        ("02.1", lambda u, v: np.hstack([u, v, u * v]), "order is u, v"),
+        ("02.1", lambda u: u, "TypeError"),
+        ("02.2", lambda s, t: None, "nothing yet"),
+        ("02.2", lambda s, t: -ranking_loss(s, t), "sign is turned round"),
+        ("02.2", lambda s, t: 5 * ranking_loss(s, t), "not the sum"),
+        ("02.2", lambda s, t: log_softmax_loss(s, t, axis=0), "over each row"),
+        ("02.2", lambda s, t: ranking_loss(s, 1.0), "divide by t first"),
+        ("02.2", lambda s, t: ranking_loss(s * t, 1.0), "divide by t first"),
+        ("02.2", overflowing, "overflows"),
+        ("02.3", lambda n: None, "nothing yet"),
+        ("02.3", lambda n: n == n[0], "shape is (5,)"),
+        ("02.3", equal, "must stay in"),
+        ("02.3", lambda n: ~equal(n), "row by row"),
+        ("02.3", lambda n: np.zeros((5, 5), bool), "row by row"),
+        ("03.1", lambda t, m: None, "nothing yet"),
+        ("03.1", lambda t, m: t.max(2), "shape is (2, 4)"),
+        ("03.1", lambda t, m: t.max(1), "padding won"),
+        ("03.1", lambda t, m: (t * m[:, :, None]).max(1), "times zero"),
+        ("03.1", lambda t, m: t[:, 0], "largest of each column"),
+        ("03.1", lambda t, m: RIGHT["01.1"](t, m), "largest of each column"),
+        ("03.2", lambda a, b: None, "nothing yet"),
+        ("03.2", lambda a, b: paired(b, a), "mean of a minus b"),
+        ("03.2", unpaired, "independent seeds"),
+        ("03.2", lambda a, b: ((a - b).mean(), stats.sem(a - b, ddof=0)), "ddof=1"),
+        ("03.2", lambda a, b: ((a - b).mean(), (a - b).std(ddof=1)), "root of n"),
+        ("03.2", lambda a, b: (a - b).mean(), "raised"),
+        ("03.3", lambda gap, sd: None, "nothing yet"),
+        ("03.3", lambda gap, sd: math.ceil(4 * (sd / gap) ** 2), "twice as large"),
+        ("03.3", lambda gap, sd: math.floor(8 * (sd / gap) ** 2), "round up"),
+        ("03.3", lambda gap, sd: round(8 * (sd / gap) ** 2), "round up"),
+        ("03.3", lambda gap, sd: 8 * (sd / gap) ** 2, "round up"),
+        ("03.3", lambda gap, sd: math.ceil(8 * sd / gap), "two standard errors"),
+        ("03.3", lambda gap, sd: 4, "two standard errors"),
+    ],
+)
+def test_exercises_say_what_to_look_at(number, answer, hint):
+    found = check(number, answer)
+    assert found.startswith("Not yet: ")
+    assert hint in found
 
 
 def test_exercises_give_hints():

@@ -151,6 +151,11 @@ def naive_false_negatives(anchor_ids, candidate_ids, own, known):
     return rows
 
 
+def by_anchor(pairs):
+    """Return pairs (anchor, candidate) as `false_negatives` takes them."""
+    return {a: {c for other, c in pairs if other == a} for a, _ in pairs}
+
+
 def test_false_negatives_are_found_by_number():
     rng = np.random.default_rng(2)
     for _ in range(20):
@@ -160,12 +165,22 @@ def test_false_negatives_are_found_by_number():
             torch.from_numpy(anchors),
             torch.from_numpy(candidates),
             torch.arange(B),
-            known,
+            by_anchor(known),
         )
         expected = naive_false_negatives(
             anchors.tolist(), candidates.tolist(), range(B), known
         )
         assert found.tolist() == expected
+        for nothing in (None, {}, {99: [0]}, {0: []}):
+            unknown = false_negatives(
+                torch.from_numpy(anchors),
+                torch.from_numpy(candidates),
+                torch.arange(B),
+                nothing,
+            )
+            assert unknown.tolist() == naive_false_negatives(
+                anchors.tolist(), candidates.tolist(), range(B), ()
+            )
 
 
 def test_symmetric_needs_all_anchors():

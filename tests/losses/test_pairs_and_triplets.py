@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 
 from sbert_lab.losses import (
     SoftmaxLoss,
@@ -120,6 +121,10 @@ def test_softmax_is_the_loop(parts):
     assert found.item() == pytest.approx(total / N, abs=1e-12)
     module = SoftmaxLoss(D, 3, parts)
     assert concatenated(u, v, parts).shape[1] == module.weight.shape[1]
+    module.weight.data = weight
+    batch = batch_of({role: [str(n) for n in range(N)] for role in module.roles}, label)
+    value = module.value({"first": u, "second": v}, batch)
+    assert value.item() == pytest.approx(total / N, abs=1e-12)
 
 
 def test_softmax_head_is_drawn_from_its_generator():

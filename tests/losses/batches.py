@@ -1,0 +1,123 @@
+"""Batches written out by hand, random embeddings for them, and a ranking loop."""
+
+import math
+
+import numpy as np
+import torch
+from conftest import WORDS
+
+from sbert_lab.losses import Batch
+
+
+def batch_of(columns, label=None, encoder=None):
+    """Return the batch of some columns; a ``negative`` is a list of texts a row."""
+    columns, owner = dict(columns), []
+    rows = len(next(iter(columns.values())))
+    if "negative" in columns:
+        owner = [row for row, some in enumerate(columns["negative"]) for _ in some]
+        columns["negative"] = [text for some in columns["negative"] for text in some]
+    number = {}
+    for column in columns.values():
+        for text in column:
+            number.setdefault(text, len(number))
+    if encoder is None:
+        tokens = {r: [np.array([number[t]]) for t in c] for r, c in columns.items()}
+    else:
+        tokens = {r: encoder.token_ids(c) for r, c in columns.items()}
+    return Batch(
+        texts=columns,
+        tokens=tokens,
+        numbers={
+            r: np.array([number[t] for t in c], np.int64) for r, c in columns.items()
+        },
+        label=None if label is None else np.asarray(label, np.float64),
+        rows=np.arange(rows),
+        owner=np.array(owner, np.int64),
+    )
+
+
+def numbers_of(batch):
+    """Return the number of each text, as the training data has it."""
+    return {
+        text: int(number)
+        for role, column in batch.texts.items()
+        for text, number in zip(column, batch.numbers[role], strict=True)
+    }
+
+
+def drawn(batch, width, seed=0, dtype=torch.float64):
+    """Return random embeddings of a batch, by role."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        role: torch.randn(len(column), width, generator=generator, dtype=dtype)
+        for role, column in batch.texts.items()
+    }
+
+
+def sentences(seed, count):
+    """Return texts of one to seven words."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 8))) for _ in range(count)]
+
+
+def value_and_gradients(loss, texts):
+    """Return what a function of embeddings by role says, and wants of each."""
+    leaves = {role: x.clone().requires_grad_() for role, x in texts.items()}
+    value = loss(leaves)
+    found = torch.autograd.grad(value, list(leaves.values()))
+    return value.detach(), dict(zip(leaves, found, strict=True))
+
+
+def cos(u, v):
+    return float(u @ v / np.sqrt((u @ u) * (v @ v)))
+
+
+def naive_ranking(columns, texts, temperature, known=(), masked=True, symmetric=False):
+    """Return the loss of each anchor against every candidate that is a wrong answer."""
+    anchors, positives = columns["anchor"], columns["positive"]
+    a = texts["anchor"].numpy()
+    c = [*texts["positive"].numpy()]
+    names = [*positives]
+    if "negative" in columns:
+        c += [*texts["negative"].numpy()]
+        names += [text for some in columns["negative"] for text in some]
+    rows = len(anchors)
+
+    def is_right(i, j):
+        twins = [k for k in range(rows) if anchors[k] == anchors[i]]
+        return (
+            any(positives[k] == names[j] for k in twins)
+            or (anchors[i], names[j]) in known
+        )
+
+    wrong = [
+        [j != i and not (masked and is_right(i, j)) for j in range(len(c))]
+        for i in range(rows)
+    ]
+    total = 0.0
+    for i in range(rows):
+        right = math.exp(cos(a[i], c[i]) / temperature)
+        below = right
+        for j in range(len(c)):
+            if wrong[i][j]:
+                below += math.exp(cos(a[i], c[j]) / temperature)
+        total -= math.log(right / below)
+    if symmetric:
+        for j in range(rows):
+            right = math.exp(cos(a[j], c[j]) / temperature)
+            below = right
+            for i in range(rows):
+                if wrong[i][j]:
+                    below += math.exp(cos(a[i], c[j]) / temperature)
+            total -= math.log(right / below)
+        total /= 2
+    return total / rows
+
+
+RAGGED = {
+    "anchor": ["a", "b", "a", "c", "d", "e"],
+    "positive": ["p", "q", "r", "q", "s", "t"],
+    # None, one or several; right answers of other rows and known ones among them.
+    "negative": [[], ["x"], ["p", "y", "z"], [], ["r", "s"], ["b"]],
+}
+KNOWN = [("b", "s"), ("e", "x"), ("c", "p"), ("e", "nowhere"), ("nowhere", "p")]

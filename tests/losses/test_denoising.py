@@ -1,0 +1,405 @@
+"""TSDAE: which words go, what the decoder shares, and that a vector is worth having."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from batches import batch_of
+from conftest import WORDS, tiny_encoder, tiny_parts
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.checkpoint import Layout
+from sbert_lab.losses import DenoisingAutoEncoderLoss, denoising_loss
+from sbert_lab.losses.denoising import deleted
+from sbert_lab.training import set_dropout
+from sbert_lab.training.module import TrainedModule, encode_tokens
+
+TEXTS = [
+    "the cat sat on a mat",
+    "a quick brown fox jumps over the lazy dog",
+    "no bird flew",
+    "one two three",
+    "red green and blue",
+    "the dog ran to the hill",
+]
+
+
+def random_text(rng):
+    """Return ids, which are inner, which begin a word, and uniform numbers.
+
+    Specials stand at both ends and perhaps inside; words have one to three pieces.
+    """
+    words = [["CLS"]]
+    for _ in range(rng.integers(0, 7)):
+        words.append(["word"] + ["piece"] * rng.integers(0, 3))
+        if rng.random() < 0.15:
+            words.append(["special"])
+    words.append(["SEP"])
+    kinds = [kind for word in words for kind in word]
+    inner = np.array([kind in ("word", "piece") for kind in kinds])
+    starts = np.array([kind != "piece" for kind in kinds])
+    tokens = np.arange(100, 100 + len(kinds))
+    return words, tokens, inner, starts, rng.random(len(kinds))
+
+
+def naive_deleted(words, tokens, ratio, draw):
+    """Return the ids that stay, word by word."""
+    place, kept, best, real = 0, [], None, 0
+    for word in words:
+        ids = list(tokens[place : place + len(word)])
+        if word[0] == "word":
+            real += 1
+            luck = draw[place]
+            if best is None or luck > best[0]:
+                best = (luck, ids)
+            kept.append((ids, bool(luck >= ratio)))
+        else:
+            kept.append((ids, None))
+        place += len(word)
+    if real and not any(stays for _, stays in kept):
+        kept = [(ids, stays if ids != best[1] else True) for ids, stays in kept]
+    return [n for ids, stays in kept if stays is not False for n in ids]
+
+
+def test_deletion_is_the_loop_and_keeps_its_promises():
+    rng = np.random.default_rng(0)
+    saved_by_luck = 0
+    for _ in range(600):
+        words, tokens, inner, starts, draw = random_text(rng)
+        ratio = rng.choice([0.0, 0.3, 0.6, 0.9])
+        found = deleted(tokens, inner, starts, ratio, draw)
+        assert found.tolist() == naive_deleted(words, tokens, ratio, draw)
+        kept = np.isin(tokens, found)
+        assert kept[~inner].all(), "specials stay"
+        whole, place, left = [], 0, 0
+        for word in words:
+            part = kept[place : place + len(word)]
+            whole.append(part.all() or not part.any())
+            left += word[0] == "word" and part.any()
+            place += len(word)
+        assert all(whole), "pieces go with their word"
+        assert left >= 1 or not inner.any(), "a word stays"
+        saved_by_luck += bool(inner.any()) and not (draw[inner & starts] >= ratio).any()
+        assert np.array_equal(found, np.sort(found)), "the order stays"
+    assert saved_by_luck > 20
+
+
+def test_nothing_is_deleted_at_ratio_nought():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        _, tokens, inner, starts, draw = random_text(rng)
+        assert np.array_equal(deleted(tokens, inner, starts, 0.0, draw), tokens)
+
+
+@pytest.mark.parametrize("ratio", [0.2, 0.6])
+def test_the_share_asked_for_is_deleted(ratio):
+    """Of 20,000 words; that one stays hardly matters in texts of 200."""
+    rng = np.random.default_rng(2)
+    tokens, every = np.arange(200), np.ones(200, bool)
+    left = [
+        len(deleted(tokens, every, every, ratio, rng.random(200))) for _ in "1" * 100
+    ]
+    error = math.sqrt(ratio * (1 - ratio) / 20_000)
+    assert np.mean(left) / 200 == pytest.approx(1 - ratio, abs=4 * error)
+
+
+def test_a_piece_before_the_first_word_goes_with_it():
+    tokens, inner = np.array([1, 2, 3, 4]), np.array([False, True, True, True])
+    starts = np.array([True, False, True, True])
+    draw = np.array([0.9, 0.9, 0.1, 0.9])
+    assert deleted(tokens, inner, starts, 0.5, draw).tolist() == [1, 4]
+    draw = np.array([0.1, 0.1, 0.9, 0.1])
+    assert deleted(tokens, inner, starts, 0.5, draw).tolist() == [1, 2, 3]
+    none = np.array([True, False, False, False])
+    assert deleted(tokens, inner, none, 0.5, draw).tolist() == [1, 2, 3, 4]
+
+
+def encoder_of(hidden=16, seed=0, dropout=0.0):
+    model, tokenizer = tiny_parts(seed, hidden)
+    layout = Layout(dimension=hidden, max_seq_length=24)
+    encoder = SentenceEncoder(model, tokenizer, layout)
+    set_dropout(encoder, dropout)
+    return encoder.train()
+
+
+def test_words_of_a_wordpiece_vocabulary_are_found():
+    """The tokenizer's own pieces: an unknown word is a word, and may go."""
+    encoder = encoder_of()
+    text = "the abc ??? cat"
+    (ids,) = encoder.token_ids([text])
+    pieces = encoder.tokenizer.convert_ids_to_tokens(ids)
+    assert pieces == [
+        *["[CLS]", "the", "a", "##b", "##c"],
+        *["[UNK]"] * 3,
+        *["cat", "[SEP]"],
+    ]
+    words = {("the",), ("a", "##b", "##c"), ("[UNK]",), ("cat",)}
+    objective = DenoisingAutoEncoderLoss(encoder, ratio=0.6)
+    torch.manual_seed(0)
+    seen, gone = set(), Counter()
+    for _ in range(400):
+        left = encoder.tokenizer.convert_ids_to_tokens(objective._damaged(ids))
+        assert left[0] == "[CLS]"
+        assert left[-1] == "[SEP]"
+        rest = " ".join(left[1:-1]).replace(" ##", "##").split()
+        found = [tuple(word.replace("##", " ##").split()) for word in rest]
+        assert found
+        assert set(found) <= words
+        seen.add(tuple(left))
+        gone.update({"[UNK]": 3 - rest.count("[UNK]"), "abc": "a##b##c" not in rest})
+    assert 20 < len(seen) <= 31  # 63 but for the unknown ones, which look alike
+    assert gone["[UNK]"] / 1200 == pytest.approx(0.6, abs=0.06)
+    assert gone["abc"] / 400 == pytest.approx(0.6, abs=0.08)
+
+
+def test_damage_follows_the_global_generator():
+    encoder = encoder_of()
+    objective = DenoisingAutoEncoderLoss(encoder)
+    (ids,) = encoder.token_ids(["a quick brown fox jumps over the lazy dog"])
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append([objective._damaged(ids).tolist() for _ in range(3)])
+    assert found[0] == found[1] != found[2]
+    assert len({tuple(text) for text in found[0]}) > 1
+
+
+def test_encoder_sees_the_damaged_text_and_decoder_the_whole_one():
+    encoder = encoder_of()
+    batch = batch_of({"text": TEXTS}, None, encoder)
+    objective = DenoisingAutoEncoderLoss(encoder, ratio=0.6)
+    seen = []
+
+    def encode(texts):
+        seen.extend(texts)
+        return encode_tokens(encoder, texts, 2048)
+
+    torch.manual_seed(0)
+    outcome = objective(encode, batch)
+    whole = batch.tokens["text"]
+    assert len(seen) == len(whole)
+    assert all(set(part) <= set(text) for part, text in zip(seen, whole, strict=True))
+    assert sum(map(len, seen)) < 0.8 * sum(map(len, whole))
+    vectors = encode_tokens(encoder, seen, 2048)
+    expected = objective.reconstruction(vectors, whole)
+    assert outcome.loss.item() == expected.item()
+    assert outcome.diagnostics == {}
+
+
+def test_reconstruction_is_the_loop_over_each_text_alone():
+    """No padding, one text at a time, the mean over all tokens but the first."""
+    encoder = encoder_of()
+    objective = DenoisingAutoEncoderLoss(encoder, ratio=0)
+    whole = encoder.token_ids(TEXTS)
+    vectors = encode_tokens(encoder, whole, 2048).detach()
+    losses = []
+    for ids, vector in zip(whole, vectors, strict=True):
+        given = torch.from_numpy(ids)[None]
+        logits = objective.decoder(
+            input_ids=given,
+            attention_mask=torch.ones_like(given),
+            encoder_hidden_states=vector[None, None],
+        ).logits[0]
+        log = logits.detach().double().numpy()
+        log -= np.log(np.exp(log).sum(1, keepdims=True))
+        losses += [-log[place, word] for place, word in enumerate(ids[1:])]
+    assert len(losses) == sum(len(ids) - 1 for ids in whole)
+    found = objective.reconstruction(vectors, whole)
+    assert found.item() == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_denoising_loss_is_the_loop_and_has_its_gradient():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 5, 7, generator=generator, dtype=torch.float64)
+    target = torch.tensor([[2, 3, 1, 4, 6], [2, 5, 4, 0, 0], [2, 1, 0, 0, 0]])
+    total = [
+        math.log(sum(math.exp(x) for x in logits[b, place - 1]))
+        - logits[b, place - 1, target[b, place]].item()
+        for b in range(3)
+        for place in range(1, 5)
+        if target[b, place]
+    ]
+    assert len(total) == 7
+    found = denoising_loss(logits, target, 0)
+    assert found.item() == pytest.approx(np.mean(total), abs=1e-12)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: denoising_loss(x, target, 0), logits)
+    narrow = logits.detach().to(torch.bfloat16)
+    assert denoising_loss(narrow, target, 0) == denoising_loss(
+        narrow.float(), target, 0
+    )
+
+
+def test_vectors_have_the_gradient_of_small_steps():
+    encoder = encoder_of()
+    objective = DenoisingAutoEncoderLoss(encoder, ratio=0).double()
+    whole = encoder.token_ids(TEXTS[:3])
+    vectors = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x: objective.reconstruction(x, whole), vectors
+    )
+
+
+def test_decoder_shares_the_encoder_and_has_little_of_its_own():
+    encoder = encoder_of()
+    objective = DenoisingAutoEncoderLoss(encoder)
+    transformer = dict(encoder.transformer.named_parameters())
+    decoder = dict(objective.decoder.named_parameters())
+    for name, weight in transformer.items():
+        if not name.startswith("pooler."):
+            assert decoder[f"bert.{name}"] is weight
+    words = encoder.transformer.embeddings.word_embeddings.weight
+    assert objective.decoder.get_output_embeddings().weight is words
+    own = TrainedModule(encoder, {"set": objective}).own_parameters()
+    attention, layer = 3 * (16 * 16 + 16), (16 * 16 + 16) + 2 * 16
+    output = (16 * 16 + 16) + 2 * 16 + words.shape[0]
+    assert sum(p.numel() for p in own.values()) == 2 * (attention + layer) + output
+    assert all("crossattention" in name or ".cls." in name for name in own)
+    assert len(own) == 2 * 10 + 5
+
+
+def test_decoder_is_drawn_from_its_seed_alone():
+    encoder = encoder_of()
+    before = torch.get_rng_state()
+    drawn = [DenoisingAutoEncoderLoss(encoder, seed=seed).decoder for seed in (0, 0, 1)]
+    assert torch.equal(before, torch.get_rng_state())
+    name = "bert.encoder.layer.0.crossattention.self.value.weight"
+    one, again, other = (model.get_parameter(name) for model in drawn)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_output_layer_may_come_from_a_language_model(tmp_path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    encoder = encoder_of()
+    config = BertConfig(**encoder.transformer.config.to_dict())
+    language_model = BertForMaskedLM(config)
+    language_model.save_pretrained(tmp_path)
+    objective = DenoisingAutoEncoderLoss(encoder, decoder=tmp_path)
+    theirs = language_model.cls.predictions.transform.dense.weight
+    mine = objective.decoder.cls.predictions.transform.dense.weight
+    assert torch.equal(mine, theirs)
+    words = encoder.transformer.embeddings.word_embeddings.weight
+    assert objective.decoder.get_input_embeddings().weight is words
+    assert not torch.equal(words, language_model.get_input_embeddings().weight)
+
+
+def test_another_encoder_under_the_same_name_is_not_a_decoder():
+    from transformers import DistilBertConfig, DistilBertModel
+
+    _, tokenizer = tiny_parts()
+    model = DistilBertModel(
+        DistilBertConfig(
+            vocab_size=len(tokenizer), dim=16, n_layers=1, n_heads=2, hidden_dim=32
+        )
+    )
+    encoder = SentenceEncoder(model, tokenizer, Layout(dimension=16, max_seq_length=24))
+    with pytest.raises(ValueError, match="DistilBert"):
+        DenoisingAutoEncoderLoss(encoder)
+
+
+def test_denoising_is_the_peers(tmp_path):
+    """Value and gradients, the same decoder weights, nothing deleted."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.losses import (
+        DenoisingAutoEncoderLoss as Peer,
+    )
+
+    first = encoder_of(32)
+    with torch.no_grad():
+        for weight in first.transformer.parameters():
+            if weight.ndim > 1:
+                weight.mul_(5)
+    first.save(tmp_path / "tiny")
+    encoder = SentenceEncoder.from_pretrained(tmp_path / "tiny", device="cpu").train()
+    model = SentenceTransformer(str(tmp_path / "tiny"), device="cpu")
+    theirs = Peer(model).train()
+    ours = DenoisingAutoEncoderLoss(encoder, ratio=0).train()
+    weights = theirs.decoder.state_dict()
+    assert weights.keys() == ours.decoder.state_dict().keys()
+    ours.decoder.load_state_dict(weights)
+    batch = batch_of({"text": TEXTS}, None, encoder)
+    loss = ours(lambda texts: encode_tokens(encoder, texts, 2048), batch).loss
+    loss.backward()
+    features = [model.preprocess(TEXTS), model.preprocess(TEXTS)]
+    expected = theirs(features, None)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
+    wanted = dict(theirs.decoder.named_parameters())
+    compared = 0
+    for name, weight in ours.decoder.named_parameters():
+        if weight.grad is None:
+            assert wanted[name].grad is None
+            continue
+        compared += 1
+        torch.testing.assert_close(
+            weight.grad, wanted[name].grad, rtol=1e-4, atol=1e-6, msg=name
+        )
+    assert compared == 5 + 2 * 16 + 25
+    shared = encoder.transformer.encoder.layer[0].attention.self.query.weight
+    assert shared.grad.abs().max() > 1e-4
+
+
+def unigram(whole):
+    """Return the entropy of the tokens that are asked for, in nats."""
+    counts = Counter(int(n) for ids in whole for n in ids[1:])
+    total = sum(counts.values())
+    return -sum(n / total * math.log(n / total) for n in counts.values())
+
+
+def test_training_uses_the_vector():
+    """It falls below what word frequencies give, and the vector is why."""
+    encoder = encoder_of(32)
+    before = {name: p.clone() for name, p in encoder.named_parameters()}
+    objective = DenoisingAutoEncoderLoss(encoder, ratio=0.3)
+    whole = encoder.token_ids(TEXTS)
+    batch = batch_of({"text": TEXTS}, None, encoder)
+    module = TrainedModule(encoder, {"set": objective})
+    optimizer = torch.optim.Adam(module.parameters(), 5e-3)
+    torch.manual_seed(0)
+    losses = []
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = module(batch, "set")["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    limit = unigram(whole)
+    assert losses[0] > 1.2 * limit > np.mean(losses[-10:])
+    moved = [
+        name
+        for name, p in encoder.named_parameters()
+        if not torch.equal(p, before[name])
+    ]
+    assert len(moved) == len(before) - 2  # all but the pooler
+    with torch.no_grad():
+        vectors = encode_tokens(encoder, whole, 2048)
+        own = objective.reconstruction(vectors, whole)
+        exchanged = objective.reconstruction(vectors.roll(1, 0), whole)
+    assert own < 0.5 * limit
+    assert exchanged > own + 0.5
+
+
+def test_gradient_reaches_the_encoder_through_the_vector():
+    encoder = encoder_of()
+    objective = DenoisingAutoEncoderLoss(encoder, ratio=0)
+    whole = encoder.token_ids(TEXTS)
+    vectors = encode_tokens(encoder, whole, 2048)
+    vectors.retain_grad()
+    objective.reconstruction(vectors, whole).backward()
+    assert (vectors.grad.abs().sum(1) > 0).all()
+
+
+def test_decoder_is_left_behind(tmp_path):
+    encoder = tiny_encoder(max_seq_length=24)
+    weights = len(list(encoder.parameters()))
+    DenoisingAutoEncoderLoss(encoder)
+    assert len(list(encoder.parameters())) == weights
+    before = encoder.encode(WORDS[:5])
+    encoder.save(tmp_path / "model")
+    again = SentenceEncoder.from_pretrained(tmp_path / "model", device="cpu")
+    assert np.allclose(again.encode(WORDS[:5]), before, atol=1e-6)
+    assert not again.transformer.config.is_decoder

@@ -1,0 +1,204 @@
+"""What each of two processes does in the tests of training in several processes.
+
+Started as ``processes.py FOLDER OUT`` with the variables that torchrun sets. Both
+processes work through all cases, and each leaves its weights and what it counted.
+"""
+
+import json
+import os
+import sys
+import time
+from operator import sub
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tiny_training import (
+    WIDTH,
+    Scripted,
+    classed,
+    load,
+    made,
+    pairs,
+    weights,
+)
+from torch import distributed
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from transformers import TrainerCallback
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+    SoftmaxLoss,
+)
+
+#: One step of plain gradient descent, whose weights tell the gradient.
+STEP = {
+    "optim": "sgd",
+    "learning_rate": 0.01,
+    "max_grad_norm": 0.0,
+    "lr_scheduler_type": "constant",
+    "dataloader_drop_last": True,
+}
+
+
+def head(rank: int) -> SoftmaxLoss:
+    generator = torch.Generator().manual_seed(rank)
+    return SoftmaxLoss(WIDTH, generator=generator)
+
+
+def cases(gather: bool, rank: int) -> dict:
+    """Return data, objectives and options by name; batches are of 4 a process."""
+    ranking = {"gather": gather}
+    return {
+        "ranking": (
+            pairs(8),
+            MultipleNegativesRankingLoss(**ranking),
+            {"max_steps": 1},
+        ),
+        "cached": (
+            pairs(8),
+            CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
+            {"max_steps": 1},
+        ),
+        "cached, accumulating": (
+            pairs(32),
+            CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
+            {"max_steps": 2, "gradient_accumulation_steps": 2},
+        ),
+        "head": (classed(8), head(rank), {"max_steps": 1}),
+        "several": (
+            {"pairs": pairs(16), "classes": classed(24), "more": pairs(16, 1)},
+            {
+                "pairs": MultipleNegativesRankingLoss(**ranking),
+                "classes": head(rank),
+                "more": CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
+            },
+            {"num_train_epochs": 1},
+        ),
+    }
+
+
+def objectives_of(objective) -> list:
+    return list(objective.values()) if isinstance(objective, dict) else [objective]
+
+
+class Exchanges(TrainerCallback):
+    """Counts the exchanges of gradients: DDP's own, and those made by hand."""
+
+    def __init__(self) -> None:
+        self.by_ddp: list[int] = []
+        self.all: list[int] = []  # DDP's hook among them
+        self.trainer = None
+        self.real = distributed.all_reduce
+
+    def on_train_begin(self, args, state, control, **_):
+        def hook(_, bucket):
+            self.by_ddp[-1] += 1
+            return allreduce_hook(None, bucket)
+
+        def counted(*given, **options):
+            self.all[-1] += 1
+            return self.real(*given, **options)
+
+        self.trainer.model_wrapped.register_comm_hook(None, hook)
+        distributed.all_reduce = counted
+
+    def on_step_begin(self, args, state, control, **_):
+        self.by_ddp.append(0)
+        self.all.append(0)
+
+    def on_train_end(self, args, state, control, **_):
+        distributed.all_reduce = self.real
+
+
+def gradients(folder: Path, out: Path, rank: int) -> None:
+    for name, (data, objective, options) in cases(True, rank).items():
+        encoder, exchanges = load(folder, 0, double=True), Exchanges()
+        trainer = made(
+            encoder, out, data, objective, callbacks=[exchanges], **STEP | options
+        )
+        exchanges.trainer = trainer
+        rows = [
+            [given["dataset"], given["batch"].rows.tolist()]
+            for given in trainer.get_train_dataloader()
+        ]
+        trainer.train()
+        save_file(
+            weights(encoder, *objectives_of(objective)),
+            out / f"{name} {rank}.safetensors",
+        )
+        counted = {
+            "rows": rows,
+            "by ddp": exchanges.by_ddp,
+            "by hand": list(map(sub, exchanges.all, exchanges.by_ddp)),
+            "steps": trainer.state.global_step,
+            "tensors": sum(1 for _ in trainer.trained.parameters()),
+        }
+        (out / f"{name} {rank}.json").write_text(json.dumps(counted))
+
+
+def checkpoints(folder: Path, out: Path, rank: int) -> None:
+    """Stop and resume, the first process slow in writing, and keep the best."""
+    save = SentenceEncoder.save
+
+    def slowly(self, target):
+        time.sleep(0.3)  # the other one is there before
+        save(self, target)
+
+    SentenceEncoder.save = slowly
+    scores = [0.1, 0.2, 0.9, 0.3]
+    for name, begin, end in (("whole", 0, 4), ("parts", 0, 2), ("parts", 2, 4)):
+        encoder, classes = load(folder, 0.2), head(rank)
+        told = Scripted("told", scores[begin:])
+        trainer = made(
+            encoder, out / name, classed(20), classes, evaluators=[told],
+            max_steps=4, callbacks=[StopAt(end)], save_strategy="steps",
+            save_steps=1, eval_strategy="steps", eval_steps=1,
+            load_best_model_at_end=True, metric_for_best_model="told_score",
+        )  # fmt: skip
+        trainer.train(begin > 0)
+        found = weights(encoder, classes) | {
+            f"last {key}": value for key, value in told.seen[-1].items()
+        }
+        save_file(found, out / f"{name} {rank}.safetensors")
+        distributed.barrier()
+    SentenceEncoder.save = save
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_save(self, args, state, control, **_):
+        if state.global_step == self.step:
+            control.should_training_stop = True
+
+
+def refusals(folder: Path, out: Path, rank: int) -> None:
+    loss, encoder = MultipleNegativesRankingLoss(gather=True), load(folder)
+    said = []
+    for data, options in (
+        (pairs(8), {}),
+        (pairs(4), {"dataloader_drop_last": True}),
+    ):
+        try:
+            made(encoder, out, data, loss, **options).train()
+        except ValueError as error:
+            said.append(str(error))
+    (out / f"refusals {rank}.json").write_text(json.dumps(said))
+
+
+def main(folder: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    gradients(folder, out, rank)
+    refusals(folder, out, rank)
+    checkpoints(folder, out, rank)
+    distributed.barrier()  # nobody leaves while another still listens
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

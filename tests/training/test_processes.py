@@ -1,0 +1,171 @@
+"""Two processes, with batches of their own, train as one with the joined batches."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from processes import STEP, cases, objectives_of
+from safetensors.torch import load_file
+from tiny_training import (
+    Scripted,
+    classed,
+    farthest,
+    load,
+    made,
+    make_folder,
+    train,
+    unequal,
+    weights,
+)
+
+from sbert_lab.training.resuming import checkpoint
+
+NAMES = list(cases(gather=False, rank=0))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def out(folder, tmp_path_factory):
+    """Run both processes, once for all tests."""
+    where = tmp_path_factory.mktemp("two")
+    common = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
+    if sys.platform == "linux":  # there may be no network at all
+        common["GLOO_SOCKET_IFNAME"] = "lo"
+    script = Path(__file__).with_name("processes.py")
+    logs = [where / f"{rank}.log" for rank in (0, 1)]
+    started = []
+    for rank, log in enumerate(logs):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with log.open("w") as file:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, script, folder, where],
+                    env=os.environ | common | own,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    try:
+        ends = [process.wait(timeout=600) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert ends == [0, 0], "\n".join(log.read_text()[-3_000:] for log in logs)
+    return where
+
+
+def left_by(out, name, rank):
+    return load_file(out / f"{name} {rank}.safetensors")
+
+
+def counted(out, name, rank):
+    return json.loads((out / f"{name} {rank}.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_those_of_one_process_on_the_joined_batches(
+    folder, tmp_path, out, name
+):
+    data, objective, options = cases(gather=False, rank=0)[name]
+    encoder = load(folder, 0, double=True)
+    before = weights(encoder, *objectives_of(objective))
+    options = STEP | options | {"per_device_train_batch_size": 8}
+    trainer = train(encoder, tmp_path, data, objective, **options)
+    after = weights(encoder, *objectives_of(objective))
+    assert farthest(before, after) > 1e-3
+    for rank in (0, 1):
+        assert counted(out, name, rank)["steps"] == trainer.state.global_step
+        assert farthest(left_by(out, name, rank), after) < 1e-6
+    assert unequal(left_by(out, name, 0), left_by(out, name, 1)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_exchanged_once_a_step(out, name):
+    for rank in (0, 1):
+        found = counted(out, name, rank)
+        with_weights = found["tensors"] - 2  # an unused pooler's are not exchanged
+        for by_ddp, by_hand, (data, _) in zip(
+            found["by ddp"], found["by hand"], found["rows"], strict=False
+        ):
+            if "cached" in name or data == "more":
+                assert (by_ddp, by_hand) == (0, with_weights - (name == "several"))
+            else:
+                assert by_ddp >= 1
+                assert by_hand == 0
+        assert len(found["by ddp"]) == found["steps"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_are_of_the_same_data_and_of_different_rows(out, name):
+    first, second = (counted(out, name, rank)["rows"] for rank in (0, 1))
+    assert [data for data, _ in first] == [data for data, _ in second]
+    seen = {}
+    for data, rows in first + second:
+        seen.setdefault(data, []).extend(rows)
+    for rows in seen.values():
+        assert sorted(rows) == list(range(len(rows)))
+
+
+@pytest.mark.slow
+def test_what_cannot_go_well_is_refused_in_both(out):
+    for rank in (0, 1):
+        uneven, few = counted(out, "refusals", rank)
+        assert "set dataloader_drop_last=True" in uneven
+        assert "[1] batches, too few for 2 process" in few
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_equals_not_stopped(out):
+    for rank in (0, 1):
+        whole, parts = (left_by(out, name, rank) for name in ("whole", "parts"))
+        assert unequal(whole, parts) == []
+        # The best weights were kept, in both; the last were others.
+        assert any(
+            not torch.equal(value, whole[key.removeprefix("last ")])
+            for key, value in whole.items()
+            if key.startswith("last ")
+        )
+    assert unequal(left_by(out, "parts", 0), left_by(out, "parts", 1)) == []
+
+
+@pytest.mark.slow
+def test_a_checkpoint_has_the_files_of_both(out):
+    """Though the second process is there long before the first has made the folder."""
+    for folder in (out / "whole").glob("checkpoint-*"):
+        for rank in (0, 1):
+            assert (folder / f"rng_state_{rank}.pth").is_file()
+        assert checkpoint(str(folder), out) == folder
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_is_refused(folder, out):
+    trainer = made(
+        load(folder), out / "whole", classed(20), cases(False, 0)["head"][1],
+        evaluators=[Scripted("told")],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="changed since are world_size"):
+        trainer.train(True)
