@@ -44,8 +44,9 @@ class Profile:
         Labelled pairs to train on: ``authored``, ``icd10cm``, ``all-nli``.
     premises
         Premises of ICD-10-CM to train on, three pairs each; None for all.
-    ablation_premises
-        Premises, of any source, for each of the many trainings of an ablation.
+    ablation_premises, ablation_rate
+        Premises, of any source, for each of the many trainings of an ablation; and its
+        learning rate, higher since they are few.
     graded_anchors
         Anchors of graded ICD-10-CM pairs to train on, and to measure a training on, six
         pairs each; None for all.
@@ -91,6 +92,7 @@ class Profile:
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 450
     ablation_premises: int | None = 240
+    ablation_rate: float = 3e-4
     graded_anchors: int | None = 200
     scored: str = "icd10cm"
     rows: int = 32
@@ -155,6 +157,7 @@ PROFILES = {
             nli=("all-nli",),
             premises=None,
             ablation_premises=None,
+            ablation_rate=2e-5,
             graded_anchors=None,
             scored="stsb",
             rows=16,

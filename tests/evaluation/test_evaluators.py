@@ -127,6 +127,16 @@ def test_k_may_be_larger_than_the_corpus(k):
     }
 
 
+def test_more_than_ten_can_be_looked_at():
+    corpus = {f"d{i}": f"{5 * i} 1" for i in range(15)}
+    relevant = [{"d12"}, {"d14"}]  # the 13th to be found, and the 15th
+    found = search(relevant, 13, corpus, ["0 1", "1 1"])(Compass())
+    assert found == {
+        "ndcg_at_13": pytest.approx(1 / np.log2(14) / 2),
+        "recall_at_13": 0.5,
+    }
+
+
 def test_ten_are_looked_at_unless_told():
     evaluator = RetrievalEvaluator("x", QUERIES, CORPUS, [{"far"}, {"east"}])
     assert set(evaluator(Compass())) == {"ndcg_at_10", "recall_at_10"}

@@ -306,7 +306,7 @@ def test_output_may_be_cut_off():
 
 
 def test_command_line_refuses_nonsense():
-    with pytest.raises(SystemExit, match="there are: 01_why_bert_cls_fails, 04_simi"):
+    with pytest.raises(SystemExit, match="there are: 01_why_bert_cls_fails, 02_tr"):
         main(["run", "77"])
     with pytest.raises(SystemExit, match="smoke, laptop, paper"):
         main(["run", "--profile", "huge"])

@@ -68,7 +68,7 @@ def test_loss_falls(folder, tmp_path, data, objective):
     trainer = train(encoder, tmp_path, data, objective(encoder), **options)
     found = logged(trainer, "loss")
     assert len(found) == 30
-    assert np.mean(found[-4:]) < 0.75 * np.mean(found[:4])
+    assert np.mean(found[-4:]) < 0.8 * np.mean(found[:4])
 
 
 def by_hand(encoder, texts, steps, size, seed):

@@ -1,5 +1,6 @@
 """A tiny BERT in a folder, sentences of made-up words, and short trainings."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ from sbert_lab.training import (
     TrainingData,
     set_dropout,
 )
+
+# Before each training garbage is collected, which takes longer than the training if all
+# objects of all libraries are looked at.
+gc.freeze()
 
 HEAD = "ba ko mi ru te su la no pe vi do ga hu ji ze".split()
 TAIL = "lan mor tis ket vun pol das rim sho ner".split()
