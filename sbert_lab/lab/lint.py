@@ -35,6 +35,7 @@ WORDS, CELLS = 120, 60
 FIGURE_KB, NOTEBOOK_KB = 150, 1_000
 
 _NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?!\.?\w)|\b\d+(?:\.\d+)? ?%")
+_BAR = re.compile(r"<progress|\d%\|")  # of a trainer in a notebook, of tqdm
 _PLACE = re.compile(r"(/(home|Users|root|tmp|opt|mnt)/|[A-Z]:\\\\)\w+")
 _INSTALLS = re.compile(r"^\s*[!%]|sys\.path|os\.chdir|pip install", re.MULTILINE)
 
@@ -133,6 +134,8 @@ def _outputs(notebook: dict[str, Any], size: int) -> Iterator[str]:
                 if len(base64.b64decode(image)) > FIGURE_KB * 1_000:
                     yield f"cell {number}: a figure of more than {FIGURE_KB} KB"
             text = json.dumps({k: v for k, v in output.items() if k != "metadata"})
+            if _BAR.search(text):
+                yield f"cell {number}: a progress bar was left in the output"
             if (found := _PLACE.search(text)) and not image:
                 yield f"cell {number}: the output shows a path, {found.group()!r}"
 

@@ -90,7 +90,7 @@ class Profile:
     anchors: int | None = None
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
-    premises: int | None = 450
+    premises: int | None = 300
     ablation_premises: int | None = 240
     ablation_rate: float = 3e-4
     graded_anchors: int | None = 200

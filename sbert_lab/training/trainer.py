@@ -21,11 +21,11 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import ConcatDataset, DataLoader
 from transformers import (
     PrinterCallback,
-    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainerState,
 )
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from sbert_lab.encoder import SentenceEncoder, evaluating
@@ -130,7 +130,8 @@ class SentenceTrainer(Trainer):
             if len(self.sets) > 1:
                 raise ValueError("evaluation_data goes with one data set, not several")
             check_columns(evaluation_data, objectives[self._only])
-        check_overlap(list(self.sets.values()), evaluators, evaluation_data, overlap)
+        sets = list(self.sets.values())
+        check_overlap(sets, self.evaluators, evaluation_data, overlap)
         evaluates = self.evaluators or evaluation_data is not None
         if args.eval_strategy != "no" and not evaluates:
             raise ValueError(
@@ -156,7 +157,7 @@ class SentenceTrainer(Trainer):
                 callbacks=list(callbacks),
                 optimizers=optimizers,
             )
-        for noisy in (PrinterCallback, ProgressCallback):
+        for noisy in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(noisy)
         self.add_callback(_Lines())
 

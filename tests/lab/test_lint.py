@@ -120,6 +120,17 @@ def test_outputs(tmp_path, notebook):
     assert "output is an error" in with_output(error)
 
 
+@pytest.mark.parametrize(
+    "left", ["<progress value='3'></progress>", " 42%|####  | 3/7"]
+)
+def test_progress_bars_do_not_stay(tmp_path, notebook, left):
+    cell = next(c for c in notebook["cells"] if c.get("outputs"))
+    cell["outputs"].append(
+        {"output_type": "display_data", "data": {"text/html": left}, "metadata": {}}
+    )
+    assert "a progress bar was left" in problems(tmp_path, notebook)
+
+
 def test_missing_section(tmp_path, notebook):
     notebook["cells"] = [
         c

@@ -51,6 +51,16 @@ def head(rank: int) -> SoftmaxLoss:
 def cases(gather: bool, rank: int) -> dict:
     """Return data, objectives and options by name; batches are of 4 a process."""
     ranking = {"gather": gather}
+
+    def several():
+        data = {"pairs": pairs(16), "classes": classed(24), "more": pairs(16, 1)}
+        objectives = {
+            "pairs": MultipleNegativesRankingLoss(**ranking),
+            "classes": head(rank),
+            "more": CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
+        }
+        return data, objectives
+
     return {
         "ranking": (
             pairs(8),
@@ -68,14 +78,10 @@ def cases(gather: bool, rank: int) -> dict:
             {"max_steps": 2, "gradient_accumulation_steps": 2},
         ),
         "head": (classed(8), head(rank), {"max_steps": 1}),
-        "several": (
-            {"pairs": pairs(16), "classes": classed(24), "more": pairs(16, 1)},
-            {
-                "pairs": MultipleNegativesRankingLoss(**ranking),
-                "classes": head(rank),
-                "more": CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
-            },
-            {"num_train_epochs": 1},
+        "several": (*several(), {"num_train_epochs": 1}),
+        "several, accumulating": (
+            *several(),
+            {"num_train_epochs": 1, "gradient_accumulation_steps": 2},
         ),
     }
 
@@ -133,6 +139,7 @@ def gradients(folder: Path, out: Path, rank: int) -> None:
             "rows": rows,
             "by ddp": exchanges.by_ddp,
             "by hand": list(map(sub, exchanges.all, exchanges.by_ddp)),
+            "every": trainer.args.gradient_accumulation_steps,
             "steps": trainer.state.global_step,
             "tensors": sum(1 for _ in trainer.trained.parameters()),
         }
