@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sbert_lab"
 LAYERS = (
     "files paths progress batching packed fingerprint catalogue pooling checkpoint "
     "transformer head cache growing exact stores tuning static encoder layers "
-    "reranking search losses sampling datasets evaluation training lab pretrain __main__"
+    "reranking search losses sampling datasets evaluation training lab pretrain "
+    "__main__"
 ).split()
 
 

@@ -28,7 +28,6 @@ def rows_of(batches):
     return sorted(int(row) for batch in batches for row in batch)
 
 
-
 @given(st.integers(0, 100), st.integers(1, 20), seeds)
 def test_random_batches_have_every_row_once(count, size, seed):
     batches = random_batches(count, size, np.random.default_rng(seed))
