@@ -171,10 +171,7 @@ class SentenceEncoder(nn.Module):
         return next(self.parameters()).device
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return the token ids of each text, cut at `max_seq_length`.
-
-        `last_truncated` then counts the texts that were cut.
-        """
+        """Return token ids, cut at `max_seq_length`; `last_truncated` says how many."""
         encodings = self._backend.encode_batch_fast(list(texts))
         self.last_truncated = sum(bool(e.overflowing) for e in encodings)
         return [np.array(e.ids, np.int64) for e in encodings]
@@ -341,13 +338,8 @@ class SentenceEncoder(nn.Module):
     ) -> np.memmap[Any, np.dtype[np.float32]]:
         """Encode a stream of any length into a ``.npy`` file, and map it into memory.
 
-        Neither the texts nor the vectors need to fit in memory. The file appears
-        under its name when it is complete.
-
-        Returns
-        -------
-        numpy.memmap
-            float32 ``[n, d]``, read-only.
+        Neither the texts nor the vectors need to fit in memory. The file appears under
+        its name when it is complete. Returned is float32 ``[n, d]``, read-only.
         """
         width = self._width(options.get("truncate_dim"))
         return write_vectors(Path(path), self.encode_iter(texts, **options), width)
@@ -355,9 +347,8 @@ class SentenceEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Return the sha256 that names this model in caches, indexes and records.
 
-        Covers the weights, the configuration, the tokenizer with its length limit,
-        the pooling and what follows it: whatever changes the vector of a text changes
-        the hash. Worked out again only when a weight has changed in place.
+        Covers whatever changes the vector of a text: weights, configuration, tokenizer,
+        pooling, what follows. Worked out anew when a weight has changed in place.
         """
         settings = {
             "pooling": self.layout.pooling,
