@@ -51,24 +51,28 @@ def icd10cm_entailment(
         raise ValueError(f"split={split!r}: 'train' or 'test'")
     rng = np.random.default_rng(seed)
     found = _labelled(split, rng)
-    strata: dict[tuple[Label, bool], list[Inference]] = defaultdict(list)
-    for (premise, hypothesis), (code, labels) in found.items():
+    strata: dict[tuple[Label, bool], list[tuple[str, str]]] = defaultdict(list)
+    for texts, (_, labels) in found.items():
         if len(labels) == 1:
             label = next(iter(labels))
-            pair = Inference(code.code, code.chapter, premise, hypothesis, label)
-            strata[label, bool(_MARK.search(hypothesis))].append(pair)
+            strata[label, bool(_MARK.search(texts[1]))].append(texts)
     sizes = [min(len(strata[lab, mark]) for lab in LABELS) for mark in (False, True)]
     count = sum(sizes) if per_label is None else per_label
     if count > sum(sizes):
         raise ValueError(f"per_label={count}: there are {sum(sizes)} of each label")
     plain = round(count * sizes[0] / sum(sizes))
     chosen = [
-        strata[label, mark][row]
+        (strata[label, mark][row], label)
         for label in LABELS
         for mark, size in ((False, plain), (True, count - plain))
         for row in rng.choice(len(strata[label, mark]), size, replace=False)
     ]
-    return tuple(chosen[row] for row in rng.permutation(len(chosen)))
+    pairs = []
+    for row in rng.permutation(len(chosen)):
+        (premise, hypothesis), label = chosen[row]
+        code, _ = found[premise, hypothesis]
+        pairs.append(Inference(code.code, code.chapter, premise, hypothesis, label))
+    return tuple(pairs)
 
 
 _Found = dict[tuple[str, str], tuple[Code, set[Label]]]
@@ -96,8 +100,9 @@ def _labelled(split: str, rng: np.random.Generator) -> _Found:
         for entry in line:
             if entry.code in opposite:
                 add(code, opposite[entry.code].description, "contradiction")
+        block = _block(code)
         for mark in (False, True):
-            pool = nearby[_block(code), mark]
+            pool = nearby[block, mark]
             other = pool[rng.integers(len(pool))] if pool else code
             if other.category != code.category:
                 add(code, other.description, "neutral")

@@ -114,16 +114,29 @@ def semeval(year: int) -> ScoredPairs:
     return _from_snapshot(resolve(f"sts{year - 2000}"), "test")
 
 
+def ladder(anchors: int | None = None) -> ScoredPairs:
+    """Return the project's own pairs, those of one anchor as a group.
+
+    Parameters
+    ----------
+    anchors
+        So many from the start, six pairs each; None for all 120.
+    """
+    rungs = similarity_ladder()
+    kept = set(list(dict.fromkeys(pair.anchor_id for pair in rungs))[:anchors])
+    rungs = tuple(pair for pair in rungs if pair.anchor_id in kept)
+    return ScoredPairs(
+        first=tuple(pair.anchor for pair in rungs),
+        second=tuple(pair.partner for pair in rungs),
+        score=tuple(float(pair.score) for pair in rungs),
+        group=tuple(pair.anchor_id for pair in rungs),
+    )
+
+
 def by_name(name: str) -> ScoredPairs:
     """Return the test pairs of a set: ladder, sts12 to sts16, stsb or sick."""
     if name == "ladder":
-        rungs = similarity_ladder()
-        return ScoredPairs(
-            first=tuple(pair.anchor for pair in rungs),
-            second=tuple(pair.partner for pair in rungs),
-            score=tuple(float(pair.score) for pair in rungs),
-            group=tuple(pair.anchor_id for pair in rungs),
-        )
+        return ladder()
     if name == "stsb":
         return stsb("test")
     if name == "sick":

@@ -12,6 +12,7 @@ def similarity_score(
     cosines: ArrayLike,
     *,
     baseline: ArrayLike | None = None,
+    cells: int = 1,
     kept: ArrayLike | None = None,
     seed: int = 0,
 ) -> Interval:
@@ -26,6 +27,8 @@ def similarity_score(
         a training.
     baseline
         Another model's; the interval is then that of the paired difference.
+    cells
+        Conditions that the runs belong to, as in `bootstrap_spearman`.
     kept
         True for the pairs to measure on, ``[n]``; None for all.
     seed
@@ -39,6 +42,7 @@ def similarity_score(
         np.asarray(cosines)[..., chosen],
         np.array(pairs.score)[chosen],
         baseline=None if baseline is None else np.asarray(baseline)[..., chosen],
+        cells=cells,
         groups=group[chosen] if len(group) else None,
         seed=seed,
     )

@@ -82,6 +82,7 @@ def bootstrap_spearman(
     gold: ArrayLike,
     *,
     baseline: ArrayLike | None = None,
+    cells: int = 1,
     seed: int = 0,
     draws: int = 2_000,
     confidence: float = 0.95,
@@ -100,6 +101,10 @@ def bootstrap_spearman(
     baseline
         Those of another model on the same pairs, shaped as `predicted`, run by run.
         The interval is then that of the difference, ``predicted − baseline``.
+    cells
+        Fixed conditions that the runs belong to, all seeds of the first one first. A
+        seed's value is their mean, since only seeds are a sample, and conditions are
+        not.
     seed, draws, confidence, groups
         As in `bootstrap_mean`.
 
@@ -114,6 +119,8 @@ def bootstrap_spearman(
             f"similarities of shape {[list(m.shape) for m in models]} for {len(y)} "
             "gold scores: give [n] or [runs, n], alike for both models, and n scores"
         )
+    if cells < 1 or len(models[0]) % cells:
+        raise ValueError(f"{len(models[0])} runs cannot be {cells} cells of equal size")
     if not all(np.isfinite(part).all() for part in (*models, y)):
         raise ValueError("a similarity or a gold score is not finite")
     owner = _owners(len(y), groups)
@@ -122,7 +129,7 @@ def bootstrap_spearman(
     def estimate(counts: Floats) -> Floats:
         times = counts[:, owner]  # how often each pair was drawn
         ranks = _weighted_ranks(y, times)
-        return np.array(
+        found = np.array(
             [
                 sum(
                     sign * _weighted_pearson(_weighted_ranks(x, times), ranks, times)
@@ -130,7 +137,9 @@ def bootstrap_spearman(
                 )
                 for run in zip(*models, strict=True)
             ]
-        )
+        )  # [cells * seeds, draws]
+        by_seed: Floats = found.reshape(cells, -1, len(counts)).mean(0)
+        return by_seed
 
     size = int(owner.max()) + 1
     mean = float(estimate(np.ones((1, size))).mean())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: A second channel beside colour, in the order of the colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
 
 _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -146,6 +147,23 @@ def intervals(
         )
     axes.set_yticks(range(len(order)), order if names else [])
     axes.invert_yaxis()
+
+
+def legend_below(axes: "Axes", *, of: "Figure | None" = None, columns: int = 2) -> None:
+    """Name the lines under the x axis, where they hide nothing.
+
+    Once for a whole figure, where one is given whose axes have the same lines.
+    """
+    if of is not None:
+        handles, labels = axes.get_legend_handles_labels()
+        legend = of.legend(handles, labels, loc="outside lower center", ncols=columns)
+    else:
+        legend = axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns
+        )
+    legend.set_frame_on(False)
+    for text in legend.get_texts():
+        text.set_fontsize(11)
 
 
 def label(

@@ -62,18 +62,19 @@ class LivePicture(TrainerCallback):
 
     def figure(self) -> "Figure":
         """Return the picture: the loss on the left, what explains it on the right."""
-        figure, axes = figures.new_figure(2, width=9, height=3.4)
+        figure, axes = figures.new_figure(2, width=9, height=4.4)
         for name, points in self.curves.items():
             where = axes[0] if name.endswith("loss") else axes[1]
             marker = "o" if name.startswith("eval_") else ""
-            where.plot(*zip(*points, strict=True), marker=marker, label=name)
+            line = figures.LINES[len(where.lines) % len(figures.LINES)]
+            where.plot(*zip(*points, strict=True), line, marker=marker, label=name)
         for one, title in zip(
             axes, (f"{self.title}: loss", "and what explains it"), strict=True
         ):
             one.set_title(title)
             one.set_xlabel("step")
             if one.lines:
-                one.legend()
+                figures.legend_below(one)
         return figure
 
     def _show(self) -> None:

@@ -38,12 +38,15 @@ class Profile:
         The trained sentence encoder that it is compared with.
     sts
         Similarity sets to measure on, besides the project's own.
+    ladder_anchors
+        Anchors of the project's own scored pairs, six pairs each; None for all.
     anchors
         Anchors of the graded ICD-10-CM pairs, six pairs each; None for all.
     nli
         Labelled pairs to train on: ``authored``, ``icd10cm``, ``all-nli``.
-    premises
-        Premises of ICD-10-CM to train on, three pairs each; None for all.
+    premises, authored_premises
+        Premises of ICD-10-CM to train on, and of the project's own sentences, three
+        pairs each; None for all.
     ablation_premises, ablation_rate
         Premises, of any source, for each of the many trainings of an ablation; and its
         learning rate, higher since they are few.
@@ -87,10 +90,12 @@ class Profile:
     raw_model: str = "bert-mini"
     sbert: str = "all-MiniLM-L6-v2"
     sts: tuple[str, ...] = ()
+    ladder_anchors: int | None = None
     anchors: int | None = None
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 300
+    authored_premises: int | None = None
     ablation_premises: int | None = 240
     ablation_rate: float = 3e-4
     graded_anchors: int | None = 200
@@ -118,11 +123,13 @@ PROFILES = {
             queries=60,
             repeats=3,
             build_effort=40,
+            ladder_anchors=30,
             anchors=60,
             titles=200,
-            premises=40,
-            ablation_premises=30,
-            graded_anchors=20,
+            premises=16,
+            authored_premises=16,
+            ablation_premises=16,
+            graded_anchors=16,
             runs=2,
             corpus=300,
         ),

@@ -44,11 +44,12 @@ def published(key: str) -> Published:
 def reproduced(theirs: float, ours: Interval) -> str:
     """Return what our measure says of a published difference.
 
-    ``"reproduced"`` if it lies in our interval; ``"direction only"`` if ours has its
-    sign beyond doubt; else ``"not reproduced"``.
+    ``"reproduced"`` if our interval holds it and not zero; ``"undecided"`` if it holds
+    both, and so is too wide to tell; ``"direction only"`` if ours has its sign beyond
+    doubt; else ``"not reproduced"``.
     """
     if ours.low <= theirs <= ours.high:
-        return "reproduced"
+        return "undecided" if ours.low <= 0 <= ours.high else "reproduced"
     same_sign = ours.low > 0 if theirs > 0 else ours.high < 0
     return "direction only" if same_sign else "not reproduced"
 

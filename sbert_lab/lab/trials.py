@@ -4,6 +4,7 @@ A notebook says what is trained and on what; here it is trained, measured item b
 and compared in pairs, so that an interval can say which differences are more than luck.
 """
 
+import gc
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -152,7 +153,13 @@ def train(
             evaluators=evaluators,
             callbacks=[_Evenly(evaluations), *callbacks],
         )
-        trainer.train()
+        # A run begins by collecting garbage. What was loaded before is none; to look
+        # through a hundred thousand objects takes longer than a few steps.
+        gc.freeze()
+        try:
+            trainer.train()
+        finally:
+            gc.unfreeze()
     return Trained(encoder, trainer.state.log_history)
 
 
@@ -276,6 +283,7 @@ class Yardstick:
         runs: Sequence[Items],
         over: Sequence[Items] | None = None,
         kept: NDArray[np.bool_] | None = None,
+        cells: int = 1,
     ) -> Interval:
         """Return the mean score of runs, or their paired difference from others.
 
@@ -290,15 +298,25 @@ class Yardstick:
             The same for what they are compared with; one run counts for every seed.
         kept
             True for the pairs, or queries, to judge, ``[n]``; None for all.
+        cells
+            Conditions that the runs belong to, all seeds of the first one first; for a
+            set only. A seed's score is their mean.
+
+        Pairs of one group, and queries of one category, are drawn together.
         """
         ours = np.stack([run[name] for run in runs])
         theirs = None
         if over is not None:
             theirs = np.broadcast_to(np.stack([run[name] for run in over]), ours.shape)
-        if name == "retrieval":
+        if name == "retrieval" and self.retrieval is not None:
             items = ours if theirs is None else ours - theirs
-            return bootstrap_mean(items if kept is None else items[:, kept])
-        return similarity_score(self.sets[name], ours, baseline=theirs, kept=kept)
+            category = np.array([code[:3] for code in self.retrieval.relevant])
+            if kept is not None:
+                items, category = items[:, kept], category[kept]
+            return bootstrap_mean(items, groups=category)
+        return similarity_score(
+            self.sets[name], ours, baseline=theirs, kept=kept, cells=cells
+        )
 
     def point(self, name: str, run: Items) -> float:
         """Return Spearman's correlation of one run on a set, without an interval."""
@@ -318,13 +336,15 @@ def _ndcg(encoder: SentenceEncoder, task: RetrievalTask) -> NDArray[np.float64]:
 def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
     """Return the labelled pairs that a profile trains on.
 
-    Of ICD-10-CM those of `complete_premises`, so that every objective can be trained on
-    the same premises; the authored ones are complete as they are.
+    Those of `complete_premises`, so that every objective can be trained on the same
+    premises; AllNLI as it is.
     """
     found: list[Inference] = []
     for name in profile.nli:
         if name == "authored":
-            found += authored()
+            found += complete_premises(
+                authored(), profile.authored_premises, profile.seed
+            )
         elif name == "icd10cm":
             pairs = icd10cm_entailment("train")
             found += complete_premises(pairs, profile.premises, profile.seed)

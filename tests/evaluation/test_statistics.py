@@ -129,6 +129,29 @@ def test_spearman_runs_are_the_outer_level():
     assert alike.mean == pytest.approx(bootstrap_spearman(good, gold).mean)
 
 
+def test_cells_are_averaged_within_a_seed_and_never_drawn():
+    """Conditions that differ much must not widen the interval; seeds must."""
+    good, gold = pairs(400)
+    rng = np.random.default_rng(4)
+    seeds = [good + rng.normal(size=400) * 0.05 for _ in range(3)]
+    far = [seed + rng.normal(size=400) * 2 for seed in seeds]
+    cells = bootstrap_spearman([*seeds, *far], gold, cells=2)
+    as_seeds = bootstrap_spearman([*seeds, *far], gold)
+    assert cells.mean == pytest.approx(as_seeds.mean)
+    assert cells.high - cells.low < (as_seeds.high - as_seeds.low) / 2
+    one = bootstrap_spearman(seeds, gold, cells=1)
+    assert one == bootstrap_spearman(seeds, gold)
+    twice = bootstrap_spearman([*seeds, *seeds], gold, cells=2)
+    assert (twice.low, twice.high) == pytest.approx((one.low, one.high))
+
+
+@pytest.mark.parametrize("cells", [0, 4])
+def test_cells_must_be_of_one_size(cells):
+    good, gold = pairs(20)
+    with pytest.raises(ValueError, match="cells of equal size"):
+        bootstrap_spearman([good] * 6, gold, cells=cells)
+
+
 def test_spearman_groups_widen_the_interval():
     predicted, gold = pairs(50)
     repeated = [np.repeat(part, 8) for part in (predicted, gold)]

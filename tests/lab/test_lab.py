@@ -231,6 +231,7 @@ def test_exercises_give_hints():
     ("theirs", "low", "high", "verdict"),
     [
         (0.3, 0.2, 0.4, "reproduced"),
+        (0.3, -0.1, 0.4, "undecided"),
         (0.3, 0.1, 0.2, "direction only"),
         (0.3, -0.1, 0.2, "not reproduced"),
         (-0.3, -0.2, -0.1, "direction only"),
@@ -239,6 +240,22 @@ def test_exercises_give_hints():
 )
 def test_what_was_published_is_compared_by_rule(theirs, low, high, verdict):
     assert reproduced(theirs, Interval((low + high) / 2, low, high, 9)) == verdict
+
+
+def test_a_legend_stands_below_what_it_names():
+    figure, axes = figures.new_figure(2)
+    for ax in axes:
+        ax.plot([0, 1], label="loss")
+    figures.legend_below(axes[0])
+    figures.legend_below(axes[1], of=figure, columns=3)
+    figure.draw_without_rendering()
+    for legend, above in (
+        (axes[0].get_legend(), axes[0]),
+        (figure.legends[0], axes[1]),
+    ):
+        assert [text.get_text() for text in legend.get_texts()] == ["loss"]
+        assert legend.get_window_extent().y1 < above.get_window_extent().y0
+    assert axes[1].get_legend() is None
 
 
 def test_intervals_are_drawn_in_order():

@@ -160,11 +160,18 @@ def sources(monkeypatch):
 
 
 def test_authored_pairs_are_taken_as_they_are(folder, sources):
-    found = trials.inference_pairs(tiny_profile(folder, nli=("authored",)))
-    assert found == AUTHORED
+    profile = tiny_profile(folder, nli=("authored",), authored_premises=None)
+    found = trials.inference_pairs(profile)
     assert sources[0] == []
-    # Complete, as is said of them.
-    assert set(found) == set(trials.complete_premises(found, None))
+    # Complete, as is said of them: none is lost.
+    assert sorted(found, key=repr) == sorted(AUTHORED, key=repr)
+
+
+def test_a_few_of_the_authored_premises_are_enough_for_a_test(folder):
+    profile = tiny_profile(folder, nli=("authored",), authored_premises=5, seed=2)
+    found = trials.inference_pairs(profile)
+    assert found == trials.complete_premises(AUTHORED, 5, 2)
+    assert len(found) == 15
 
 
 def test_icd10cm_gives_complete_premises_of_its_training_split(folder, sources):
@@ -185,8 +192,10 @@ def test_all_nli_is_taken_whole(folder, sources):
 
 def test_sources_follow_each_other(folder, sources):
     names = ("icd10cm", "authored")
-    found = trials.inference_pairs(tiny_profile(folder, nli=names, premises=4))
-    assert found[12:] == AUTHORED
+    found = trials.inference_pairs(
+        tiny_profile(folder, nli=names, premises=4, authored_premises=6)
+    )
+    assert found[12:] == trials.complete_premises(AUTHORED, 6, 0)
     assert found[:12] == trials.complete_premises(sources[1], 4, 0)
     assert trials.inference_pairs(tiny_profile(folder, nli=())) == ()
 
@@ -599,8 +608,8 @@ SETS = {
 }
 TASK = RetrievalTask(
     queries=tuple(pair.hypothesis for pair in AUTHORED[:120:3]),
-    relevant=tuple(f"c{i}" for i in range(40)),
-    corpus_codes=tuple(f"c{i}" for i in range(40)),
+    relevant=tuple(f"A{i // 2:02}.{i % 2}" for i in range(40)),  # two a category
+    corpus_codes=tuple(f"A{i // 2:02}.{i % 2}" for i in range(40)),
     corpus_texts=tuple(pair.premise for pair in AUTHORED[:120:3]),
 )
 YARD = trials.Yardstick(SETS, TASK)
@@ -671,12 +680,18 @@ def test_sets_are_scored_by_spearman(name):
 
 def test_queries_are_scored_by_their_mean():
     ours, theirs = (np.array(rows(runs, "retrieval")) for runs in (RUNS, OTHERS))
-    assert YARD.score("retrieval", RUNS) == bootstrap_mean(ours)
-    assert YARD.score("retrieval", RUNS, OTHERS) == bootstrap_mean(ours - theirs)
+    category = np.arange(40) // 2
+    assert YARD.score("retrieval", RUNS) == bootstrap_mean(ours, groups=category)
+    assert YARD.score("retrieval", RUNS) != bootstrap_mean(ours)
+    assert YARD.score("retrieval", RUNS, OTHERS) == bootstrap_mean(
+        ours - theirs, groups=category
+    )
     kept = np.arange(40) < 15
     some = YARD.score("retrieval", RUNS, OTHERS, kept)
-    assert some == bootstrap_mean((ours - theirs)[:, :15])
-    assert YARD.score("retrieval", RUNS, kept=kept) == bootstrap_mean(ours[:, :15])
+    assert some == bootstrap_mean((ours - theirs)[:, :15], groups=category[:15])
+    assert YARD.score("retrieval", RUNS, kept=kept) == bootstrap_mean(
+        ours[:, :15], groups=category[:15]
+    )
 
 
 @pytest.mark.parametrize("name", [*SETS, "retrieval"])
