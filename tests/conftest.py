@@ -1,6 +1,7 @@
 """Small real things to test on: a tiny BERT made here, and the packaged MiniLM."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,39 +19,60 @@ WORDS = (
 ).split()
 
 
-def tiny_parts(seed: int = 0, hidden: int = 16):
-    """Return a random two-layer BERT and a word-level tokenizer of 40 words."""
+def word_tokenizer(words: Iterable[str], max_length: int):
+    """Return a WordPiece tokenizer that knows these words, and letters for the rest."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
-    vocab = {w: i for i, w in enumerate([*special, *dict.fromkeys(WORDS), *letters])}
+    vocab = {w: i for i, w in enumerate([*special, *dict.fromkeys(words), *letters])}
     backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    tokenizer = BertTokenizerFast(tokenizer_object=backend, model_max_length=32)
+    return BertTokenizerFast(tokenizer_object=backend, model_max_length=max_length)
+
+
+def random_bert(words: int, width: int, seed: int = 0, **changes):
+    """Return a random two-layer BERT of two heads, without touching the global seed."""
+    from transformers import BertConfig, BertModel
+
+    pooler = changes.pop("add_pooling_layer", True)
+    shape = {"intermediate_size": 64, "max_position_embeddings": 32} | changes
+    config = BertConfig(
+        vocab_size=words,
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        **shape,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = BertModel(
-            BertConfig(
-                vocab_size=len(vocab),
-                hidden_size=hidden,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                intermediate_size=32,
-                max_position_embeddings=32,
-            )
-        ).eval()
-    return model, tokenizer
+        return BertModel(config, add_pooling_layer=pooler)
+
+
+def tiny_parts(seed: int = 0, hidden: int = 16):
+    """Return a random two-layer BERT and a word-level tokenizer of 40 words."""
+    tokenizer = word_tokenizer(WORDS, 32)
+    model = random_bert(len(tokenizer), hidden, seed, intermediate_size=32)
+    return model.eval(), tokenizer
 
 
 def tiny_encoder(seed: int = 0, **layout) -> SentenceEncoder:
     model, tokenizer = tiny_parts(seed)
     return SentenceEncoder(model, tokenizer, Layout(dimension=16, **layout)).eval()
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny products are quicker on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

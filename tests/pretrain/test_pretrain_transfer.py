@@ -43,6 +43,7 @@ RUNGS = tuple(
     LadderPair(f"a{i % 8}", "", "", "", a, NOUNS[i % 5] if i % 2 else b, int(s), "none")
     for i, (a, b, s) in enumerate(zip(PAIRS.first, PAIRS.second, SCORES, strict=True))
 )
+pytestmark = pytest.mark.usefixtures("one_thread")
 CODES = [
     SimpleNamespace(code=f"{noun} {verb}", category=noun, description=f"{noun} {verb}")
     for noun in NOUNS[:4]
@@ -54,15 +55,6 @@ TASK = icd10cm.RetrievalTask(  # a term shares no word with its code
     corpus_codes=tuple(c.code for c in CODES),
     corpus_texts=tuple(c.description for c in CODES),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny products are quicker on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, BertTokenizerFast, TrainerCallback
+from conftest import random_bert, word_tokenizer
+from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.checkpoint import Layout
@@ -30,27 +30,8 @@ WIDTH = 32
 
 def make_folder(folder: Path) -> Path:
     """Save a random two-layer BERT of width 32 that knows 150 words."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
-    vocab = {word: i for i, word in enumerate([*special, *WORDS, *letters])}
-    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    config = BertConfig(
-        vocab_size=len(vocab),
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = BertModel(config)
-    tokenizer = BertTokenizerFast(tokenizer_object=backend, model_max_length=24)
+    tokenizer = word_tokenizer(WORDS, 24)
+    model = random_bert(len(tokenizer), WIDTH)
     encoder = SentenceEncoder(model, tokenizer, Layout(dimension=WIDTH))
     encoder.save(folder)
     return folder
