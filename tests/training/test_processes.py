@@ -48,6 +48,7 @@ def out(folder, tmp_path_factory):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),  # where conftest.py is
     }
     if sys.platform == "linux":  # there may be no network at all
         common["GLOO_SOCKET_IFNAME"] = "lo"
