@@ -61,6 +61,10 @@ class Profile:
         How many seeds each training is repeated with.
     corpus
         Entries to search in after a training; None for all.
+    benchmark
+        Size of each task of the ICD-10-CM benchmark; None for all of it.
+    mteb
+        Tasks of MTEB to measure on, from the hub, beside it.
     titles
         Titles among which the most similar pair is looked for, and how many pairs a
         BERT reads together to see how long one takes.
@@ -92,6 +96,8 @@ class Profile:
     sts: tuple[str, ...] = ()
     ladder_anchors: int | None = None
     anchors: int | None = None
+    benchmark: int | None = None
+    mteb: tuple[str, ...] = ()
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 300
@@ -125,6 +131,7 @@ PROFILES = {
             build_effort=40,
             ladder_anchors=30,
             anchors=60,
+            benchmark=16,
             titles=200,
             premises=16,
             authored_premises=16,
@@ -161,6 +168,7 @@ PROFILES = {
             raw_model="bert-base-uncased",
             sbert="sentence-transformers/bert-base-nli-mean-tokens",
             sts=("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick"),
+            mteb=("STSBenchmark", "SICK-R", "STS12", "Banking77Classification"),
             nli=("all-nli",),
             premises=None,
             ablation_premises=None,
