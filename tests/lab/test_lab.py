@@ -116,6 +116,19 @@ def unpaired(a, b):
     return (a - b).mean(), np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
 
 
+def holm(p, *, keep_order=True, running=True):
+    order = np.argsort(p)
+    stepped = np.minimum(p[order] * np.arange(len(p), 0, -1), 1)
+    if running:
+        stepped = np.maximum.accumulate(stepped)
+    return stepped[np.argsort(order)] if keep_order else stepped
+
+
+def share_as_far(differences, signs, extra):
+    far = np.abs((signs * differences).mean(1)) >= abs(differences.mean())
+    return (far.sum() + extra) / (len(signs) + extra)
+
+
 RIGHT = {
     "01.1": lambda t, m: (m[:, :, None] * t).sum(1) / m.sum(1, keepdims=True),
     "01.2": lambda n, ms: n * (n - 1) / 2 * ms / 3_600_000,
@@ -129,6 +142,9 @@ RIGHT = {
     "04.1": lambda q, c, k: exact_search(q, c, k, "cosine")[1],
     "04.2": lambda squared_distance: 1 - squared_distance / 2,
     "04.3": lambda count, dimension, links: count * (4 * dimension + 8 * links),
+    "05.1": lambda a, b: stats.spearmanr(a, b).statistic,
+    "05.2": holm,
+    "05.3": lambda d, signs: share_as_far(d, signs, 1),
 }
 
 
@@ -198,6 +214,29 @@ def test_exercises_take_every_right_answer(number, answer):
         ("03.3", lambda gap, sd: 8 * (sd / gap) ** 2, "round up"),
         ("03.3", lambda gap, sd: math.ceil(8 * sd / gap), "two standard errors"),
         ("03.3", lambda gap, sd: 4, "two standard errors"),
+        ("05.1", lambda a, b: None, "nothing yet"),
+        ("05.1", lambda a, b: np.corrcoef(a, b)[0, 1], "their ranks first"),
+        (
+            "05.1",
+            lambda a, b: np.corrcoef(np.argsort(a), np.argsort(b))[0, 1],
+            "its own argsort",
+        ),
+        ("05.1", lambda a, b: -stats.spearmanr(a, b).statistic, "correlate the ranks"),
+        ("05.2", lambda p: None, "nothing yet"),
+        ("05.2", lambda p: p.min(), "shape is ()"),
+        ("05.2", lambda p: p * len(p), "Bonferroni"),
+        ("05.2", lambda p: holm(p, running=False), "running maximum"),
+        ("05.2", lambda p: holm(p, keep_order=False), "order in which they came"),
+        ("05.2", lambda p: p, "times m - 1"),
+        ("05.2", lambda p: holm(p) * (1 + (p > 0.5)), "at most 1"),
+        ("05.3", lambda d, signs: None, "nothing yet"),
+        ("05.3", lambda d, signs: share_as_far(d, signs, 0), "plus one"),
+        (
+            "05.3",
+            lambda d, s: (((s * d).mean(1) >= d.mean()).sum() + 1) / (len(s) + 1),
+            "either side",
+        ),
+        ("05.3", lambda d, signs: 0.5, "flip, take"),
     ],
 )
 def test_exercises_say_what_to_look_at(number, answer, hint):
