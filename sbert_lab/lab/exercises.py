@@ -240,7 +240,7 @@ def _spearman(answer: Answer) -> str:
     if got is None:
         return "it returns nothing yet"
     ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    right = np.corrcoef(ranks)[0, 1]
+    right = np.corrcoef(ranks[0], ranks[1])[0, 1]
     if np.isclose(got, right):
         return ""
     if np.isclose(got, np.corrcoef(a, b)[0, 1]):
