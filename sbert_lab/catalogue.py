@@ -129,8 +129,8 @@ ENTRIES: tuple[Entry, ...] = (
         "dimensions; never trained for similarity",
         licence="Apache-2.0",
         sha256={
-            "model.safetensors": "edcd82a6538cb3dc527203e24a55c1db"
-            "5282700ed188dbff777a26fd17abc0d0",
+            "model.safetensors": "45f667e831dcedc468b3da1d1033e1b2"
+            "e78a75b749751855c3e93e2758ea21ad",
         },
         bundled="data/models/bert-mini",
         install="git checkout data/models, in a clone of this repository",

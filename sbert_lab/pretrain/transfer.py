@@ -62,7 +62,9 @@ class Recipe:
 
 _TOGETHER = 32  # texts in one pass
 
-SIMILARITY = Recipe(rows=32, epochs=2, peak=1e-4)
+# Of 3e-5, 1e-4, 3e-4 and 1e-3 the rate that is best for the shipped and for the random
+# start alike, on the development pairs of the STS Benchmark.
+SIMILARITY = Recipe(rows=32, epochs=2, peak=3e-4)
 LADDER, FOLDS = Recipe(rows=32, epochs=4, peak=1e-4), 4
 RETRIEVAL = Recipe(rows=64, epochs=3, peak=3e-4)
 
