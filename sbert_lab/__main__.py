@@ -1,4 +1,7 @@
-"""The command line: ``python -m sbert_lab run | verify | lint | readme | doctor``."""
+"""The command line: ``python -m sbert_lab``, and one of these.
+
+``run | verify | lint | readme | reproduce | benchmark | doctor``
+"""
 
 import argparse
 import logging
@@ -54,6 +57,28 @@ def _parser() -> argparse.ArgumentParser:
     lint.set_defaults(command=_lint)
     readme = commands.add_parser("readme", help="make the README's findings anew")
     readme.set_defaults(command=_readme)
+    reproduce = commands.add_parser(
+        "reproduce", help="mteb's scores of known models, beside the published ones"
+    )
+    reproduce.add_argument(
+        "models", nargs="*", help="e.g. all-MiniLM-L6-v2; the default is what is here"
+    )
+    reproduce.set_defaults(command=_reproduce)
+    benchmark = commands.add_parser(
+        "benchmark", help="measure a model in six tasks on ICD-10-CM, with no network"
+    )
+    benchmark.add_argument("model", help="a name, a folder, or a hub repository")
+    benchmark.add_argument(
+        "--size",
+        type=int,
+        help="a quick look: so many rows a task (16 or more); not comparable",
+    )
+    benchmark.add_argument(
+        "--cache",
+        action="store_true",
+        help="keep vectors on disk: a second run encodes nothing",
+    )
+    benchmark.set_defaults(command=_benchmark)
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -158,6 +183,54 @@ def _readme(_: argparse.Namespace) -> int:
     from sbert_lab.lab.findings import update_readme
 
     print("README.md renewed" if update_readme() else "README.md is up to date")
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    """Print ours beside theirs. 1 if a score differs, 2 if one is not measured."""
+    from sbert_lab.lab.benchmarking import TOLERANCE, reproduce
+
+    print(f"{'model':20} {'task':24} published      here  difference")
+    missing = differ = 0
+    try:
+        for line in reproduce(options.models):
+            start = f"{line.model:20} {line.task:24}"
+            theirs = "        -" if line.theirs is None else f"{line.theirs:9.6f}"
+            if line.ours is None:
+                missing += 1
+                print(f"{start} {theirs} not measured: {line.reason}", flush=True)
+                continue
+            differ += not line.agrees
+            rest = f"{line.difference:+.6f}  {line.seconds:.0f} s"
+            verdict = "" if line.agrees else "  DIFFERS"
+            print(f"{start} {theirs} {line.ours:9.6f}  {rest}{verdict}", flush=True)
+    except ModuleNotFoundError as error:
+        raise SystemExit(str(error)) from error
+    if differ:
+        print(f"{differ} differ by more than {TOLERANCE}")
+    if missing:
+        print(f"{missing} not measured: the lines above say what to do")
+    return 1 if differ else 2 if missing else 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    """Print a model's score in each task, and where the record is."""
+    from sbert_lab.catalogue import cache_home
+    from sbert_lab.checkpoint import CheckpointError
+    from sbert_lab.lab.benchmarking import run_benchmark
+
+    if options.size is not None and options.size < 16:
+        raise SystemExit(f"--size {options.size}: 16 or more")
+    folder = cache_home() / "embeddings" if options.cache else None
+    try:
+        scores, path = run_benchmark(options.model, options.size, folder)
+    except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
+        raise SystemExit(str(error)) from error
+    print(f"{scores[0].model}, weights {scores[0].revision[:12]}")
+    for one in scores:
+        print(f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s")
+    print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
+    print(_shown(path))
     return 0
 
 

@@ -238,6 +238,16 @@ ENTRIES: tuple[Entry, ...] = (
         install="put the SICK_*.txt files in $SBERT_LAB_DATA_HOME/sick (see README)",
     ),
     Entry(
+        name="banking77",
+        kind="data",
+        about="Banking77 (Casanueva et al. 2020), customers' questions, 77 intents",
+        licence="CC-BY-4.0",
+        hub="mteb/banking77",
+        revision="0fd18e25b25c072e09e0d92ab615fda904d66300",
+        install="put train.csv and test.csv in $SBERT_LAB_DATA_HOME/banking77 (see "
+        "README)",
+    ),
+    Entry(
         name="snli-sample",
         kind="data",
         about="a sample of SNLI (Bowman et al. 2015), dev and test, entailment",

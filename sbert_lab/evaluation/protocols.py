@@ -1,10 +1,37 @@
-"""Protocols: how a model's vectors become a score, and how sure it is."""
+"""Protocols: how a model's vectors become a score, and how sure it is.
+
+Those of the field's benchmark live in modules of their own and are gathered here.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.evaluation.classification import classification, training_rows
+from sbert_lab.evaluation.clustering import (
+    clustered_rows,
+    clustering,
+    clustering_legacy,
+)
+from sbert_lab.evaluation.pairs import pair_classification, sts
+from sbert_lab.evaluation.ranking import K_VALUES, reranking, retrieval
+from sbert_lab.evaluation.result import ProtocolResult
 from sbert_lab.evaluation.statistics import Interval, bootstrap_spearman
+
+__all__ = [
+    "K_VALUES",
+    "ProtocolResult",
+    "classification",
+    "clustered_rows",
+    "clustering",
+    "clustering_legacy",
+    "pair_classification",
+    "reranking",
+    "retrieval",
+    "similarity_score",
+    "sts",
+    "training_rows",
+]
 
 
 def similarity_score(

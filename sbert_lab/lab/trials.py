@@ -37,13 +37,13 @@ from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.exact import exact_search
 from sbert_lab.lab.profiles import Profile
 from sbert_lab.losses import CosineSimilarityLoss, Objective, SoftmaxLoss
+from sbert_lab.random_state import random_state_kept
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,
     TrainingData,
     set_dropout,
 )
-from sbert_lab.training.random_state import random_state_kept
 from sbert_lab.transformer import load as load_transformer
 
 log = logging.getLogger(__name__)

@@ -32,6 +32,7 @@ from sbert_lab.encoder import SentenceEncoder, evaluating
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.files import write_bytes, write_json
 from sbert_lab.losses.objective import Objective
+from sbert_lab.random_state import random_state_kept
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.blame import blame
 from sbert_lab.training.checks import (
@@ -47,7 +48,6 @@ from sbert_lab.training.checks import (
 from sbert_lab.training.data import TrainingData, check_columns
 from sbert_lab.training.loading import loader
 from sbert_lab.training.module import TrainedModule, quick_attention
-from sbert_lab.training.random_state import random_state_kept
 from sbert_lab.training.resuming import (
     OBJECTIVES,
     PLAN,

@@ -1,9 +1,20 @@
+import random
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from sbert_lab.datasets.similarity import ScoredPairs
-from sbert_lab.evaluation.protocols import similarity_score
+from sbert_lab.evaluation.protocols import (
+    classification,
+    clustering,
+    clustering_legacy,
+    pair_classification,
+    reranking,
+    retrieval,
+    similarity_score,
+    sts,
+)
 
 
 def made(n=80, group=()):
@@ -39,3 +50,21 @@ def test_draws_whole_groups():
     together = similarity_score(grouped, cosines)
     assert together.mean == alone.mean
     assert (together.low, together.high) != (alone.low, alone.high)
+
+
+def test_no_protocol_touches_global_random_state():
+    def states():
+        arrays = np.random.get_state()  # noqa: NPY002  (what must not change)
+        return random.getstate(), arrays[1].tolist(), arrays[2]
+
+    rng, before = np.random.default_rng(0), states()
+    x, y = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(0, 2, 60).tolist()
+    ids = [str(i) for i in range(60)]
+    sts(x, x[::-1], y)
+    pair_classification(x, x[::-1], y)
+    classification(x, y, x, y, draws=2)
+    clustering(x, y, max_documents=40, draws=2, documents_per_draw=30)
+    clustering_legacy([(x, y)])
+    retrieval(ids, x, ids, x, {"0": {"1": 1}})
+    reranking(ids, x, ids, x, {"0": {"1": 1}}, {"0": ids})
+    assert states() == before

@@ -180,3 +180,25 @@ def test_mean_of_runs_draws_runs_too():
     assert apart.high - apart.low > 5 * (alike.high - alike.low)
     one = bootstrap_mean(items)
     assert (alike.low, alike.high) == pytest.approx((one.low, one.high), abs=0.01)
+
+
+def coverage(intervals, truth):
+    return np.mean([i.low <= truth <= i.high for i in intervals])
+
+
+def test_mean_of_200_skewed_items_is_covered_as_often_as_it_says():
+    values = np.random.default_rng(8).exponential(size=(600, 200))
+    found = [bootstrap_mean(row, seed=i, draws=400) for i, row in enumerate(values)]
+    assert 0.93 <= coverage(found, 1) <= 0.97
+
+
+@pytest.mark.parametrize("pearson", [0.3, 0.8])
+def test_spearman_of_100_pairs_is_covered_as_often_as_it_says(pearson):
+    """Of a bivariate normal, whose Spearman correlation is 6/π·arcsin(ρ/2)."""
+    rng = np.random.default_rng(9)
+    found = []
+    for turn in range(600):
+        gold, noise = rng.normal(size=(2, 100))
+        predicted = pearson * gold + np.sqrt(1 - pearson**2) * noise
+        found.append(bootstrap_spearman(predicted, gold, seed=turn, draws=400))
+    assert 0.93 <= coverage(found, 6 / np.pi * np.arcsin(pearson / 2)) <= 0.97

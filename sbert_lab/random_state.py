@@ -1,4 +1,4 @@
-"""The global random state, which transformers seeds and dropout draws from."""
+"""The global random state: what other libraries seed, and dropout draws from."""
 
 import random
 from collections.abc import Iterator
