@@ -194,3 +194,35 @@ def test_training_benchmark_writes_what_it_found(monkeypatch, tmp_path, capsys):
     assert asked == [("a", 4, 2, 3), ("b", 4, 2, 3)]
     assert list(json.loads(out.read_text())) == ["a, terms", "b, terms"]
     assert "a, terms: 2.00 steps/s against 1.00, 2.00 times" in capsys.readouterr().out
+
+
+# Which learning rate suits a start
+
+
+def test_rates_are_tried_from_both_starts(sets_here, raw_folder, tmp_path, monkeypatch):
+    module, out = benchmark("finetuning_rates"), tmp_path / "rates.json"
+    few = {
+        split: ScoredPairs(*(part[:64] for part in (p.first, p.second, p.score)))
+        for split in ("train", "dev")
+        for p in [stsb(split)]
+    }
+    monkeypatch.setattr(module, "stsb", few.get)
+    monkeypatch.setattr("sbert_lab.pretrain.transfer.stsb", few.get)
+    monkeypatch.setattr(module, "resolve", lambda _: raw_folder)
+    options = "--rates 1e-9 1e-3 --epochs 1 --seed 3 --out".split()
+    monkeypatch.setattr(sys, "argv", ["rates", *options, str(out)])
+    module.main()
+    found = json.loads(out.read_text())["by start and rate"]
+    assert list(found) == ["shipped", "random"]
+    for scores in found.values():
+        assert list(scores) == ["1e-09", "0.001"]
+        assert scores["1e-09"] != scores["0.001"]  # the rate reaches the training
+    assert found["shipped"] != found["random"]
+
+
+def test_the_rate_of_transfer_is_the_best_on_record():
+    from sbert_lab.pretrain.transfer import SIMILARITY
+
+    record = root() / "data" / "results" / "finetuning_rates.json"
+    for scores in json.loads(record.read_text())["by start and rate"].values():
+        assert max(scores, key=scores.get) == f"{SIMILARITY.peak:g}"

@@ -39,7 +39,10 @@ def average_precision(scores: Floats, same: Floats, counts: Floats) -> Floats:
     precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
     total = hits[:, -1]
     area = (gained * precision).sum(1)
-    return np.divide(area, total, out=np.zeros_like(area), where=total > 0)
+    precisions: Floats = np.divide(
+        area, total, out=np.zeros_like(area), where=total > 0
+    )
+    return precisions
 
 
 def bootstrap_average_precision(
