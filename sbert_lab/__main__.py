@@ -217,20 +217,23 @@ def _benchmark(options: argparse.Namespace) -> int:
     """Print a model's score in each task, and where the record is."""
     from sbert_lab.catalogue import cache_home
     from sbert_lab.checkpoint import CheckpointError
+    from sbert_lab.evaluation.mteb_bridge import TaskScore
     from sbert_lab.lab.benchmarking import run_benchmark
 
     if options.size is not None and options.size < 16:
         raise SystemExit(f"--size {options.size}: 16 or more")
     folder = cache_home() / "embeddings" if options.cache else None
+
+    def show(one: TaskScore) -> None:
+        line = f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s"
+        print(line, flush=True)
+
     try:
-        scores, path = run_benchmark(options.model, options.size, folder)
+        scores, path = run_benchmark(options.model, options.size, folder, show)
     except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
         raise SystemExit(str(error)) from error
-    print(f"{scores[0].model}, weights {scores[0].revision[:12]}")
-    for one in scores:
-        print(f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s")
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
-    print(_shown(path))
+    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {_shown(path)}")
     return 0
 
 

@@ -324,7 +324,7 @@ def evaluate(
                     kind=task.metadata.type,
                     metric=task.metadata.main_score,
                     score=float(result.get_score()),
-                    scores=dict(result.scores),
+                    scores=_plain(result.scores),
                     seconds=time.perf_counter() - started,
                     data_revision=task.metadata.revision,
                     model=str(meta.name),
@@ -346,12 +346,16 @@ def _fresh(task: "AbsTask") -> "AbsTask":
     return made
 
 
+def _plain(value: Any) -> Any:  # noqa: ANN401  (nested scores)
+    """Return mteb's nested scores as plain dicts and lists, which can be copied."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
+
+
 @contextmanager
 def _quiet(show_progress: bool) -> Iterator[None]:
-    """Silence what says nothing of the result: bars, and warnings of every draw.
-
-    Such are that a task has a successor, and that a weak model never names some class.
-    """
+    """Silence bars, and warnings of a task's successor or a class never named."""
     from datasets.utils import (
         disable_progress_bars,
         enable_progress_bars,

@@ -7,7 +7,7 @@ tasks of ICD-10-CM.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -129,7 +129,10 @@ def reproduce(
 
 
 def run_benchmark(
-    model: str, size: int | None = None, cache_folder: str | Path | None = None
+    model: str,
+    size: int | None = None,
+    cache_folder: str | Path | None = None,
+    report: Callable[[TaskScore], None] | None = None,
 ) -> tuple[tuple[TaskScore, ...], Path]:
     """Measure a model in the six tasks of ICD-10-CM, and write the record.
 
@@ -139,6 +142,8 @@ def run_benchmark(
         A name of the catalogue, a folder, or a repository of the hub.
     size, cache_folder
         As in `icd10cm_tasks.benchmark` and `evaluate`.
+    report
+        Is given each score as soon as it is there.
 
     Returns
     -------
@@ -150,7 +155,11 @@ def run_benchmark(
     encoder = SentenceEncoder.from_pretrained(model)
     name = _hub_name(model)
     whole = icd10cm_tasks.benchmark(size)
-    scores = evaluate(encoder, whole, name=name, cache_folder=cache_folder)
+    scores: tuple[TaskScore, ...] = ()
+    for task in whole:
+        scores += evaluate(encoder, [task], name=name, cache_folder=cache_folder)
+        if report is not None:
+            report(scores[-1])
     record = {
         "benchmark": whole.name,
         "model": scores[0].model,

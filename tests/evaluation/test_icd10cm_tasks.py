@@ -223,14 +223,9 @@ def test_unknown_names_are_errors():
         task("ICD")
 
 
-@pytest.mark.slow
 def test_a_trained_model_beats_chance_by_far(minilm):
-    found = {
-        one.task: one.score
-        for one in evaluate(
-            minilm, [task(n, 64) for n in TASKS if "Class" not in n or "Pair" in n]
-        )
-    }
-    assert found["ICD10CMSynonymPairClassification"] > 0.6
-    assert found["ICD10CMCandidateReranking"] > 0.4
-    assert found["ICD10CMHierarchySTS"] > 0.5
+    names = [TASKS[1], TASKS[4], TASKS[5]]
+    similarity, pairs, order = evaluate(minilm, [task(name, 32) for name in names])
+    assert similarity.score > 0.5
+    assert pairs.score > 0.6  # of pairs that are half right
+    assert order.score > 0.4  # where chance gives 0.18
