@@ -157,9 +157,12 @@ def finetuned_for_similarity(
     seed: int,
     *,
     bf16: bool = False,
-    recipe: Recipe = SIMILARITY,
+    recipe: Recipe | None = None,
 ) -> SentenceEncoder:
-    """Train an encoder on the STS Benchmark's training pairs, in place."""
+    """Train an encoder on the STS Benchmark's training pairs, in place.
+
+    `recipe` is `SIMILARITY`, unless one is given.
+    """
     pairs = stsb("train")
     score = np.array(pairs.score) / 5
     return _finetune(
@@ -167,7 +170,7 @@ def finetuned_for_similarity(
         [pairs.first, pairs.second],
         score,
         cosine_similarity_loss,
-        recipe,
+        recipe or SIMILARITY,
         seed,
         bf16,
     )
