@@ -1,9 +1,11 @@
 """Small real things to test on: a tiny BERT made here, and the packaged MiniLM."""
 
 import os
+import random
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +61,17 @@ def tiny_parts(seed: int = 0, hidden: int = 16):
     tokenizer = word_tokenizer(WORDS, 32)
     model = random_bert(len(tokenizer), hidden, seed, intermediate_size=32)
     return model.eval(), tokenizer
+
+
+def states():
+    """Return the global random state of Python, NumPy and PyTorch."""
+    numbers = np.random.get_state()  # noqa: NPY002  (what must not change)
+    return (
+        random.getstate(),
+        numbers[1].tolist(),
+        numbers[2],
+        torch.get_rng_state().tolist(),
+    )
 
 
 def tiny_encoder(seed: int = 0, **layout) -> SentenceEncoder:

@@ -94,22 +94,11 @@ def test_import_does_not_load_heavy_libraries():
 
 def test_no_global_random_state_is_touched():
     """Loading, encoding and searching leave every global generator as it was."""
-    import random
 
     import numpy as np
-    import torch
-    from conftest import tiny_encoder
+    from conftest import states, tiny_encoder
 
     from sbert_lab import VectorIndex
-
-    def states():
-        numbers = np.random.get_state()  # noqa: NPY002  (what must not change)
-        return (
-            random.getstate(),
-            numbers[1].tolist(),
-            numbers[2],
-            torch.get_rng_state().tolist(),
-        )
 
     before = states()
     vectors = tiny_encoder().encode(["the cat", "a dog", "a bird"] * 100)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_encoder
+from conftest import states, tiny_encoder
 
 from sbert_lab.cache import EmbeddingCache
 from sbert_lab.evaluation import mteb_bridge
@@ -89,16 +89,6 @@ def counted(encoder, monkeypatch):
 
     monkeypatch.setattr(encoder, "_encode_chunk", spy)
     return seen
-
-
-def states():
-    numbers = np.random.get_state()  # noqa: NPY002  (what must not change)
-    return (
-        random.getstate(),
-        numbers[1].tolist(),
-        numbers[2],
-        torch.get_rng_state().tolist(),
-    )
 
 
 def batches(texts, size=2):
