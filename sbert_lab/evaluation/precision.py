@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from sbert_lab.evaluation.statistics import (
     Floats,
     Interval,
-    _draws,
-    _interval,
-    _owners,
+    drawn_estimates,
+    group_numbers,
+    percentile_interval,
 )
 
 
@@ -74,7 +74,7 @@ def bootstrap_average_precision(
     y = np.asarray(same, np.float64)
     if any(m.shape != y.shape for m in models) or set(np.unique(y)) != {0.0, 1.0}:
         raise ValueError("scores and labels must be [n], labels 1 and 0, both there")
-    owner = _owners(len(y), groups)
+    owner = group_numbers(len(y), groups)
     signs = (1.0, -1.0)[: len(models)]
 
     def estimate(counts: Floats) -> Floats:
@@ -90,8 +90,8 @@ def bootstrap_average_precision(
 
     size = int(owner.max()) + 1
     mean = float(estimate(np.ones((1, size)))[0, 0])
-    drawn = _draws(estimate, size, draws, seed, width=len(y))
-    return _interval(mean, drawn, confidence, len(y))
+    drawn = drawn_estimates(estimate, size, draws, seed, width=len(y))
+    return percentile_interval(mean, drawn, confidence, len(y))
 
 
 def permutation_average_precision(
@@ -112,7 +112,7 @@ def permutation_average_precision(
 
     y = np.asarray(same, np.float64)
     a, b = rankdata(ours), rankdata(theirs)
-    owner = _owners(len(y), groups)
+    owner = group_numbers(len(y), groups)
     rng = np.random.default_rng(seed)
 
     def difference(first: Floats, second: Floats) -> float:

@@ -13,7 +13,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sbert_lab.evaluation.statistics import Floats, _owners
+from sbert_lab.evaluation.statistics import Floats, group_numbers
 
 _DRAWS_AT_ONCE = 2_000_000  # numbers in memory while permuting
 _EQUAL = 1e-9  # relative: a sum in another order is still the same sum
@@ -107,7 +107,7 @@ def permutation_spearman(
         raise ValueError("a similarity or a gold score is not finite")
     from scipy.stats import rankdata
 
-    owner = _owners(len(y), groups)
+    owner = group_numbers(len(y), groups)
     middle = (len(y) + 1) / 2
     wanted = rankdata(y) - middle
     sides = [
@@ -248,7 +248,7 @@ def _items(
             "differences must be two or more finite numbers in a row, or such rows, "
             f"not {np.shape(values)}"
         )
-    return rows.mean(0), _owners(rows.shape[1], groups)
+    return rows.mean(0), group_numbers(rows.shape[1], groups)
 
 
 def _flips(groups: int, draws: int, seed: int) -> Iterator[Floats]:

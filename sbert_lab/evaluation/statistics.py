@@ -65,7 +65,7 @@ def bootstrap_mean(
             f"{np.shape(values)}"
         )
     n = items.shape[1]
-    owner = _owners(n, groups)
+    owner = group_numbers(n, groups)
     sizes = np.bincount(owner)
     sums = np.stack([np.bincount(owner, row) for row in items])  # [runs, groups]
 
@@ -73,8 +73,8 @@ def bootstrap_mean(
         means: Floats = (sums @ counts.T) / (counts @ sizes)
         return means
 
-    drawn = _draws(estimate, len(sizes), draws, seed)
-    return _interval(float(items.mean()), drawn, confidence, n)
+    drawn = drawn_estimates(estimate, len(sizes), draws, seed)
+    return percentile_interval(float(items.mean()), drawn, confidence, n)
 
 
 def bootstrap_spearman(
@@ -123,7 +123,7 @@ def bootstrap_spearman(
         raise ValueError(f"{len(models[0])} runs cannot be {cells} cells of equal size")
     if not all(np.isfinite(part).all() for part in (*models, y)):
         raise ValueError("a similarity or a gold score is not finite")
-    owner = _owners(len(y), groups)
+    owner = group_numbers(len(y), groups)
     signs = (1.0, -1.0)[: len(models)]
 
     def estimate(counts: Floats) -> Floats:
@@ -143,11 +143,11 @@ def bootstrap_spearman(
 
     size = int(owner.max()) + 1
     mean = float(estimate(np.ones((1, size))).mean())
-    drawn = _draws(estimate, size, draws, seed, width=len(y))
-    return _interval(mean, drawn, confidence, len(y))
+    drawn = drawn_estimates(estimate, size, draws, seed, width=len(y))
+    return percentile_interval(mean, drawn, confidence, len(y))
 
 
-def _draws(
+def drawn_estimates(
     estimate: Callable[[Floats], Floats],
     groups: int,
     draws: int,
@@ -201,7 +201,7 @@ def _weighted_pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
     return correlation
 
 
-def _owners(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
+def group_numbers(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
     """Return the number of the group of each item; without groups each its own."""
     if groups is None:
         return np.arange(count)
@@ -211,7 +211,13 @@ def _owners(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def _interval(mean: float, draws: Floats, confidence: float, n: int) -> Interval:
+def percentile_interval(
+    mean: float, draws: Floats, confidence: float, n: int
+) -> Interval:
+    """Return the range that holds `confidence` of the draws ``[draws]``, in the middle.
+
+    Source: Efron and Tibshirani 1993, chapter 13.
+    """
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(draws, [tail, 100 - tail])
     return Interval(mean, float(low), float(high), n)
