@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``run | verify | lint | readme | reproduce | benchmark | doctor``
+``run | verify | lint | readme | reproduce | benchmark | select | doctor``
 """
 
 import argparse
@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from sbert_lab.selection.options import add_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         help="keep vectors on disk: a second run encodes nothing",
     )
     benchmark.set_defaults(command=_benchmark)
+    select = commands.add_parser(
+        "select", help="which model to use: quality, time and memory, and a choice"
+    )
+    add_options(select)
+    select.set_defaults(command=_select)
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -235,6 +242,15 @@ def _benchmark(options: argparse.Namespace) -> int:
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
     print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {_shown(path)}")
     return 0
+
+
+def _select(options: argparse.Namespace) -> int:
+    """Print the candidates and a choice among them. 1 if none keeps the constraints."""
+    from sbert_lab.selection.command import select
+
+    text, status = select(options)
+    print(text)
+    return status
 
 
 def _doctor(_: argparse.Namespace) -> int:

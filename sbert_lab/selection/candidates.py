@@ -1,0 +1,255 @@
+"""The candidates, each behind one `Encoder`: from word counts to twelve layers.
+
+Any folder or hub repository of the reader's is one too. What has to be made first (a
+conversion, a distillation) is made once and kept in the cache folder.
+"""
+
+import difflib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sbert_lab.catalogue import BY_NAME, cache_home, locate, resolve
+from sbert_lab.checkpoint import CheckpointError
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.interface import Encoder
+from sbert_lab.static import StaticEncoder
+
+log = logging.getLogger(__name__)
+
+_WEIGHTS = {".safetensors", ".onnx", ".json", ".txt", ".model"}
+
+Corpus = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to encode text.
+
+    Parameters
+    ----------
+    name, about
+        What it is called, and what it is.
+    load
+        Loads it, or fits it to the texts of a corpus.
+    needs
+        Entries of the catalogue that it is made of.
+    files
+        Returns the files it is loaded from; none for what is fitted.
+    lexical
+        True if its dimensions are words.
+    """
+
+    name: str
+    about: str
+    load: Callable[[Corpus], Encoder]
+    needs: tuple[str, ...] = ()
+    files: Callable[[], Sequence[Path]] = tuple
+    lexical: bool = False
+
+    def is_here(self) -> bool:
+        """Return whether all it needs is on this machine."""
+        return all(locate(BY_NAME[name]) is not None for name in self.needs)
+
+    def disk_mb(self) -> float | None:
+        """Return the size of its files in MB of a million bytes, or None."""
+        files = self.files()
+        return sum(file.stat().st_size for file in files) / 1e6 if files else None
+
+
+def load(name_or_path: str, corpus: Corpus) -> Encoder:
+    """Load a candidate, or fit it to `corpus`.
+
+    A function of the module, so that another process can be told to call it.
+    """
+    return candidate(name_or_path).load(corpus)
+
+
+def candidate(name_or_path: str) -> Candidate:
+    """Return a candidate by name, or one for a folder or a hub repository.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none; names what comes near.
+    """
+    if name_or_path in CANDIDATES:
+        return CANDIDATES[name_or_path]
+    path = Path(name_or_path).expanduser()
+    is_repository = name_or_path.count("/") == 1 and not path.is_absolute()
+    if not (path.is_dir() or is_repository):
+        near = difflib.get_close_matches(name_or_path, CANDIDATES, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise FileNotFoundError(
+            f"no candidate {name_or_path!r}{meant}: give a folder, a hub repository "
+            f"owner/name, or one of {', '.join(CANDIDATES)}"
+        )
+    return Candidate(
+        name_or_path,
+        "a model of yours",
+        partial(_own, name_or_path),
+        files=lambda: _weights(resolve(name_or_path)),
+    )
+
+
+def names_here() -> tuple[str, ...]:
+    """Return the candidates that this machine can load, smallest first."""
+    return tuple(name for name, one in CANDIDATES.items() if one.is_here())
+
+
+def _own(name_or_path: str, _: Corpus) -> Encoder:
+    folder = resolve(name_or_path)
+    if (folder / "static_vectors.safetensors").is_file():
+        return StaticEncoder.from_pretrained(folder)
+    return SentenceEncoder.from_pretrained(folder)
+
+
+def _bm25(corpus: Corpus) -> Encoder:
+    from sbert_lab.lexical_encoders import Bm25Encoder
+
+    return Bm25Encoder.fit(corpus)
+
+
+def _lsa(corpus: Corpus) -> Encoder:
+    from sbert_lab.lexical_encoders import LsaEncoder
+
+    return LsaEncoder.fit(corpus, dimension=min(256, max(2, len(corpus) // 4)))
+
+
+def _transformer(name: str, _: Corpus) -> Encoder:
+    return SentenceEncoder.from_pretrained(name)
+
+
+def _static(name: str, _: Corpus) -> Encoder:
+    return StaticEncoder.from_pretrained(name)
+
+
+def _int8(name: str, _: Corpus) -> Encoder:
+    from sbert_lab.onnx_models import OnnxEncoder
+
+    return OnnxEncoder.from_pretrained(name)
+
+
+def _converted(name: str, _: Corpus) -> Encoder:
+    return SentenceEncoder.from_pretrained(_converted_folder(name))
+
+
+def _distilled(name: str, _: Corpus) -> Encoder:
+    return StaticEncoder.from_pretrained(_distilled_folder(name))
+
+
+def _converted_folder(name: str) -> Path:
+    """Return the folder of an ONNX graph's weights, converted on first use."""
+    from sbert_lab.onnx_models import encoder_from_onnx
+
+    folder = cache_home() / "converted" / f"{name}-{_edition(name)}"
+    if not folder.is_dir():
+        log.info("%s is converted once, into %s", name, folder)
+        encoder_from_onnx(name).save(folder)
+    return folder
+
+
+def _distilled_folder(name: str) -> Path:
+    """Return the folder of static vectors, distilled from an encoder on first use."""
+    from sbert_lab.distillation import distil
+
+    folder = cache_home() / "distilled" / f"{name}-{_edition(name)}"
+    if not folder.is_dir():
+        log.info("%s is distilled once, into %s", name, folder)
+        distil(SentenceEncoder.from_pretrained(name)).save(folder)
+    return folder
+
+
+def _edition(name: str) -> str:
+    return next(iter(BY_NAME[name].sha256.values()))[:12]
+
+
+def _entry_files(name: str, *others: str) -> Sequence[Path]:
+    """Return the files of catalogue entries whose content decides the vectors."""
+    found = []
+    for part in (name, *others):
+        folder = resolve(part, allow_hub=False)
+        found += [folder / file for file in BY_NAME[part].sha256]
+    return found
+
+
+def _weights(folder: Path) -> Sequence[Path]:
+    files = [file for file in folder.rglob("*") if file.suffix in _WEIGHTS]
+    if not files:
+        raise CheckpointError(f"{folder} holds no weights; copy the model again")
+    return files
+
+
+def _int8_files(name: str) -> Sequence[Path]:
+    words = resolve("all-MiniLM-L6-v2") / "tokenizer.json"
+    return [*_entry_files(name), words]
+
+
+#: By name, from the cheapest to the most expensive.
+CANDIDATES = {
+    one.name: one
+    for one in (
+        Candidate(
+            "bm25",
+            "Okapi BM25: words in common, weighted by how rare they are",
+            _bm25,
+            lexical=True,
+        ),
+        Candidate(
+            "tfidf-lsa",
+            "TF-IDF, reduced by a singular value decomposition of the corpus",
+            _lsa,
+        ),
+        Candidate(
+            "wordllama-256",
+            BY_NAME["wordllama-256"].about,
+            partial(_static, "wordllama-256"),
+            ("wordllama-256",),
+            partial(_entry_files, "wordllama-256"),
+        ),
+        Candidate(
+            "all-MiniLM-L6-v2-static",
+            "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
+            partial(_distilled, "all-MiniLM-L6-v2"),
+            ("all-MiniLM-L6-v2",),
+            lambda: _weights(_distilled_folder("all-MiniLM-L6-v2")),
+        ),
+        Candidate(
+            "bert-mini",
+            f"{BY_NAME['bert-mini'].about}; mean pooling",
+            partial(_transformer, "bert-mini"),
+            ("bert-mini",),
+            lambda: _weights(resolve("bert-mini")),
+        ),
+        Candidate(
+            "paraphrase-MiniLM-L3-v2",
+            "sentence encoder, 3 layers, 17 M parameters, 384 dimensions",
+            partial(_converted, "paraphrase-MiniLM-L3-v2-onnx"),
+            ("paraphrase-MiniLM-L3-v2-onnx", "all-MiniLM-L6-v2"),
+            lambda: _weights(_converted_folder("paraphrase-MiniLM-L3-v2-onnx")),
+        ),
+        Candidate(
+            "all-MiniLM-L6-v2-int8",
+            "all-MiniLM-L6-v2 with 8-bit weights, by ONNX Runtime",
+            partial(_int8, "all-MiniLM-L6-v2-int8-onnx"),
+            ("all-MiniLM-L6-v2-int8-onnx", "all-MiniLM-L6-v2"),
+            partial(_int8_files, "all-MiniLM-L6-v2-int8-onnx"),
+        ),
+        Candidate(
+            "all-MiniLM-L6-v2",
+            BY_NAME["all-MiniLM-L6-v2"].about,
+            partial(_transformer, "all-MiniLM-L6-v2"),
+            ("all-MiniLM-L6-v2",),
+            partial(_entry_files, "all-MiniLM-L6-v2"),
+        ),
+        Candidate(
+            "all-mpnet-base-v2",
+            BY_NAME["all-mpnet-base-v2"].about,
+            partial(_transformer, "all-mpnet-base-v2"),
+            ("all-mpnet-base-v2",),
+            partial(_entry_files, "all-mpnet-base-v2"),
+        ),
+    )
+}

@@ -1,0 +1,237 @@
+"""What a candidate costs: time by the clock, memory in a process of its own.
+
+All candidates take turns in one run, so that a busy moment of the machine hits each of
+them, and every figure is the middle of several with the smallest and largest beside it.
+Threads are those of the process: PyTorch's and ONNX Runtime's own defaults.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbert_lab.interface import Encoder, encode_documents, encode_queries
+from sbert_lab.progress import Advance, progress
+from sbert_lab.selection.rows import Spread
+
+#: What a process has imported before its memory and its loading are measured: the
+#: libraries are there once, whichever model is chosen.
+_PRELOADED = (
+    "torch",
+    "transformers",
+    "transformers.models.bert.modeling_bert",
+    "sklearn.feature_extraction.text",
+    "sklearn.decomposition",
+    "scipy.sparse",
+    "sbert_lab.encoder",
+    "sbert_lab.selection.candidates",
+)
+
+_INDEXED = (
+    50_000  # rows in the index whose search is timed; far more than a cache holds
+)
+
+Load = Callable[[], Encoder]
+
+
+def encoding_costs(
+    encoders: Mapping[str, Encoder],
+    short: Sequence[str],
+    long: Sequence[str],
+    *,
+    rounds: int = 5,
+    alone: int = 30,
+    show_progress: bool | None = None,
+) -> dict[str, dict[str, Spread]]:
+    """Time the encoding of texts, in batches and one at a time.
+
+    Parameters
+    ----------
+    encoders
+        Name to candidate.
+    short, long
+        Texts of a query's length, and of a paragraph's. All are encoded as one call;
+        the first `alone` of the short ones, and a quarter as many long ones, one a
+        call.
+    rounds
+        How often each candidate takes its turn, after one unmeasured round.
+    alone
+        Queries of a round; their percentiles are taken within it.
+    show_progress
+        As in `progress`; None shows a bar on a terminal.
+
+    Returns
+    -------
+    dict
+        Name to cost to its spread over the rounds: ``short_texts``,
+        ``short_texts_alone``, ``long_texts``, ``long_texts_alone``, ``query_ms_p50``,
+        ``query_ms_p95`` (see `rows.COSTS`).
+    """
+    if rounds < 1 or alone < 4 or not short or not long:
+        raise ValueError(
+            f"rounds={rounds}, alone={alone}, {len(short)} short and {len(long)} long "
+            "texts: one round, four queries and a text of each kind at least"
+        )
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in encoders}
+    total = (rounds + 1) * len(encoders)
+    with progress(total, "time", show=show_progress, minimum=1) as move:
+        for turn in range(rounds + 1):
+            for name, encoder in encoders.items():
+                for cost, value in _one_round(encoder, short, long, alone).items():
+                    if turn:  # the first round warms up
+                        found[name].setdefault(cost, []).append(value)
+                move(1)
+    return {
+        name: {cost: spread(values) for cost, values in costs.items()}
+        for name, costs in found.items()
+    }
+
+
+def _one_round(
+    encoder: Encoder, short: Sequence[str], long: Sequence[str], alone: int
+) -> dict[str, float]:
+    short, long = list(short), list(long)
+    queries, paragraphs = short[:alone], long[: max(1, alone // 4)]
+    each = [_seconds(lambda t=text: encode_queries(encoder, [t])) for text in queries]
+    few = [_seconds(lambda t=t: encode_documents(encoder, [t])) for t in paragraphs]
+    return {
+        "short_texts": len(short) / _seconds(lambda: encode_documents(encoder, short)),
+        "short_texts_alone": len(each) / sum(each),
+        "long_texts": len(long) / _seconds(lambda: encode_documents(encoder, long)),
+        "long_texts_alone": len(few) / sum(few),
+        "query_ms_p50": 1e3 * float(np.percentile(each, 50)),
+        "query_ms_p95": 1e3 * float(np.percentile(each, 95)),
+    }
+
+
+def search_costs(
+    encoders: Mapping[str, Encoder],
+    queries: Sequence[str],
+    corpus: Sequence[str],
+    *,
+    rounds: int = 5,
+    k: int = 10,
+) -> dict[str, Spread]:
+    """Time an exact search for one query, in milliseconds for a million entries.
+
+    Vectors are searched in a flat FAISS index of random unit vectors, since its time
+    depends on their number and width alone; words in the sparse rows of `corpus`. Both
+    grow with the number of entries, which is how a million is reckoned from fewer.
+    """
+    import faiss
+
+    rng = np.random.default_rng(0)
+    searches: dict[str, tuple[Callable[[int], object], int]] = {}
+    by_width: dict[int, tuple[Callable[[int], object], int]] = {}
+    for name, encoder in encoders.items():
+        asked = encode_queries(encoder, queries)
+        if not isinstance(asked, np.ndarray):  # sparse rows
+            rows = encode_documents(encoder, corpus).T.tocsc()
+            searches[name] = (
+                lambda i, asked=asked, rows=rows: _best((asked[[i]] @ rows), k),
+                len(corpus),
+            )
+            continue
+        width = asked.shape[1]
+        if width not in by_width:
+            index = faiss.IndexFlatIP(width)
+            vectors = rng.standard_normal((_INDEXED, width), dtype=np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            index.add(vectors)
+            by_width[width] = (
+                lambda i, asked=asked, index=index: index.search(asked[i : i + 1], k),
+                _INDEXED,
+            )
+        searches[name] = by_width[width]
+    found: dict[str, list[float]] = {name: [] for name in searches}
+    for turn in range(rounds + 1):
+        for name, (search, entries) in searches.items():
+            each = [_seconds(lambda i=i, s=search: s(i)) for i in range(len(queries))]
+            if turn:
+                found[name].append(1e9 * float(np.median(each)) / entries)
+    return {name: spread(values) for name, values in found.items()}
+
+
+def _best(scores: "object", k: int) -> NDArray[np.int64]:
+    """Return the k best columns of one sparse row of scores."""
+    values = scores.toarray()[0]  # type: ignore[attr-defined]
+    k = min(k, len(values))
+    rows = np.argpartition(-values, k - 1)[:k]
+    best: NDArray[np.int64] = rows[np.argsort(-values[rows])]
+    return best
+
+
+def footprints(
+    loaders: Mapping[str, Load],
+    texts: Sequence[str],
+    *,
+    rounds: int = 3,
+    advance: Advance | None = None,
+) -> dict[str, dict[str, Spread]]:
+    """Measure memory and loading, each time in a fresh process.
+
+    Parameters
+    ----------
+    loaders
+        Name to a function that loads or fits the candidate; it is pickled, so it must
+        be a module's function, or `functools.partial` of one.
+    texts
+        Encoded once after loading, since the first use claims memory too.
+    rounds
+        Processes for each candidate.
+    advance
+        Is called with 1 after each of them, to move a bar.
+
+    Returns
+    -------
+    dict
+        Name to ``resident_mb``, by how much the process grew, libraries left out, in MB
+        of a million bytes; and ``load_s``, seconds until the first text can be encoded.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    # A fork server has imported the libraries once, and is otherwise empty.
+    context = multiprocessing.get_context(
+        "forkserver" if "forkserver" in methods else "spawn"
+    )
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload(list(_PRELOADED))
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in loaders}
+    # One task a process, one process at a time.
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        for _ in range(rounds):
+            for name, load in loaders.items():
+                one = pool.apply(_footprint, (load, list(texts)))
+                for cost, value in one.items():
+                    found[name].setdefault(cost, []).append(value)
+                if advance is not None:
+                    advance(1)
+    return {
+        name: {cost: spread(values) for cost, values in costs.items()}
+        for name, costs in found.items()
+    }
+
+
+def _footprint(load: Load, texts: list[str]) -> dict[str, float]:
+    import psutil
+
+    process = psutil.Process()
+    before, start = process.memory_info().rss, time.perf_counter()
+    encoder = load()
+    encode_queries(encoder, texts[:1])
+    seconds = time.perf_counter() - start
+    encode_documents(encoder, texts)
+    grown = process.memory_info().rss - before
+    return {"resident_mb": max(grown, 0) / 1e6, "load_s": seconds}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return smallest, middle and largest of some repeats."""
+    return Spread(min(values), float(np.median(values)), max(values))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,121 @@
+"""How good a candidate is: on the tasks of ICD-10-CM, or on the reader's own pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sbert_lab.cache import EmbeddingCache
+from sbert_lab.datasets.pairs import Pairs
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.evaluation.ranking import retrieval
+from sbert_lab.evaluation.scoreboard import KINDS, Measured, measure
+from sbert_lab.interface import (
+    Encoded,
+    Encoder,
+    encode_documents,
+    encode_queries,
+    metric_of,
+)
+
+#: What sparse rows of words are measured on: they have no use as features of a class.
+SPARSE_KINDS = ("Retrieval", "STS", "PairClassification", "Reranking")
+
+#: The one task of a reader's own pairs.
+OWN = "your pairs"
+
+
+@dataclass(frozen=True)
+class Cached:
+    """An encoder whose vectors are kept in a cache, if it is of the kind that can."""
+
+    encoder: Encoder
+    cache: EmbeddingCache | None = None
+
+    def queries(self, texts: Sequence[str]) -> Encoded:
+        """Encode what is searched with."""
+        if isinstance(self.encoder, SentenceEncoder):
+            return self.encoder.encode_query(texts, **self._options)
+        return encode_queries(self.encoder, texts)
+
+    def documents(self, texts: Sequence[str]) -> Encoded:
+        """Encode what is searched in."""
+        if isinstance(self.encoder, SentenceEncoder):
+            return self.encoder.encode_document(texts, **self._options)
+        return encode_documents(self.encoder, texts)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"cache": self.cache, "show_progress": False}
+
+
+def on_icd10cm(
+    encoder: Encoder,
+    size: int | None = None,
+    *,
+    kinds: Sequence[str] = KINDS,
+    cache: EmbeddingCache | None = None,
+) -> dict[str, Measured]:
+    """Measure a candidate on the tasks of ICD-10-CM, by kind: see `scoreboard.measure`.
+
+    Sparse rows take part in `SPARSE_KINDS` alone.
+    """
+    kept = Cached(encoder, cache)
+    if not isinstance(kept.queries(["a word"]), np.ndarray):
+        kinds = [kind for kind in kinds if kind in SPARSE_KINDS]
+    return measure(
+        kept.queries,
+        size,
+        kinds=kinds,
+        encode_document=kept.documents,
+        metric=metric_of(encoder),
+    )
+
+
+def on_pairs(
+    encoder: Encoder, pairs: Pairs, *, cache: EmbeddingCache | None = None
+) -> dict[str, Measured]:
+    """Measure a candidate on the reader's pairs: each anchor must find its positives.
+
+    All different positives and negatives of the file are the corpus. An anchor that
+    stands in several rows has several right answers. The score is nDCG@10.
+
+    Returns
+    -------
+    dict
+        One task, `OWN`.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two different anchors, or positives.
+    """
+    anchors = list(dict.fromkeys(pairs.anchor))
+    corpus = corpus_of(pairs)
+    if len(anchors) < 2 or len(set(pairs.positive)) < 2:
+        raise ValueError(
+            f"{pairs.source}: {len(anchors)} different anchors and "
+            f"{len(set(pairs.positive))} positives; two of each at least, or there is "
+            "nothing to search in. A few hundred tell models apart"
+        )
+    row = {text: f"text-{i}" for i, text in enumerate(corpus)}
+    right: dict[str, dict[str, int]] = {f"anchor-{i}": {} for i in range(len(anchors))}
+    place = {text: f"anchor-{i}" for i, text in enumerate(anchors)}
+    for anchor, positive in zip(pairs.anchor, pairs.positive, strict=True):
+        right[place[anchor]][row[positive]] = 1
+    kept = Cached(encoder, cache)
+    found = retrieval(
+        list(right),
+        kept.queries(anchors),
+        list(row.values()),
+        kept.documents(corpus),
+        right,
+        metric=metric_of(encoder),
+    )
+    return {OWN: Measured(found, found.main, found.items[found.main])}
+
+
+def corpus_of(pairs: Pairs) -> list[str]:
+    """Return the different texts that anchors are searched in, in the file's order."""
+    return list(dict.fromkeys([*pairs.positive, *(pairs.negative or ())]))

@@ -1,0 +1,256 @@
+"""The choice among recorded rows: it follows the constraints, and says why."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.selection.recommend import (
+    Constraints,
+    NothingFits,
+    pareto_front,
+    recommend,
+)
+from sbert_lab.selection.rows import Row, Spread, Survey, read_survey, write_survey
+
+
+def row(
+    name: str,
+    score: float,
+    ms: float,
+    mb: float,
+    *,
+    dimension: int = 384,
+    search_ms: float = 100.0,
+    lexical: bool = False,
+    task: str = "Retrieval",
+) -> Row:
+    fixed = {"query_ms_p95": ms, "resident_mb": mb, "search_ms": search_ms}
+    return Row(
+        name=name,
+        about=f"the {name} one",
+        dimension=dimension,
+        bytes_per_entry=40.0 if lexical else 4.0 * dimension,
+        disk_mb=None if lexical else mb,
+        quality={task: Interval(score, score - 0.02, score + 0.02, 500)},
+        metrics={task: "ndcg_at_10"},
+        cost={key: Spread(v * 0.9, v, v * 1.5) for key, v in fixed.items()},
+        lexical=lexical,
+    )
+
+
+WORDS = row("words", 0.30, 0.1, 5, dimension=9_000, search_ms=20, lexical=True)
+STATIC = row("static", 0.40, 0.2, 40, dimension=256)
+SMALL = row("small", 0.50, 5, 120)
+QUICK = row("quick", 0.49, 2, 60)
+LARGE = row("large", 0.60, 40, 450, dimension=768)
+ROWS = (WORDS, STATIC, SMALL, QUICK, LARGE)
+
+
+def gap(first: Row, second: Row, half: float = 0.015) -> Interval:
+    mean = first.quality["Retrieval"].mean - second.quality["Retrieval"].mean
+    return Interval(mean, mean - half, mean + half, 500)
+
+
+SURVEY = Survey(
+    ROWS,
+    {
+        "Retrieval": {
+            (a.name, b.name): gap(a, b)
+            for i, a in enumerate(ROWS)
+            for b in ROWS[i + 1 :]
+        }
+    },
+    {"machine": "two cores"},
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, "large"),
+        ({"max_ms": 30}, "quick"),  # small is not shown to be better, and is slower
+        ({"max_ms": 30, "min_quality": 0.495}, "small"),
+        ({"max_ms": 13}, "quick"),
+        ({"max_ms": 11}, "static"),
+        ({"max_mb": 300}, "quick"),
+        ({"max_mb": 150}, "static"),  # 100,000 entries take 154 MB at 384 dimensions
+        ({"max_mb": 20}, "words"),
+        ({"max_mb": 150, "corpus": 1_000}, "quick"),
+        ({"max_dimensions": 400}, "quick"),
+        ({"max_dimensions": 300}, "static"),
+        ({"max_dimensions": 100}, "words"),  # words have no dimensions to limit
+        ({"corpus": 1_000_000, "max_mb": 1_000}, "words"),
+        ({"corpus": 1_000_000, "max_mb": 1_100}, "static"),
+        ({"corpus": 1_000_000, "max_mb": 1_600}, "quick"),
+        ({"corpus": 1_000_000, "max_mb": 4_000}, "large"),
+        ({"corpus": 10_000_000, "max_ms": 500}, "words"),  # the scan grows with it
+    ],
+)
+def test_follows_the_constraints(limits, expected):
+    found = recommend(SURVEY, Constraints(**limits))
+    assert found.row.name == expected
+    assert found.reasons[0].startswith(f"{expected}: Retrieval ndcg_at_10")
+
+
+def test_says_which_constraint_each_one_breaks():
+    found = recommend(SURVEY, Constraints(max_ms=13, max_dimensions=400))
+    assert found.refused == {
+        "small": ("15 ms a query, over 13",),
+        "large": ("50 ms a query, over 13", "768 dimensions, over 400"),
+    }
+
+
+def test_a_difference_that_may_be_chance_does_not_pay():
+    found = recommend(SURVEY, Constraints(max_ms=30))
+    assert "small has the highest score that fits" in found.reasons[1]
+    assert "+0.010 [-0.005, +0.025] may be chance" in found.reasons[1]
+    surer = dict(SURVEY.differences["Retrieval"])
+    surer["small", "quick"] = gap(SMALL, QUICK, 0.005)
+    again = recommend(
+        dataclasses.replace(SURVEY, differences={"Retrieval": surer}),
+        Constraints(max_ms=30),
+    )
+    assert again.row.name == "small"
+    assert again.reasons[1].startswith("It is better than quick")
+
+
+def test_the_order_of_a_pair_does_not_matter():
+    turned = {
+        (second, first): Interval(-gap.mean, -gap.high, -gap.low, gap.n)
+        for (first, second), gap in SURVEY.differences["Retrieval"].items()
+    }
+    other = dataclasses.replace(SURVEY, differences={"Retrieval": turned})
+    for limits in (Constraints(), Constraints(max_ms=30), Constraints(max_mb=150)):
+        assert recommend(other, limits) == recommend(SURVEY, limits)
+
+
+def test_without_a_paired_difference_nobody_is_called_as_good():
+    alone = dataclasses.replace(SURVEY, differences={})
+    assert recommend(alone, Constraints(max_ms=30)).row.name == "small"
+
+
+def test_warns_where_the_interval_reaches_below_what_is_asked():
+    found = recommend(SURVEY, Constraints(min_quality=0.59))
+    assert found.row.name == "large"
+    assert "reaches below the asked 0.59" in found.reasons[-1]
+    found = recommend(SURVEY, Constraints(min_quality=0.57))
+    assert "reaches below" not in " ".join(found.reasons)
+
+
+def test_nothing_fits():
+    with pytest.raises(NothingFits) as caught:
+        recommend(SURVEY, Constraints(min_quality=0.55, max_ms=20))
+    said = str(caught.value)
+    assert said.startswith("no candidate keeps every constraint. Nearest is large: 50")
+    for line in ("words: quality 0.300, below 0.55", "large: 50 ms a query, over 20"):
+        assert line in said
+
+
+def test_an_unknown_task_is_named_with_those_there_are():
+    with pytest.raises(KeyError, match=r"'Weather'.*Retrieval"):
+        recommend(SURVEY, Constraints(task="Weather"))
+
+
+def test_a_row_without_the_task_is_refused_not_guessed():
+    other = row("odd", 0.9, 1, 1, task="STS")
+    found = recommend(dataclasses.replace(SURVEY, rows=(*ROWS, other)), Constraints())
+    assert found.row.name == "large"
+    assert found.refused == {"odd": ("not measured on Retrieval",)}
+    assert "odd" not in [kept.name for kept in found.front]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_ms": 0}, "max_ms=0: must be over 0"),
+        ({"max_mb": -3}, "max_mb=-3"),
+        ({"max_dimensions": float("nan")}, "max_dimensions=nan"),
+        ({"corpus": 0}, "corpus=0: one entry or more"),
+        ({"min_quality": 50}, "0.5 and not 50"),
+        ({"min_quality": float("nan")}, "min_quality=nan"),
+    ],
+)
+def test_constraints_refuse_nonsense(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        Constraints(**wrong)
+
+
+def test_front_is_sorted_and_beaten_by_none():
+    beaten = row("beaten", 0.48, 6, 130)
+    twin = dataclasses.replace(QUICK, name="twin")
+    front = pareto_front((beaten, *ROWS, twin), "Retrieval", 100_000)
+    assert [r.name for r in front] == [
+        "large", "small", "quick", "twin", "static", "words"
+    ]  # fmt: skip
+
+
+points = st.tuples(*(st.integers(1, 5) for _ in range(3)))
+
+
+@given(st.lists(points, min_size=1, max_size=12))
+def test_front_equals_its_definition(values):
+    rows = [
+        row(str(i), score / 10, ms, mb, search_ms=0)
+        for i, (score, ms, mb) in enumerate(values)
+    ]
+    wanted = {
+        str(i)
+        for i, (q, t, m) in enumerate(values)
+        if not any(
+            q2 >= q and t2 <= t and m2 <= m and (q2 > q or t2 < t or m2 < m)
+            for q2, t2, m2 in values
+        )
+    }
+    assert {r.name for r in pareto_front(rows, "Retrieval", 1)} == wanted
+
+
+@given(st.floats(0.1, 1_000), st.floats(1, 5_000), st.integers(1, 10**7))
+def test_what_is_recommended_keeps_the_constraints(ms, mb, corpus):
+    limits = Constraints(max_ms=ms, max_mb=mb, corpus=corpus)
+    try:
+        found = recommend(SURVEY, limits).row
+    except NothingFits:
+        assert all(r.ms(corpus) > ms or r.mb(corpus) > mb for r in ROWS)
+        return
+    assert found.ms(corpus) <= ms
+    assert found.mb(corpus) <= mb
+
+
+def test_a_survey_survives_its_file(tmp_path):
+    path = tmp_path / "survey.json"
+    write_survey(path, SURVEY)
+    back = read_survey(path)
+    assert list(back.rows) == list(SURVEY.rows)
+    assert back.differences == SURVEY.differences
+    assert back.about == SURVEY.about
+
+
+def test_a_missing_or_damaged_file_says_what_to_do(tmp_path):
+    path = tmp_path / "survey.json"
+    with pytest.raises(FileNotFoundError, match="select --measure"):
+        read_survey(path)
+    write_survey(path, SURVEY)
+    whole = path.read_text()
+    content = json.loads(whole)
+    for damaged in (
+        whole[: len(whole) // 2],
+        "[]",
+        json.dumps(content | {"format": 99}),
+        json.dumps(content | {"rows": []}),
+        json.dumps(content | {"rows": [{"name": "x"}]}),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match="no survey of this release"):
+            read_survey(path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(2, 1, 3), (1, 2, 1), (-1, 0, 1), (0, 1, float("inf"))]
+)
+def test_a_spread_rises(wrong):
+    with pytest.raises(ValueError, match="must be finite, rise"):
+        Spread(*wrong)
