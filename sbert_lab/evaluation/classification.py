@@ -6,11 +6,13 @@ Source: Muennighoff et al. 2023, section 3.2, and the library mteb 2.26.
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sbert_lab.evaluation.result import ProtocolResult
+from sbert_lab.evaluation.sparse import Rows, checked_sparse, is_sparse
 
 
 def training_rows(
@@ -45,9 +47,9 @@ def training_rows(
 
 
 def classification(
-    train_vectors: ArrayLike,
+    train_vectors: Rows,
     train_labels: ArrayLike,
-    test_vectors: ArrayLike,
+    test_vectors: Rows,
     test_labels: ArrayLike,
     *,
     samples_per_label: int = 8,
@@ -60,7 +62,8 @@ def classification(
     ----------
     train_vectors, train_labels
         ``[n, d]`` and ``[n]``, in the order of the data set. Rows that
-        `training_rows` leaves out are not looked at and may hold anything.
+        `training_rows` leaves out are not looked at and may hold anything. Vectors of
+        `scipy.sparse` are taken too, all rows finite.
     test_vectors, test_labels
         ``[m, d]`` and ``[m]``.
     samples_per_label
@@ -110,11 +113,10 @@ def classification(
     return ProtocolResult("accuracy", scores, items)
 
 
-def _labelled(
-    vectors: ArrayLike, labels: ArrayLike, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.asarray(vectors), np.asarray(labels)
-    if x.ndim != 2 or y.shape != (len(x),) or not len(x):
+def _labelled(vectors: Rows, labels: ArrayLike, name: str) -> tuple[Any, np.ndarray]:
+    x = checked_sparse(vectors, name) if is_sparse(vectors) else np.asarray(vectors)
+    y = np.asarray(labels)
+    if x.ndim != 2 or y.shape != (x.shape[0],) or not x.shape[0]:
         raise ValueError(
             f"{name}: vectors of shape {list(x.shape)} and labels of shape "
             f"{list(y.shape)}; give [n, d] and [n]"

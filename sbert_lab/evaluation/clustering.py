@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from sbert_lab.evaluation.result import ProtocolResult
+from sbert_lab.evaluation.sparse import Rows, checked_sparse, is_sparse
 
 
 def clustered_rows(
@@ -23,7 +23,7 @@ def clustered_rows(
 
 
 def clustering(
-    vectors: ArrayLike,
+    vectors: Rows,
     labels: Sequence[Any],
     *,
     max_documents: int | None = None,
@@ -39,7 +39,8 @@ def clustering(
     ----------
     vectors
         ``[n, d]``, in the order of the data set. Rows that `clustered_rows` leaves out
-        are not looked at and may hold anything.
+        are not looked at and may hold anything. Vectors of `scipy.sparse` are taken
+        too, all rows finite.
     labels
         For each row its label; or a list of labels, from coarse to fine, where there
         is a hierarchy. Levels are clustered one by one, and rows that lack one (or
@@ -75,7 +76,7 @@ def clustering(
         )
     rng = random.Random(seed)
     if max_documents is not None:
-        kept = _sample(rng, len(x), max_documents)
+        kept = _sample(rng, x.shape[0], max_documents)
         x, paths = x[kept], [paths[i] for i in kept]
     depth = max(map(len, paths))
     names: dict[str, list[list[float]]] = {"v_measure": [], "ami": []}
@@ -94,7 +95,7 @@ def clustering(
         )
         found: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(draws):
-            chosen = rng.choices(range(len(points)), k=documents_per_draw)
+            chosen = rng.choices(range(points.shape[0]), k=documents_per_draw)
             cluster = model.fit_predict(points[chosen])
             found["v_measure"].append(v_measure_score(gold[chosen], cluster))
             found["ami"].append(adjusted_mutual_info_score(gold[chosen], cluster))
@@ -106,7 +107,7 @@ def clustering(
 
 
 def clustering_legacy(
-    sets: Iterable[tuple[ArrayLike, Sequence[Any]]],
+    sets: Iterable[tuple[Rows, Sequence[Any]]],
     *,
     batch_size: int = 500,
     seed: int = 42,
@@ -156,9 +157,13 @@ def _sample(rng: random.Random, count: int, most: int) -> list[int]:
     return rng.sample(range(count), k=min(count, most))
 
 
-def _rows(vectors: ArrayLike, count: int) -> NDArray[Any]:
-    x = np.asarray(vectors)
-    if x.ndim != 2 or len(x) != count or not count:
+def _rows(vectors: Rows, count: int) -> Any:  # noqa: ANN401  (dense or sparse)
+    x = (
+        checked_sparse(vectors, "vectors")
+        if is_sparse(vectors)
+        else np.asarray(vectors)
+    )
+    if x.ndim != 2 or x.shape[0] != count or not count:
         raise ValueError(
             f"vectors of shape {list(x.shape)} for {count} labels: give [n, d] and n"
         )

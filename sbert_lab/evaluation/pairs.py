@@ -4,16 +4,30 @@ Each equals MTEB's main score to the last digit on the same vectors.
 Source: Muennighoff et al. 2023, section 3.2, and the library mteb 2.26.
 """
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sbert_lab.evaluation.result import ProtocolResult
+from sbert_lab.evaluation.sparse import (
+    Rows,
+    as_measured,
+    checked_sparse,
+    is_sparse,
+    row_products,
+)
 from sbert_lab.exact import METRICS, Metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 
+_Checked: TypeAlias = "NDArray[np.float32] | csr_array"
 
-def sts(first: ArrayLike, second: ArrayLike, gold: ArrayLike) -> ProtocolResult:
+
+def sts(first: Rows, second: Rows, gold: ArrayLike) -> ProtocolResult:
     """Score semantic textual similarity; ``cosine_spearman`` counts.
 
     All pairs are ranked together, even where a set has parts: published tables that
@@ -22,7 +36,7 @@ def sts(first: ArrayLike, second: ArrayLike, gold: ArrayLike) -> ProtocolResult:
     Parameters
     ----------
     first, second
-        Vectors of the two sentences, ``[n, d]``.
+        Vectors of the two sentences, ``[n, d]``; both may be of `scipy.sparse`.
     gold
         How similar people found them, ``[n]``; the scale makes no difference.
 
@@ -39,7 +53,7 @@ def sts(first: ArrayLike, second: ArrayLike, gold: ArrayLike) -> ProtocolResult:
     from scipy.stats import pearsonr, spearmanr
 
     left, right = _pairs(first, second)
-    wanted = _per_pair(gold, len(left), "gold scores")
+    wanted = _per_pair(gold, left.shape[0], "gold scores")
     items = _nearness(left, right)
     scores = {}
     for name, values in items.items():
@@ -49,8 +63,8 @@ def sts(first: ArrayLike, second: ArrayLike, gold: ArrayLike) -> ProtocolResult:
 
 
 def pair_classification(
-    first: ArrayLike,
-    second: ArrayLike,
+    first: Rows,
+    second: Rows,
     labels: ArrayLike,
     *,
     metric: Metric = "cosine",
@@ -66,7 +80,7 @@ def pair_classification(
     Parameters
     ----------
     first, second
-        Vectors of the two sentences, ``[n, d]``.
+        Vectors of the two sentences, ``[n, d]``; both may be of `scipy.sparse`.
     labels
         1 for pairs of like meaning, 0 for others, ``[n]``; both must occur.
     metric
@@ -87,7 +101,7 @@ def pair_classification(
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
     left, right = _pairs(first, second)
-    same = _per_pair(labels, len(left), "labels")
+    same = _per_pair(labels, left.shape[0], "labels")
     if set(np.unique(same)) != {0.0, 1.0}:
         raise ValueError(
             f"labels {np.unique(same)[:5].tolist()}: average precision needs pairs of "
@@ -96,10 +110,7 @@ def pair_classification(
     items = {
         "similarity": _own_measure(left, right, metric),
         **_nearness(left, right),
-        # One by one: a product of all rows at once rounds its last bit otherwise.
-        "dot": np.array(
-            [np.dot(a, b) for a, b in zip(left, right, strict=True)], np.float64
-        ),
+        "dot": _products(left, right),
     }
     kind = same.astype(np.int64)
     scores = {
@@ -144,9 +155,7 @@ def _best_thresholds(scores: Floats, kind: NDArray[np.int64]) -> dict[str, float
     return best
 
 
-def _nearness(
-    left: NDArray[np.float32], right: NDArray[np.float32]
-) -> dict[str, Floats]:
+def _nearness(left: _Checked, right: _Checked) -> dict[str, Floats]:
     """Compare row by row, in the vectors' own precision: that decides what is tied."""
     from sklearn.metrics import pairwise
 
@@ -157,10 +166,19 @@ def _nearness(
     }
 
 
-def _own_measure(
-    left: NDArray[np.float32], right: NDArray[np.float32], metric: Metric
-) -> Floats:
+def _products(left: _Checked, right: _Checked) -> Floats:
+    if is_sparse(left):
+        return _float64(row_products(left, right))
+    # One by one: a product of all rows at once rounds its last bit otherwise.
+    return np.array(
+        [np.dot(a, b) for a, b in zip(left, right, strict=True)], np.float64
+    )
+
+
+def _own_measure(left: _Checked, right: _Checked, metric: Metric) -> Floats:
     """Compare row by row as a model does by itself: with torch, in float32."""
+    if is_sparse(left):
+        return _products(as_measured(left, metric), as_measured(right, metric))
     import torch
 
     a, b = (torch.from_numpy(v.astype(np.float32)) for v in (left, right))
@@ -173,16 +191,18 @@ def _float64(values: NDArray[np.float32]) -> Floats:
     return np.asarray(values, np.float64)
 
 
-def _pairs(
-    first: ArrayLike, second: ArrayLike
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return both as arrays in their own precision, or say what is wrong."""
-    left, right = np.asarray(first), np.asarray(second)
-    if left.ndim != 2 or left.shape != right.shape or len(left) < 2:
+def _pairs(first: Rows, second: Rows) -> tuple[_Checked, _Checked]:
+    """Return both, dense ones in their own precision, or say what is wrong."""
+    if is_sparse(first) != is_sparse(second):
+        raise ValueError("one side is sparse, the other is not: give two of a kind")
+    left, right = (v if is_sparse(v) else np.asarray(v) for v in (first, second))
+    if left.ndim != 2 or left.shape != right.shape or left.shape[0] < 2:
         raise ValueError(
             f"vectors of shape {list(left.shape)} and {list(right.shape)}: give two or "
             "more pairs, [n, d] twice"
         )
+    if is_sparse(left):
+        return checked_sparse(left, "first"), checked_sparse(right, "second")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("a vector is not finite: encode that text again, or drop it")
     return left, right

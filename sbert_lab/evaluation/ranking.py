@@ -6,10 +6,10 @@ the library mteb 2.26.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 
 from sbert_lab.evaluation.metrics import (
     average_precision_at_k,
@@ -18,7 +18,11 @@ from sbert_lab.evaluation.metrics import (
     reciprocal_rank_at_k,
 )
 from sbert_lab.evaluation.result import ProtocolResult
+from sbert_lab.evaluation.sparse import Rows, checked_sparse, is_sparse, similarity
 from sbert_lab.exact import METRICS, Metric, checked
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 #: Places after which rankings are cut and judged.
 K_VALUES = (1, 3, 5, 10, 20, 100, 1_000)
@@ -27,12 +31,14 @@ _CORPUS_AT_ONCE = 50_000  # as in MTEB: the shape of a product decides its last 
 
 Qrels = Mapping[str, Mapping[str, int]]
 
+_Checked: TypeAlias = "torch.Tensor | csr_array"
+
 
 def retrieval(
     query_ids: Sequence[str],
-    query_vectors: ArrayLike,
+    query_vectors: Rows,
     corpus_ids: Sequence[str],
-    corpus_vectors: ArrayLike,
+    corpus_vectors: Rows,
     qrels: Qrels,
     *,
     ignore_identical_ids: bool = False,
@@ -46,7 +52,7 @@ def retrieval(
     Parameters
     ----------
     query_ids, query_vectors
-        Different ids, and ``[q, d]``.
+        Different ids, and ``[q, d]``; of `scipy.sparse`, if the documents' are.
     corpus_ids, corpus_vectors
         Different ids, and ``[n, d]``.
     qrels
@@ -67,23 +73,18 @@ def retrieval(
         queries.
     """
     kept = _judged(query_ids, qrels)
-    queries = torch.from_numpy(_vectors(query_vectors, query_ids, "query"))
-    corpus = torch.from_numpy(_vectors(corpus_vectors, corpus_ids, "corpus"))
-    _check_metric(metric)
-    if queries.shape[1] != corpus.shape[1]:
-        raise ValueError(
-            f"queries have {queries.shape[1]} dimensions, documents {corpus.shape[1]}: "
-            "were they encoded by the same model?"
-        )
+    queries = _vectors(query_vectors, query_ids, "query")
+    corpus = _vectors(corpus_vectors, corpus_ids, "corpus")
+    _check_alike(queries, corpus, metric)
     queries = queries[[i for i, _ in kept]]
     most = max(K_VALUES)
     best: list[list[tuple[float, str]]] = [[] for _ in kept]
-    for start in range(0, len(corpus), _CORPUS_AT_ONCE):
+    for start in range(0, corpus.shape[0], _CORPUS_AT_ONCE):
         block = corpus[start : start + _CORPUS_AT_ONCE]
         similar = _similarity(queries, block, metric)
         # One more than needed, as MTEB does: of equal scores at the edge, which come
         # along is torch's choice.
-        top = similar.topk(min(most + 1, len(block)), dim=1)
+        top = similar.topk(min(most + 1, block.shape[0]), dim=1)
         for hits, scores, rows in zip(
             best, top.values.tolist(), top.indices.tolist(), strict=True
         ):
@@ -101,9 +102,9 @@ def retrieval(
 
 def reranking(
     query_ids: Sequence[str],
-    query_vectors: ArrayLike,
+    query_vectors: Rows,
     corpus_ids: Sequence[str],
-    corpus_vectors: ArrayLike,
+    corpus_vectors: Rows,
     qrels: Qrels,
     candidates: Mapping[str, Sequence[str]],
     *,
@@ -125,9 +126,9 @@ def reranking(
         As that of `retrieval`, with another main score.
     """
     kept = _judged(query_ids, qrels)
-    queries = torch.from_numpy(_vectors(query_vectors, query_ids, "query"))
-    corpus = torch.from_numpy(_vectors(corpus_vectors, corpus_ids, "corpus"))
-    _check_metric(metric)
+    queries = _vectors(query_vectors, query_ids, "query")
+    corpus = _vectors(corpus_vectors, corpus_ids, "corpus")
+    _check_alike(queries, corpus, metric)
     row_of = {key: i for i, key in enumerate(corpus_ids)}
     unknown = sorted({i for ids in candidates.values() for i in ids} - row_of.keys())
     if unknown:
@@ -151,9 +152,9 @@ def reranking(
     return _judge("map_at_1000", found, [query for _, query in kept], qrels)
 
 
-def _similarity(
-    queries: torch.Tensor, documents: torch.Tensor, metric: Metric
-) -> torch.Tensor:
+def _similarity(queries: _Checked, documents: _Checked, metric: Metric) -> torch.Tensor:
+    if is_sparse(queries):
+        return torch.from_numpy(similarity(queries, documents, metric))
     if metric == "cosine":
         queries = torch.nn.functional.normalize(queries, dim=1)
         documents = torch.nn.functional.normalize(documents, dim=1)
@@ -188,16 +189,31 @@ def _judged(query_ids: Sequence[str], qrels: Qrels) -> list[tuple[int, str]]:
     return kept
 
 
-def _vectors(vectors: ArrayLike, ids: Iterable[str], name: str) -> NDArray[np.float32]:
-    rows, keys = checked(np.asarray(vectors), f"{name} vectors"), list(ids)
-    if len(rows) != len(keys) or len(set(keys)) != len(keys):
+def _vectors(vectors: Rows, ids: Iterable[str], name: str) -> _Checked:
+    rows: _Checked
+    if is_sparse(vectors):
+        rows = checked_sparse(vectors, f"{name} vectors")
+    else:
+        rows = torch.from_numpy(checked(np.asarray(vectors), f"{name} vectors"))
+    count, keys = rows.shape[0], list(ids)
+    if count != len(keys) or len(set(keys)) != len(keys):
         raise ValueError(
-            f"{len(rows)} {name} vectors for {len(keys)} ids, {len(set(keys))} of them "
+            f"{count} {name} vectors for {len(keys)} ids, {len(set(keys))} of them "
             "different: give each row an id of its own"
         )
     return rows
 
 
-def _check_metric(metric: str) -> None:
+def _check_alike(queries: _Checked, corpus: _Checked, metric: str) -> None:
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
+    if is_sparse(queries) != is_sparse(corpus):
+        raise ValueError(
+            "one side's vectors are sparse, the other's are not: were they encoded by "
+            "the same model?"
+        )
+    if queries.shape[1] != corpus.shape[1]:
+        raise ValueError(
+            f"queries have {queries.shape[1]} dimensions, documents {corpus.shape[1]}: "
+            "were they encoded by the same model?"
+        )

@@ -5,11 +5,10 @@ give the same number (`result.main_score`) and keep what it was made of: so a sc
 an interval, and a difference of two models a p-value, both from the same items.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
@@ -29,9 +28,21 @@ from sbert_lab.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_spearman,
 )
+from sbert_lab.exact import Metric
+from sbert_lab.interface import Encoded
 
 #: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+Encode = Callable[[Sequence[str]], Encoded]
+
+#: The kinds of task, as mteb calls them, in the order of the benchmark.
+KINDS = (
+    "Retrieval",
+    "STS",
+    "Classification",
+    "Clustering",
+    "PairClassification",
+    "Reranking",
+)
 
 _CLUSTERED = 2_048  # descriptions in a draw of the clustering task
 
@@ -69,8 +80,15 @@ class Measured:
         return self.result.scores[self.metric]
 
 
-def measure(encode: Encode, size: int | None = None) -> dict[str, Measured]:
-    """Measure a model on the six tasks.
+def measure(
+    encode: Encode,
+    size: int | None = None,
+    *,
+    kinds: Sequence[str] = KINDS,
+    encode_document: Encode | None = None,
+    metric: Metric = "cosine",
+) -> dict[str, Measured]:
+    """Measure a model on the six tasks, or on some of them.
 
     Parameters
     ----------
@@ -78,34 +96,62 @@ def measure(encode: Encode, size: int | None = None) -> dict[str, Measured]:
         The model. Texts of several tasks come several times; let it keep its vectors.
     size
         As in `icd10cm_tasks.benchmark`: None is the benchmark.
+    kinds
+        What to measure, of `KINDS`.
+    encode_document
+        For models that tell queries from documents: encodes what is searched in, and
+        both sides of tasks whose texts are of one kind; `encode` is then for queries
+        alone. None: `encode` is for all.
+    metric
+        The model's own measure, ``"cosine"`` or ``"dot"``, for Retrieval, Reranking and
+        one of the five ways of PairClassification.
 
     Returns
     -------
     dict
-        By kind of task, as mteb calls it: Retrieval, STS, Classification, Clustering,
-        PairClassification, Reranking.
+        By kind of task, those asked for, in the order of `KINDS`.
+
+    Raises
+    ------
+    ValueError
+        No kind, or one that does not exist.
     """
-    return dict(_measured(encode, size))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise ValueError(f"kinds={kinds!r}: one or more of {', '.join(KINDS)}")
+    model = _Model(encode, encode_document or encode, metric)
+    return {kind: _TASKS[kind](model, size) for kind in KINDS if kind in kinds}
 
 
-def _measured(encode: Encode, size: int | None) -> Iterator[tuple[str, Measured]]:
+@dataclass(frozen=True)
+class _Model:
+    """How a model encodes queries and everything else, and its own measure."""
+
+    query: Encode
+    document: Encode
+    metric: Metric
+
+
+def _retrieval(model: _Model, size: int | None) -> Measured:
     search = data.term_retrieval(size)
     found = retrieval(
-        *_ids_and_vectors(encode, search),
+        *_ids_and_vectors(model, search),
         {name: {code: 1} for name, code in zip(*_answers(search), strict=True)},
+        metric=model.metric,
     )
-    yield "Retrieval", _mean_of(found, search)
+    return _mean_of(found, search)
 
-    graded = data.graded_hierarchy(size)
+
+def _sts(model: _Model, size: int | None) -> Measured:
+    graded, encode = data.graded_hierarchy(size), model.document
     found = sts(encode(graded.first), encode(graded.second), graded.score)
     gold = np.array(graded.score)
-    yield (
-        "STS",
-        Measured(found, found.main, found.items["cosine"], gold, graded.group),
-    )
+    return Measured(found, found.main, found.items["cosine"], gold, graded.group)
 
+
+def _classification(model: _Model, size: int | None) -> Measured:
     sides = data.chapter_classes(size)
-    vectors = {split: encode(side.texts) for split, side in sides.items()}
+    vectors = {split: model.document(side.texts) for split, side in sides.items()}
     found = classification(
         vectors["train"],
         sides["train"].labels,
@@ -113,33 +159,54 @@ def _measured(encode: Encode, size: int | None) -> Iterator[tuple[str, Measured]
         sides["test"].labels,
     )
     correct = found.items["correct"]
-    yield (
-        "Classification",
-        Measured(found, found.main, correct, group=sides["test"].group),
-    )
+    return Measured(found, found.main, correct, group=sides["test"].group)
 
+
+def _clustering(model: _Model, size: int | None) -> Measured:
     clustered = data.chapter_clusters(size)
     found = clustering(
-        encode(clustered.texts), clustered.labels, documents_per_draw=_CLUSTERED
+        model.document(clustered.texts),
+        clustered.labels,
+        documents_per_draw=_CLUSTERED,
     )
-    yield "Clustering", Measured(found, found.main, found.items[found.main][0])
+    return Measured(found, found.main, found.items[found.main][0])
 
-    pairs = data.synonym_pairs(size)
-    found = pair_classification(encode(pairs.first), encode(pairs.second), pairs.score)
+
+def _pair_classification(model: _Model, size: int | None) -> Measured:
+    pairs, encode = data.synonym_pairs(size), model.document
+    found = pair_classification(
+        encode(pairs.first), encode(pairs.second), pairs.score, metric=model.metric
+    )
     gold = np.array(pairs.score)
-    yield (
-        "PairClassification",
-        Measured(found, "cosine_ap", found.items["cosine"], gold, pairs.group),
-    )
+    return Measured(found, "cosine_ap", found.items["cosine"], gold, pairs.group)
 
+
+def _reranking(model: _Model, size: int | None) -> Measured:
     few = data.candidate_reranking(size)
     names, answers = _answers(few.task)
     found = reranking(
-        *_ids_and_vectors(encode, few.task),
+        *_ids_and_vectors(model, few.task),
         {name: {code: 1} for name, code in zip(names, answers, strict=True)},
         dict(zip(names, few.candidates, strict=True)),
+        metric=model.metric,
     )
-    yield "Reranking", _mean_of(found, few.task)
+    return _mean_of(found, few.task)
+
+
+_TASKS: dict[str, Callable[[_Model, int | None], Measured]] = dict(
+    zip(
+        KINDS,
+        (
+            _retrieval,
+            _sts,
+            _classification,
+            _clustering,
+            _pair_classification,
+            _reranking,
+        ),
+        strict=True,
+    )
+)
 
 
 def _answers(task: RetrievalTask) -> tuple[list[str], tuple[str, ...]]:
@@ -148,10 +215,10 @@ def _answers(task: RetrievalTask) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _ids_and_vectors(
-    encode: Encode, task: RetrievalTask
-) -> tuple[Sequence[str], ArrayLike, Sequence[str], ArrayLike]:
+    model: _Model, task: RetrievalTask
+) -> tuple[Sequence[str], Encoded, Sequence[str], Encoded]:
     names, _ = _answers(task)
-    queries, corpus = encode(task.queries), encode(task.corpus_texts)
+    queries, corpus = model.query(task.queries), model.document(task.corpus_texts)
     return names, queries, task.corpus_codes, corpus
 
 

@@ -1,19 +1,23 @@
 """The benchmark item by item equals mteb's number, and compares models in pairs."""
 
+import math
+
+import bm25s
+import numpy as np
 import pytest
 from conftest import tiny_encoder
 
+from sbert_lab.datasets.icd10cm_tasks import term_retrieval
 from sbert_lab.evaluation import icd10cm_tasks, mteb_bridge
-from sbert_lab.evaluation.scoreboard import compare, interval, measure, p_value
-
-KINDS = (
-    "Retrieval",
-    "STS",
-    "Classification",
-    "Clustering",
-    "PairClassification",
-    "Reranking",
+from sbert_lab.evaluation.scoreboard import (
+    KINDS,
+    compare,
+    interval,
+    measure,
+    p_value,
 )
+from sbert_lab.lexical_encoders import Bm25Encoder
+
 SIZE = 16
 
 
@@ -37,6 +41,9 @@ def test_main_scores_are_mtebs_to_the_last_digit(models, found):
 
 def test_there_is_one_of_each_kind(found):
     assert tuple(found[0]) == KINDS
+    assert (
+        tuple(score.metadata.type for score in icd10cm_tasks.benchmark(SIZE)) == KINDS
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,3 +84,89 @@ def test_all_pairs_are_compared_the_better_one_first(found):
 def test_other_items_are_refused(found):
     with pytest.raises(ValueError, match="compared in pairs"):
         interval(found[0]["STS"], found[0]["Retrieval"])
+
+
+def test_some_kinds_are_the_same_as_among_all(models, found):
+    some = measure(models[0].encode, SIZE, kinds=("Reranking", "Retrieval"))
+    assert list(some) == ["Retrieval", "Reranking"]
+    for kind, one in some.items():
+        np.testing.assert_array_equal(one.items, found[0][kind].items)
+    for wrong in ((), ("Retrieval", "Sorting"), "STS"):
+        with pytest.raises(ValueError, match="one or more of Retrieval, STS"):
+            measure(models[0].encode, SIZE, kinds=wrong)
+
+
+def test_documents_have_an_encoder_of_their_own(models):
+    """Queries alone go to `encode`; all other texts to `encode_document`."""
+    seen: dict[str, list[str]] = {"query": [], "document": []}
+
+    def encode_as(side):
+        def encode(texts):
+            seen[side] += texts
+            return models[0].encode(texts)
+
+        return encode
+
+    measure(
+        encode_as("query"),
+        SIZE,
+        kinds=("Retrieval",),
+        encode_document=encode_as("document"),
+    )
+    search = term_retrieval(SIZE)
+    assert seen["query"] == list(search.queries)
+    assert seen["document"] == list(search.corpus_texts)
+    others = [kind for kind in KINDS if kind not in ("Retrieval", "Reranking")]
+    seen["query"].clear()
+    measure(
+        encode_as("query"), SIZE, kinds=others, encode_document=encode_as("document")
+    )
+    assert not seen["query"]
+
+
+def test_the_measure_reaches_the_protocols(models):
+    """Vectors of all lengths: dot product and cosine then disagree."""
+    rng = np.random.default_rng(0)
+
+    def encode(texts):
+        return models[0].encode(texts) * rng.uniform(0.1, 10, (len(texts), 1))
+
+    kinds = ("Retrieval", "PairClassification", "Reranking")
+    cosine = measure(models[0].encode, SIZE, kinds=kinds)
+    dot = measure(encode, SIZE, kinds=kinds, metric="dot")
+    for kind in ("Retrieval", "Reranking"):
+        assert (dot[kind].items != cosine[kind].items).any()
+    pairs = dot["PairClassification"].result.items
+    np.testing.assert_allclose(pairs["similarity"], pairs["dot"], rtol=1e-4)
+    with pytest.raises(ValueError, match="one of cosine, dot"):
+        measure(models[0].encode, SIZE, kinds=("Retrieval",), metric="l2")
+
+
+def test_bm25_is_measured_like_any_encoder():
+    """Its retrieval score is the one that bm25s gives, ranked and judged by hand."""
+    search = term_retrieval(SIZE)
+    encoder = Bm25Encoder.fit(search.corpus_texts)
+    found = measure(
+        encoder.encode_query,
+        SIZE,
+        kinds=("Retrieval", "PairClassification", "Reranking"),
+        encode_document=encoder.encode_document,
+        metric=encoder.metric,
+    )
+    peer = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    tokens = bm25s.tokenize(list(search.corpus_texts), show_progress=False)
+    peer.index(tokens, show_progress=False)
+    gains = []
+    for query, answer in zip(search.queries, search.relevant, strict=True):
+        words = bm25s.tokenize(query, return_ids=False, show_progress=False)[0]
+        known = [word for word in words if word in tokens.vocab]
+        scores = peer.get_scores(known) if known else np.zeros(len(search.corpus_codes))
+        order = sorted(
+            zip(scores.tolist(), search.corpus_codes, strict=True), reverse=True
+        )
+        place = [code for _, code in order].index(answer)
+        gains.append(1 / math.log2(place + 2) if place < 10 else 0.0)
+    assert 0.2 < np.mean(gains) < 1
+    np.testing.assert_allclose(found["Retrieval"].items, gains, atol=1e-12)
+    for one in found.values():
+        assert 0 < interval(one).mean < 1
