@@ -41,7 +41,8 @@ def with_local_data(task: str) -> "AbsTask":
     columns: dict[str, dict[str, Any]]
     if task == "Banking77Classification":
         sides = {split: banking77(split) for split in ("train", "test")}
-        numbers = {n: i for i, n in enumerate(sorted(set(sides["train"].labels)))}
+        names = sorted(set(sides["train"].labels), key=str.lower)  # as the hub does
+        numbers = {name: number for number, name in enumerate(names)}
         columns = {
             split: {"text": s.texts, "label": [numbers[n] for n in s.labels]}
             for split, s in sides.items()

@@ -1,4 +1,4 @@
-"""``python -m sbert_lab select``: a table, JSON or a picture, and one recommendation."""
+"""``python -m sbert_lab select``: a table, JSON or a picture, and one choice."""
 
 import argparse
 import json

@@ -1,9 +1,11 @@
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sbert_lab.evaluation.protocols import classification, training_rows
+from sbert_lab.random_state import random_state_kept
 
 
 def test_draws_differ_and_hold_the_asked_number_of_each_label():
@@ -16,6 +18,24 @@ def test_draws_differ_and_hold_the_asked_number_of_each_label():
     assert training_rows(labels, samples_per_label=8) == drawn
     assert training_rows(labels, samples_per_label=8, draws=3) == drawn[:3]
     assert training_rows(labels, samples_per_label=8, seed=1) != drawn
+
+
+def test_training_rows_come_in_the_order_that_mteb_draws_them():
+    """The order decides the classifier's last bits, and seldom a prediction."""
+    from datasets import Dataset
+
+    with random_state_kept():
+        abstasks = pytest.importorskip("mteb.abstasks", reason="mteb is missing")
+    labels = np.random.default_rng(0).integers(0, 4, 90).tolist()
+    data = Dataset.from_dict({"label": labels})
+    task = SimpleNamespace(seed=42, label_column_name="label", samples_per_label=5)
+    drawn, order = [], None
+    for draw in range(10):
+        _, order, rows = abstasks.AbsTaskClassification._undersample_data(
+            task, data, draw, order
+        )
+        drawn.append(tuple(rows))
+    assert training_rows(labels, samples_per_label=5) == tuple(drawn)
 
 
 def test_separate_clusters_are_told_apart_and_words_may_be_labels():

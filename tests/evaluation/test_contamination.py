@@ -64,6 +64,7 @@ def test_near_duplicates_by_hand():
     assert got.known == pytest.approx([2 / 3, 0])
     assert got.near == ()
     assert contamination(training, [(end,)], threshold=0.6).near == (0,)
+    assert contamination(training, [(end,)], threshold=2 / 3).near == (0,)
     assert contamination(training, [(middle,)], run=4).known == pytest.approx([3 / 7])
     # a short text does not hide in a longer one
     assert contamination(training, [("quick fox",)]).known.tolist() == [0]

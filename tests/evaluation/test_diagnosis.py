@@ -103,6 +103,8 @@ def test_overlap_falls_in_quarters():
         "dog bites | dog",
         "red dog bites man | man bites dog",
         "the dog bites | a dog bites",
+        "red dog bites | dog sleeps here now",  # 1 of 6
+        "old red dog | red dog bites man",  # 2 of 5
     )
     assert overlap_strata(pairs) == [
         "below 0.25",
@@ -110,6 +112,8 @@ def test_overlap_falls_in_quarters():
         "0.5 to 0.75",
         "0.75 or more",
         "0.75 or more",
+        "below 0.25",
+        "0.25 to 0.5",
     ]
 
 

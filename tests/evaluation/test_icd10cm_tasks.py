@@ -172,6 +172,12 @@ def test_reranking_orders_twenty_with_one_right():
         assert right in split["top_ranked"][name]
 
 
+def test_the_scale_of_similarity_is_that_of_its_pairs():
+    made = loaded("ICD10CMHierarchySTS")
+    scores = made.dataset["test"]["score"]
+    assert (made.min_score, made.max_score) == (min(scores), max(scores))
+
+
 def test_labels_of_pairs_are_half_and_half():
     labels = loaded("ICD10CMSynonymPairClassification").dataset["test"]["labels"]
     assert set(labels) == {0, 1}

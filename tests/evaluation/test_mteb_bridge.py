@@ -7,6 +7,7 @@ import builtins
 import random
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -138,6 +139,7 @@ def test_what_it_cannot_do_is_an_error(tiny):
 PROMPTS = {
     "STSBenchmark-query": "one ",
     "STSBenchmark": "two ",
+    "STS-query": "green ",
     "Retrieval-query": "three ",
     "Retrieval": "red ",
     "STS": "blue ",
@@ -229,6 +231,9 @@ def test_names_and_revisions_follow_the_weights():
     assert model.mteb_model_meta.name == "sbert-lab/mine"
     assert model.mteb_model_meta.revision != first.revision
     assert MtebEncoder(one, name="org/it").mteb_model_meta.name == "org/it"
+    short = MtebEncoder(tiny_encoder(0, truncate_dim=8)).mteb_model_meta
+    assert short.revision == first.revision  # the weights are the same,
+    assert short.experiment_kwargs != first.experiment_kwargs  # the scores are not
 
 
 def test_two_models_do_not_share_results_in_mtebs_own_cache(tmp_path):
@@ -370,11 +375,23 @@ def test_import_loads_no_mteb():
 
 
 def test_bars_are_left_as_they_were(tiny):
-    from datasets.utils import is_progress_bar_enabled
+    from datasets.utils import (
+        disable_progress_bars,
+        enable_progress_bars,
+        is_progress_bar_enabled,
+    )
 
     before = is_progress_bar_enabled()
-    evaluate(tiny, [sts()])
-    assert is_progress_bar_enabled() == before
+    try:
+        for switch, shown in (
+            (enable_progress_bars, True),
+            (disable_progress_bars, False),
+        ):
+            switch()
+            evaluate(tiny, [sts()])
+            assert is_progress_bar_enabled() == shown
+    finally:
+        (enable_progress_bars if before else disable_progress_bars)()
 
 
 def test_local_data_are_those_of_the_hub(evaluation_data, monkeypatch):
@@ -387,15 +404,19 @@ def test_local_data_are_those_of_the_hub(evaluation_data, monkeypatch):
         if name.startswith("Banking") and not (evaluation_data / "banking77").is_dir():
             continue
         task = with_local_data(name)
-        known = task.metadata.descriptive_stats["test"]
-        data = task.dataset["test"]
         assert task.data_loaded
-        assert len(data) == known["num_samples"]
-        column = "text" if "text" in data.column_names else "sentence1"
-        statistics = known.get("text_statistics") or known["text1_statistics"]
-        letters = statistics["total_text_length"]
-        off = 1e-4 if name == "STSBenchmark" else 0
-        assert sum(map(len, data[column])) == pytest.approx(letters, rel=off, abs=0)
+        for split, data in task.dataset.items():
+            known = task.metadata.descriptive_stats[split]
+            assert len(data) == known["num_samples"]
+            column = "text" if "text" in data.column_names else "sentence1"
+            statistics = known.get("text_statistics") or known["text1_statistics"]
+            letters = statistics["total_text_length"]
+            off = 1e-4 if name == "STSBenchmark" else 0
+            assert sum(map(len, data[column])) == pytest.approx(letters, rel=off, abs=0)
+            if "label" in data.column_names:  # each class under the hub's own number
+                classes = known["label_statistics"]["labels"]
+                counted = Counter(map(str, data["label"]))
+                assert counted == {n: c["count"] for n, c in classes.items()}
 
 
 def test_absent_data_say_what_to_do(monkeypatch, tmp_path):
@@ -419,4 +440,5 @@ def test_fresh_copies_share_the_data():
     made = mteb_bridge._fresh(task)
     assert made.dataset is task.dataset
     assert made.rng_state.random() == random.Random(42).random()
-    assert task.rng_state is None
+    assert made.np_rng.random() == np.random.default_rng(42).random()
+    assert task.rng_state is task.np_rng is None

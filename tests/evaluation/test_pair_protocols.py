@@ -63,6 +63,17 @@ def test_max_ap_is_the_best_of_five():
     assert scores["max_ap"] == max(scores[f"{way}_ap"] for way in ways)
 
 
+def test_products_that_float32_cannot_tell_apart_are_tied():
+    """Near 2^24 the next number of float32 is two off; mteb's products tie as well."""
+    rng = np.random.default_rng(0)
+    first = np.tile(np.array([4096.0, 1.0], np.float32), (60, 1))
+    second = first.copy()
+    second[:, 1] = rng.uniform(-0.4, 0.4, 60)
+    labels = rng.integers(0, 2, 60)
+    scores = pair_classification(first, second, labels, metric="dot").scores
+    assert scores["dot_ap"] == scores["similarity_ap"] == labels.mean()
+
+
 def test_says_what_is_wrong():
     good = np.eye(4)
     with pytest.raises(ValueError, match="give two or more pairs"):

@@ -1,5 +1,7 @@
 """Average precision against scikit-learn; interval and p-value by simulation."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -77,6 +79,45 @@ def test_a_large_difference_is_found():
     noise = np.random.default_rng(1).normal(size=200)
     assert permutation_average_precision(scores, noise, same, draws=199) <= 0.01
     assert permutation_average_precision(scores, scores, same, draws=49) == 1
+
+
+def test_p_value_is_the_loop_over_every_swap():
+    """Swapping none and swapping all are as far apart as measured, and count."""
+    ours, theirs = np.array([[6, 4, 3, 5, 2, 1, 0], [1, 4, 2, 3, 6, 5, 0]])
+    same = np.array([1, 1, 0, 1, 0, 0, 0])
+
+    def difference(swap):
+        a, b = np.where(swap, theirs, ours), np.where(swap, ours, theirs)
+        return average_precision_score(same, a) - average_precision_score(same, b)
+
+    every = [difference(s) for s in itertools.product([False, True], repeat=7)]
+    exact = np.mean(np.abs(every) >= abs(every[0]) - 1e-9)
+    p = permutation_average_precision(ours, theirs, same, draws=4_000)
+    assert p == pytest.approx(exact, abs=0.02)
+    assert 0.1 < exact < 0.5
+
+
+def test_p_value_does_not_see_scales():
+    """One model's cosines may lie between 0.6 and 0.9, and another's from 0 to 1."""
+    ours, same = pairs(60)
+    theirs = np.random.default_rng(2).normal(size=60)
+    p = permutation_average_precision(ours, theirs, same, draws=200)
+    scaled = np.exp(ours), 1_000 + theirs / 1e3
+    assert permutation_average_precision(*scaled, same, draws=200) == p
+    assert permutation_average_precision(theirs, ours, same, draws=200) == p
+
+
+def test_copies_in_a_group_are_swapped_together():
+    """Copies change no precision, so groups of them give the p of one of each."""
+    rng = np.random.default_rng(3)
+    same = rng.integers(2, size=40).astype(float)
+    noise = rng.normal(size=(2, 40))
+    each = (1.5 * same + noise[0], 0.5 * same + noise[1], same)
+    copies = [np.repeat(part, 5) for part in each]
+    groups = np.repeat(np.arange(40), 5)
+    p = permutation_average_precision(*each, draws=300)
+    assert permutation_average_precision(*copies, groups=groups, draws=300) == p
+    assert permutation_average_precision(*copies, draws=300) < p / 2 < 0.2
 
 
 @pytest.mark.parametrize("same", [[1, 1], [0, 2], [1.0]])

@@ -1,12 +1,9 @@
 """Every protocol beside mteb's own, on the same vectors: the main scores are equal."""
 
-import random
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from sbert_lab.evaluation.protocols import (
     classification,
@@ -19,21 +16,9 @@ from sbert_lab.evaluation.protocols import (
     sts,
     training_rows,
 )
+from sbert_lab.random_state import random_state_kept
 
 SEEDS = range(4)
-
-
-@contextmanager
-def random_state_kept():
-    """Run mteb, which seeds the global generators, and set them back."""
-    numbers, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
-    tensors = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(numbers)
-        np.random.set_state(arrays)  # noqa: NPY002
-        torch.set_rng_state(tensors)
 
 
 @pytest.fixture(scope="module")
@@ -353,10 +338,8 @@ def test_retrieval(bench, seed, coarse, identical):
     assert len(ours.ids) == len(ours.items["ndcg_at_10"]) == 25 - 3
 
 
-@pytest.mark.parametrize("identical", [False, True])
-def test_retrieval_where_the_thousandth_place_is_tied(bench, identical):
-    """Documents of four directions: hundreds are equally near at the cut."""
-    rng = np.random.default_rng(0)
+def tied_task(rng):
+    """Return documents of four directions: hundreds are equally near at the cut."""
     corner = np.array([[1, 0], [0, 1], [1, 1], [-1, 1]], np.float32)
     corpus = corner[rng.integers(4, size=2500)]
     asked = corner[rng.integers(4, size=12)] + np.float32(0.25)
@@ -366,11 +349,24 @@ def test_retrieval_where_the_thousandth_place_is_tied(bench, identical):
         query: {corpus_ids[j]: int(rng.integers(1, 3)) for j in rng.choice(2500, 400)}
         for query in query_ids
     }
-    task = (query_ids, asked, corpus_ids, corpus, qrels)
+    return query_ids, asked, corpus_ids, corpus, qrels
+
+
+@pytest.mark.parametrize("identical", [False, True])
+def test_retrieval_where_the_thousandth_place_is_tied(bench, identical):
+    task = tied_task(np.random.default_rng(0))
     theirs = their_search(
         bench, "Retrieval", "ndcg_at_10", task, ignore_identical_ids=identical
     )
     assert_same_search(retrieval(*task, ignore_identical_ids=identical), theirs)
+
+
+def test_reranking_where_the_thousandth_place_is_tied(bench):
+    rng = np.random.default_rng(0)
+    task = tied_task(rng)
+    candidates = {query: rng.permutation(task[2]).tolist() for query in task[0]}
+    theirs = their_search(bench, "Reranking", "map_at_1000", task, candidates)
+    assert_same_search(reranking(*task, candidates), theirs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,16 +1,21 @@
 """The benchmark item by item equals mteb's number, and compares models in pairs."""
 
 import math
+from dataclasses import replace
 
 import bm25s
 import numpy as np
 import pytest
 from conftest import tiny_encoder
 
+from sbert_lab.datasets import icd10cm_tasks as data
+from sbert_lab.datasets.icd10cm import by_code
 from sbert_lab.datasets.icd10cm_tasks import term_retrieval
 from sbert_lab.evaluation import icd10cm_tasks, mteb_bridge
+from sbert_lab.evaluation.result import ProtocolResult
 from sbert_lab.evaluation.scoreboard import (
     KINDS,
+    Measured,
     compare,
     interval,
     measure,
@@ -66,8 +71,6 @@ def test_a_difference_is_that_of_the_scores(found, kind):
 
 def test_what_a_perfect_model_gains_is_found(found):
     """A model whose cosines are the gold scores beats a random one beyond chance."""
-    from dataclasses import replace
-
     one = found[0]["STS"]
     perfect = replace(one, items=one.gold)
     assert p_value(perfect, one, draws=200) < 0.02
@@ -170,3 +173,51 @@ def test_bm25_is_measured_like_any_encoder():
     np.testing.assert_allclose(found["Retrieval"].items, gains, atol=1e-12)
     for one in found.values():
         assert 0 < interval(one).mean < 1
+
+    one = found[0]["Classification"]
+    with pytest.raises(ValueError, match="compared in pairs"):
+        p_value(one, replace(one, group=one.group[::-1]))
+
+
+def test_items_are_grouped_by_category(found):
+    groups = {kind: one.group for kind, one in found[0].items()}
+    assert groups["Classification"] == data.chapter_classes(SIZE)["test"].group
+    assert groups["STS"] == data.graded_hierarchy(SIZE).group
+    assert groups["PairClassification"] == data.synonym_pairs(SIZE).group
+    asked = {
+        "Retrieval": data.term_retrieval(SIZE),
+        "Reranking": data.candidate_reranking(SIZE).task,
+    }
+    for kind, task in asked.items():
+        assert groups[kind] == tuple(by_code()[c].category for c in task.relevant)
+
+
+@pytest.mark.parametrize("metric", ["ndcg_at_10", "cosine_spearman", "cosine_ap"])
+def test_copies_in_a_group_count_once(metric):
+    """Both the interval and the p-value are those of one item of each group."""
+    rng = np.random.default_rng(0)
+    same = rng.integers(2, size=30).astype(float)
+    gold = None if metric == "ndcg_at_10" else same
+    result = ProtocolResult(metric, {metric: 0.0}, {})
+    ours, theirs = (
+        Measured(result, metric, gap * same + rng.normal(size=30), gold)
+        for gap in (1.5, 0.7)
+    )
+
+    def copied(one):
+        return replace(
+            one,
+            items=np.repeat(one.items, 4),
+            gold=None if gold is None else np.repeat(gold, 4),
+            group=tuple(f"{i:02}" for i in np.repeat(np.arange(30), 4)),
+        )
+
+    for few, many in (
+        (interval(ours), interval(copied(ours))),
+        (interval(ours, theirs), interval(copied(ours), copied(theirs))),
+    ):
+        assert (many.low, many.high) == pytest.approx((few.low, few.high))
+    p = p_value(ours, theirs, draws=200)
+    assert p_value(copied(ours), copied(theirs), draws=200) == p
+    alone = [replace(copied(one), group=None) for one in (ours, theirs)]
+    assert p_value(*alone, draws=200) < p

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -66,6 +68,13 @@ def test_groups_widen_the_interval_as_they_should():
     assert 1.8 < np.mean(widths) < 2.6  # √5, for five copies of one observation
 
 
+def test_groups_of_unequal_size_are_divided_by_what_was_drawn():
+    """A mean of equal values is that value, however many items a draw holds."""
+    groups = np.repeat(np.arange(8), [1, 1, 1, 2, 3, 5, 8, 30])
+    got = bootstrap_mean(np.full(51, 2.5), groups=groups)
+    assert (got.mean, got.low, got.high) == pytest.approx((2.5, 2.5, 2.5))
+
+
 def test_groups_of_one_change_nothing():
     values = np.random.default_rng(7).normal(size=40)
     plain = bootstrap_mean(values, seed=1)
@@ -105,6 +114,21 @@ def test_spearman_interval_against_a_naive_bootstrap():
     low, high = np.percentile(drawn, [2.5, 97.5])
     got = bootstrap_spearman(predicted, gold)
     assert (got.low, got.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_spearman_interval_is_that_of_every_draw_there_is():
+    """Five pairs can be drawn in 5^5 ways; both sides are ranked anew in each."""
+    predicted, gold = np.array([0.3, 0.1, 0.9, 0.5, 2]), np.array([0, 1, 1, 3, 5.0])
+    every = []
+    for rows in map(list, itertools.product(range(5), repeat=5)):
+        x, y = predicted[rows], gold[rows]
+        varied = np.ptp(x) > 0 and np.ptp(y) > 0
+        every.append(stats.spearmanr(x, y).statistic if varied else 0.0)
+    for confidence in (0.3, 0.6, 0.9):
+        tail = 50 * (1 - confidence)
+        got = bootstrap_spearman(predicted, gold, draws=20_000, confidence=confidence)
+        exact = np.percentile(every, [tail, 100 - tail])
+        assert (got.low, got.high) == pytest.approx(tuple(exact), abs=0.02)
 
 
 def test_spearman_difference_is_paired():
@@ -180,6 +204,25 @@ def test_mean_of_runs_draws_runs_too():
     assert apart.high - apart.low > 5 * (alike.high - alike.low)
     one = bootstrap_mean(items)
     assert (alike.low, alike.high) == pytest.approx((one.low, one.high), abs=0.01)
+
+
+def test_as_many_runs_are_drawn_as_there_are():
+    """Of -1, 0 and 1 three are drawn; each sum of -3 to 3 in 1, 3, 6, 7 of 27 ways.
+
+    A mean of -1 thus comes in 3.7 % of the draws, and of -2/3 or less in 15 %.
+    """
+    got = bootstrap_mean(np.repeat([[-1.0], [0.0], [1.0]], 4, axis=1), confidence=0.8)
+    assert (got.low, got.high) == pytest.approx((-2 / 3, 2 / 3))
+
+
+def test_the_seed_draws_the_runs_too():
+    rows = np.repeat(np.random.default_rng(10).normal(size=(6, 1)), 4, axis=1)
+    first = bootstrap_mean(rows, draws=50)
+    assert (
+        first
+        == bootstrap_mean(rows, draws=50)
+        != bootstrap_mean(rows, seed=1, draws=50)
+    )
 
 
 def coverage(intervals, truth):
