@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sbert_lab"
 LAYERS = (
     "files paths progress random_state batching packed fingerprint catalogue pooling "
     "checkpoint transformer head cache growing exact fitted quantization reduction "
-    "compressed interface stores tuning static lexical_encoders encoder onnx_graph onnx_models distillation layers "
-    "reranking search losses sampling datasets evaluation training lab pretrain "
-    "__main__"
+    "compressed interface stores tuning static lexical_encoders encoder onnx_graph "
+    "onnx_models distillation layers reranking search losses sampling datasets "
+    "evaluation training lab pretrain __main__"
 ).split()
 
 
