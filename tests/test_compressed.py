@@ -345,3 +345,10 @@ def test_codes_take_what_they_say():
     quantizer = ProductQuantizer.fit(normalized(CORPUS), parts=12)
     index = CompressedIndex.build(CORPUS, quantizer)
     assert index.codes.nbytes == index.nbytes() == 12 * len(CORPUS)
+
+
+def test_settings_are_those_of_the_first_quantizer():
+    index = CompressedIndex.build(CORPUS, "binary", threshold="median")
+    thresholds = np.median(normalized(CORPUS), axis=0)
+    np.testing.assert_allclose(index.quantizer.thresholds, thresholds, atol=1e-6)
+    assert index.fine_quantizer.coverage == 1
