@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ class CompressedIndex:
         vectors: Vectors,
         quantizer: Kind | Quantizer = "int8",
         *,
-        fine: Kind | Quantizer | None = None,
+        fine: Kind | Quantizer | Literal["auto"] | None = "auto",
         metric: Metric = "cosine",
         seed: int = 0,
         **settings: Any,  # noqa: ANN401  (those of the quantiser's fit)
@@ -97,7 +97,8 @@ class CompressedIndex:
             ``"int8"``, ``"binary"`` or ``"pq"``, to be fitted on (a sample of) these
             vectors; or one that is fitted, for cosine on unit vectors.
         fine
-            The same, for the second stage: ``"int8"`` is what goes with ``"binary"``.
+            The same, for the second stage, or None for no finer codes. ``"auto"`` is
+            ``"int8"`` for bits, which alone lose too much, and None for the others.
         metric
             ``"cosine"`` or ``"dot"``.
         seed
@@ -115,6 +116,9 @@ class CompressedIndex:
             raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
         if settings and isinstance(quantizer, Quantizer):
             raise ValueError(f"{sorted(settings)[0]}: the quantiser is fitted already")
+        if fine == "auto":
+            bits = quantizer == "binary" or isinstance(quantizer, BinaryQuantizer)
+            fine = "int8" if bits else None
         picked: slice | Positions = slice(None)
         if len(vectors) > _FIT_ROWS:
             rng = np.random.default_rng(seed)
@@ -150,6 +154,11 @@ class CompressedIndex:
     def bytes_per_vector(self) -> int:
         """Bytes of the codes that the first stage reads."""
         return self.quantizer.bytes_per_vector
+
+    def nbytes(self) -> int:
+        """Return the bytes of all codes, the fine ones too, in memory or on disk."""
+        fine = 0 if self.fine_codes is None else self.fine_codes.nbytes
+        return int(self.codes.nbytes + fine)
 
     def search(
         self,

@@ -10,11 +10,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from sbert_lab.catalogue import resolve
 from sbert_lab.checkpoint import CheckpointError
+from sbert_lab.files import new_folder
 
 #: Where the known kinds of folder keep their vectors and their tokenizer: the file,
 #: the tensor in it, the tokenizer.
@@ -74,6 +75,17 @@ class StaticEncoder:
             f"{folder} holds no static vectors: {_KINDS[0][0]} and {_KINDS[0][2]} are "
             "looked for"
         )
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that `from_pretrained` reads, atomically.
+
+        A folder of static vectors that stands there is replaced as a whole.
+        """
+        vectors, tensor, tokenizer = _KINDS[0]
+        with new_folder(Path(folder), marker=vectors) as target:
+            table = np.ascontiguousarray(self.vectors)
+            save_file({tensor: table}, target / vectors)
+            self.tokenizer.save(str(target / tokenizer))
 
     @property
     def dimension(self) -> int:

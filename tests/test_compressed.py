@@ -26,9 +26,11 @@ CORPUS, QUERIES = clustered(900, 0), clustered(40, 1)
 BUILT = {
     "int8": lambda metric: CompressedIndex.build(CORPUS, "int8", metric=metric),
     "pq": lambda metric: CompressedIndex.build(CORPUS, "pq", parts=9, metric=metric),
-    "binary": lambda metric: CompressedIndex.build(CORPUS, "binary", metric=metric),
+    "binary": lambda metric: CompressedIndex.build(
+        CORPUS, "binary", fine=None, metric=metric
+    ),
     "binary + int8": lambda metric: CompressedIndex.build(
-        CORPUS, "binary", fine="int8", metric=metric
+        CORPUS, "binary", metric=metric
     ),
 }
 
@@ -149,7 +151,7 @@ def test_each_finer_second_stage_finds_more():
 
 def test_bits_rescored_by_the_float_query_are_the_peers():
     unit, queries = normalized(CORPUS), normalized(QUERIES)
-    index = CompressedIndex.build(unit, "binary")
+    index = CompressedIndex.build(unit, "binary", fine=None)
     scores, positions = index.search(queries, 5, rescore=4)
     theirs = semantic_search_faiss(
         queries,
@@ -196,7 +198,7 @@ def test_shapes_and_order(seed, n, k, rescore, kind):
 
 def test_nothing_to_search_and_nobody_asking():
     for quantizer in (Int8Quantizer.fit(CORPUS), BinaryQuantizer.fit(CORPUS)):
-        empty = CompressedIndex.build(CORPUS[:0], quantizer)
+        empty = CompressedIndex.build(CORPUS[:0], quantizer, fine=None)
         assert len(empty) == 0
         assert empty.search(QUERIES, 3)[1].shape == (len(QUERIES), 0)
         some = CompressedIndex.build(CORPUS, quantizer)
@@ -332,7 +334,21 @@ def test_misuse_is_refused_with_the_reason(wrong, message):
 
 
 def test_codes_take_what_they_say():
-    assert CompressedIndex.build(CORPUS, "binary").bytes_per_vector == 5
+    both, bits = (
+        CompressedIndex.build(CORPUS, "binary", fine=fine) for fine in ("auto", None)
+    )
+    assert both.bytes_per_vector == bits.bytes_per_vector == 5
+    assert bits.nbytes() == 5 * len(CORPUS)
+    assert both.nbytes() == (5 + CORPUS.shape[1]) * len(CORPUS)
+    assert isinstance(both.fine_quantizer, Int8Quantizer)
+    assert CompressedIndex.build(CORPUS, "int8").fine_codes is None
     quantizer = ProductQuantizer.fit(normalized(CORPUS), parts=12)
     index = CompressedIndex.build(CORPUS, quantizer)
-    assert index.codes.nbytes == 12 * len(CORPUS)
+    assert index.codes.nbytes == index.nbytes() == 12 * len(CORPUS)
+
+
+def test_settings_are_those_of_the_first_quantizer():
+    index = CompressedIndex.build(CORPUS, "binary", threshold="median")
+    thresholds = np.median(normalized(CORPUS), axis=0)
+    np.testing.assert_allclose(index.quantizer.thresholds, thresholds, atol=1e-6)
+    assert index.fine_quantizer.coverage == 1

@@ -1,6 +1,7 @@
 """The quantisers and reducers: naive loops, the peers, properties, and damage."""
 
 import logging
+import sys
 
 import faiss
 import numpy as np
@@ -329,6 +330,12 @@ def test_pca_errors():
         Pca(np.ones((2, 3), np.float32))
     with pytest.raises(ValueError, match="7 dimensions, these 8"):
         Pca.fit(CORPUS, 7).inverse(CORPUS[:, :8])
+
+
+def test_pca_without_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    with pytest.raises(ImportError, match="pip install scikit-learn"):
+        Pca.fit(CORPUS, 7)
 
 
 # --- all of them ----------------------------------------------------------------------

@@ -75,6 +75,33 @@ def test_our_own_vectors_are_here():
     assert near > far
 
 
+def test_saves_and_loads(folder, tmp_path):
+    encoder = StaticEncoder.from_pretrained(folder)
+    texts = ["the cat", "Two DOGS ran", ""]
+    target = tmp_path / "saved"
+    for table in (
+        encoder.vectors[:, ::-1],
+        encoder.vectors,
+    ):  # not contiguous, replaced
+        StaticEncoder(table, encoder.tokenizer).save(target)
+        again = StaticEncoder.from_pretrained(target)
+        np.testing.assert_array_equal(again.vectors, table)
+        np.testing.assert_allclose(
+            again.encode(texts),
+            StaticEncoder(table, encoder.tokenizer).encode(texts),
+            atol=1e-7,
+        )
+    assert {path.name for path in target.iterdir()} == {FILE, "tokenizer.json"}
+
+
+def test_saving_spares_other_folders(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letters.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="letters.txt"):
+        StaticEncoder.from_pretrained(folder).save(other)
+
+
 def test_missing_file_is_named(folder):
     (folder / FILE).unlink()
     with pytest.raises(CheckpointError, match=f"no static vectors: {FILE}"):

@@ -176,7 +176,7 @@ def _products(left: _Checked, right: _Checked) -> Floats:
 
 
 def _own_measure(left: _Checked, right: _Checked, metric: Metric) -> Floats:
-    """Compare row by row as a model does by itself: with torch, in float32."""
+    """Compare row by row as a model does by itself, in float32: with torch if dense."""
     if is_sparse(left):
         return _products(as_measured(left, metric), as_measured(right, metric))
     import torch

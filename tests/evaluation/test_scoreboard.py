@@ -87,6 +87,9 @@ def test_all_pairs_are_compared_the_better_one_first(found):
 def test_other_items_are_refused(found):
     with pytest.raises(ValueError, match="compared in pairs"):
         interval(found[0]["STS"], found[0]["Retrieval"])
+    one = found[0]["Classification"]
+    with pytest.raises(ValueError, match="compared in pairs"):
+        p_value(one, replace(one, group=one.group[::-1]))
 
 
 def test_some_kinds_are_the_same_as_among_all(models, found):
@@ -173,10 +176,6 @@ def test_bm25_is_measured_like_any_encoder():
     np.testing.assert_allclose(found["Retrieval"].items, gains, atol=1e-12)
     for one in found.values():
         assert 0 < interval(one).mean < 1
-
-    one = found[0]["Classification"]
-    with pytest.raises(ValueError, match="compared in pairs"):
-        p_value(one, replace(one, group=one.group[::-1]))
 
 
 def test_items_are_grouped_by_category(found):

@@ -117,17 +117,20 @@ def test_every_form_of_sparse_is_read():
     wide.indices, wide.indptr = (
         part.astype(np.int64) for part in (wide.indices, wide.indptr)
     )
-    half = sp.vstack([corpus, corpus]).tocoo()
-    twice = sp.coo_array(
-        (half.data / 2, (half.row % len(corpus_ids), half.col)), corpus.shape
+    halves = np.repeat(corpus.data / 2, 2)
+    twice = sp.csr_array(
+        (halves.copy(), np.repeat(corpus.indices, 2), corpus.indptr * 2), corpus.shape
     )
     for form in (sp.csc_matrix(corpus), wide, twice, corpus.astype(int)):
         got = retrieval(query_ids, queries, corpus_ids, form, qrels, metric="dot")
         same(got, expected)
     clustering(wide, [i % 2 for i in range(300)], draws=1, documents_per_draw=50)
-    before = twice.nnz
-    sparse.checked_sparse(twice, "rows")
-    assert twice.nnz == before  # the caller's own stay as they are
+    cosines = sparse.similarity(
+        *(sparse.checked_sparse(v, "rows") for v in (queries, twice)), "cosine"
+    )
+    expected = sparse.similarity(queries, corpus, "cosine")
+    np.testing.assert_allclose(cosines, expected, atol=1e-6)
+    np.testing.assert_array_equal(twice.data, halves)  # the caller's own are untouched
 
 
 def test_says_what_is_wrong():
