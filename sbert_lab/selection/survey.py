@@ -21,7 +21,7 @@ from sbert_lab.selection.quality import corpus_of, on_icd10cm, on_pairs
 from sbert_lab.selection.rows import Row, Survey, paired
 
 #: Texts of one timed call, and words of a long text.
-SHORT, LONG, LONG_WORDS = 256, 48, 100
+SHORT, LONG, LONG_WORDS = 256, 48, 50
 
 _VERSIONS = ("torch", "transformers", "onnxruntime", "faiss-cpu", "scikit-learn")
 
@@ -183,4 +183,4 @@ def _bytes_per_entry(encoder: Encoder, corpus: Sequence[str]) -> float:
     few = encode_documents(encoder, corpus[:1_000])
     if isinstance(few, np.ndarray):
         return float(4 * few.shape[1])
-    return (few.data.nbytes + few.indices.nbytes) / few.shape[0]
+    return float((few.data.nbytes + few.indices.nbytes) / few.shape[0])
