@@ -109,9 +109,9 @@ def _weights(graph: Any, array: Any, file: Path) -> dict[str, Tensor]:  # noqa: 
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in tensors:
             matrix, bias = node.input[1], biases.get(node.output[0], "")
-            if not bias.endswith(".bias") or matrix in found:
+            if not bias.endswith(".bias"):
                 raise CheckpointError(
-                    f"{file}: the matrix {matrix} is not that of one linear layer with "
+                    f"{file}: the matrix {matrix} is not that of a linear layer with "
                     f"a bias, as all of BERT's are; {_WHOLE}"
                 )
             found[matrix] = f"{bias.removesuffix('.bias')}.weight"
