@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, states, tiny_encoder, tiny_parts
+from tokenizers import normalizers
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.checkpoint import Layout
@@ -137,6 +138,8 @@ def test_unused_tokens_are_left_out():
 
 def test_case_and_truncation_are_the_encoders():
     encoder = tiny_encoder(max_seq_length=6, do_lower_case=True, truncate_dim=8)
+    as_it_is = normalizers.BertNormalizer(lowercase=False)
+    encoder.tokenizer.backend_tokenizer.normalizer = as_it_is
     made = distil(encoder, dimension=None)
     assert made.dimension == 8
     long = "the cat sat on the mat with a dog"
