@@ -45,6 +45,12 @@ TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
 
 CHUNK = 16_384  # texts tokenised at once
 
+#: Who reads the other forms of catalogue entries.
+_READERS = {
+    "static word vectors": "StaticEncoder of sbert_lab.static",
+    "an ONNX graph": "OnnxEncoder, or encoder_from_onnx, of sbert_lab.onnx_models",
+}
+
 
 class SentenceEncoder(nn.Module):
     """A transformer, a pooling, and what follows, as one function from text to vector.
@@ -112,10 +118,10 @@ class SentenceEncoder(nn.Module):
         """
         entry = BY_NAME.get(str(name_or_path))
         if entry is not None and entry.form != "encoder":
+            reader = _READERS.get(entry.form, "sbert_lab.datasets")
             raise CheckpointError(
                 f"{entry.name} is {entry.form}, which SentenceEncoder does not read; "
-                f"resolve({entry.name!r}) of sbert_lab.catalogue gives its folder, and "
-                "StaticEncoder of sbert_lab.static reads static word vectors"
+                f"{reader} does"
             )
         folder = resolve(name_or_path, allow_hub=allow_hub)
         layout = checkpoint.read(folder)

@@ -41,6 +41,25 @@ def published(key: str) -> Published:
     return Published(**_read("published.json", key))
 
 
+def published_value(key: str) -> float | str | None:
+    """Return a published value, or None where none is on record."""
+    found = _all("published.json").get(key)
+    return None if found is None else Published(**found).value
+
+
+def published_row(table: str, name: str) -> dict[str, float]:
+    """Return all that a table says of a model, by task: keys ``table.name.task``."""
+    start = f"{table}.{name}."
+    found = {
+        key.removeprefix(start): float(entry["value"])
+        for key, entry in _all("published.json").items()
+        if key.startswith(start)
+    }
+    if not found:
+        raise KeyError(f"data/published.json has nothing under {start}…")
+    return found
+
+
 def reproduced(theirs: float, ours: Interval) -> str:
     """Return what our measure says of a published difference.
 
@@ -70,7 +89,14 @@ def _reference(key: str) -> str:
 
 
 def _read(file: str, key: str) -> Any:  # noqa: ANN401  (whatever the JSON holds)
-    entries = json.loads((root() / "data" / file).read_text(encoding="utf-8"))
+    entries = _all(file)
     if key not in entries:
         raise KeyError(f"{file} has no entry {key!r}; it has {', '.join(entries)}")
     return entries[key]
+
+
+def _all(file: str) -> dict[str, Any]:
+    entries: dict[str, Any] = json.loads(
+        (root() / "data" / file).read_text(encoding="utf-8")
+    )
+    return entries

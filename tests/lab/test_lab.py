@@ -1,5 +1,6 @@
 """Figures, timings, exercises, sources, README and the command line."""
 
+import functools
 import json
 import math
 import subprocess
@@ -263,7 +264,34 @@ def test_exercises_give_hints():
         "04.3", lambda count, dimension, links: count * dimension * 4
     )
     with pytest.raises(KeyError, match=r"04\.1"):
+        check("04.9", print)
+    with pytest.raises(KeyError, match="none in that notebook"):
         check("99.9", print)
+    assert "below zero" in check("05.1", lambda a, b: abs(rank_correlation(a, b)))
+    assert check("05.1", rank_correlation) == "Right."
+
+
+def rank_correlation(a, b):
+    return np.corrcoef(*(np.argsort(np.argsort(x)) for x in (a, b)))[0, 1]
+
+
+def flip_test(differences, signs, *, two_sided=True, strict=False):
+    drawn, measured = np.abs((signs * differences).mean(1)), differences.mean()
+    measured = abs(measured) if two_sided else measured
+    far = drawn > measured if strict else drawn >= measured
+    return (far.sum() + 1) / (len(signs) + 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({}, "Right."),
+        ({"two_sided": False}, "absolute value"),
+        ({"strict": True}, ">=, not >"),
+    ],
+)
+def test_sign_flips_are_two_sided(wrong, hint):
+    assert hint in check("05.3", functools.partial(flip_test, **wrong))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ def _spearman(answer: Answer) -> str:
     ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
     right = np.corrcoef(ranks[0], ranks[1])[0, 1]
     if np.isclose(got, right):
-        return ""
+        turned = np.isclose(answer(a, -b), -right)
+        return "" if turned else "an order turned round is below zero"
     if np.isclose(got, np.corrcoef(a, b)[0, 1]):
         return "that is Pearson's, of the values; take their ranks first"
     if np.isclose(got, np.corrcoef(np.argsort(a), np.argsort(b))[0, 1]):
@@ -57,7 +58,11 @@ def _sign_flips(answer: Answer) -> str:
     drawn, measured = (signs * differences).mean(1), differences.mean()
     far = int((np.abs(drawn) >= abs(measured)).sum())
     if np.isclose(got, (far + 1) / 200):
-        return ""
+        if not np.isclose(answer(-differences, signs), got):
+            return "a mean below zero is as far: take its absolute value, too"
+        few = np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
+        equal = np.isclose(answer(np.ones(2), few), 3 / 5)
+        return "" if equal else "as far counts, too: >=, not >"
     if np.isclose(got, far / 199):
         return "count the measured one among the draws: plus one above and below"
     if np.isclose(got, ((drawn >= measured).sum() + 1) / 200):
