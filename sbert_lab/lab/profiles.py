@@ -65,6 +65,13 @@ class Profile:
         Size of each task of the ICD-10-CM benchmark; None for all of it.
     mteb
         Tasks of MTEB to measure on, from the hub, beside it.
+    candidates
+        Models to choose among, by the names of `sbert_lab.selection`.
+    turns, processes
+        How often their timings are repeated, and in how many fresh processes their
+        memory is looked at.
+    domain_pairs
+        Pairs of ICD-10-CM, terms and descriptions, to train on; None for all.
     titles
         Titles among which the most similar pair is looked for, and how many pairs a
         BERT reads together to see how long one takes.
@@ -98,6 +105,19 @@ class Profile:
     anchors: int | None = None
     benchmark: int | None = None
     mteb: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = (
+        "bm25",
+        "tfidf-lsa",
+        "wordllama-256",
+        "all-MiniLM-L6-v2-static",
+        "bert-mini",
+        "paraphrase-MiniLM-L3-v2",
+        "all-MiniLM-L6-v2-int8",
+        "all-MiniLM-L6-v2",
+    )
+    turns: int = 5
+    processes: int = 3
+    domain_pairs: int | None = 6_000
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 300
@@ -132,6 +152,10 @@ PROFILES = {
             ladder_anchors=30,
             anchors=60,
             benchmark=16,
+            candidates=("bm25", "tfidf-lsa", "wordllama-256", "all-MiniLM-L6-v2"),
+            turns=1,
+            processes=1,
+            domain_pairs=128,
             titles=200,
             premises=16,
             authored_premises=16,
@@ -168,6 +192,20 @@ PROFILES = {
             raw_model="bert-base-uncased",
             sbert="sentence-transformers/bert-base-nli-mean-tokens",
             sts=("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick"),
+            candidates=(
+                "bm25",
+                "tfidf-lsa",
+                "wordllama-256",
+                "all-MiniLM-L6-v2-static",
+                "bert-mini",
+                "paraphrase-MiniLM-L3-v2",
+                "all-MiniLM-L6-v2-int8",
+                "all-MiniLM-L6-v2",
+                "all-mpnet-base-v2",
+            ),
+            turns=9,
+            processes=5,
+            domain_pairs=None,
             mteb=("STSBenchmark", "SICK-R", "STS12", "Banking77Classification"),
             nli=("all-nli",),
             premises=None,

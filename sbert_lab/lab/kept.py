@@ -1,0 +1,55 @@
+"""Trained models that are kept between runs, so that a second run need not train again.
+
+A model is known by its recipe: the data, the settings, the weights it starts from, and
+the code that trains it. If one of these changes, it is trained anew.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sbert_lab.catalogue import cache_home
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.files import sha256_file
+
+log = logging.getLogger(__name__)
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+#: What cannot change the weights: everything that only measures or shows.
+_ELSEWHERE = {"lab", "selection", "evaluation", "pretrain", "__main__.py"}
+
+
+def trained(
+    name: str, recipe: Mapping[str, object], make: Callable[[], SentenceEncoder]
+) -> tuple[Path, bool]:
+    """Return the folder of a trained model, and whether it was trained just now.
+
+    Parameters
+    ----------
+    name
+        What the folder is called, before the hash.
+    recipe
+        All that decides the weights besides the package's code; must be plain data.
+    make
+        Trains it.
+    """
+    written = json.dumps([dict(recipe), _code()], sort_keys=True)
+    digest = hashlib.sha256(written.encode()).hexdigest()[:12]
+    folder = cache_home() / "trained" / f"{name}-{digest}"
+    if folder.is_dir():
+        return folder, False
+    make().save(folder)
+    log.info("%s is kept in %s", name, folder)
+    return folder, True
+
+
+def _code() -> list[str]:
+    """Return the hashes of the modules that can change what a training gives."""
+    return [
+        sha256_file(path)
+        for path in sorted(_PACKAGE.rglob("*.py"))
+        if path.relative_to(_PACKAGE).parts[0] not in _ELSEWHERE
+    ]
