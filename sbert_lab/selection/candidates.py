@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from sbert_lab.catalogue import BY_NAME, cache_home, locate, resolve
@@ -40,6 +41,8 @@ class Candidate:
         Returns the files it is loaded from; none for what is fitted.
     lexical
         True if its dimensions are words.
+    libraries
+        What it imports beyond what the package always needs.
     """
 
     name: str
@@ -48,10 +51,17 @@ class Candidate:
     needs: tuple[str, ...] = ()
     files: Callable[[], Sequence[Path]] = tuple
     lexical: bool = False
+    libraries: tuple[str, ...] = ()
 
     def is_here(self) -> bool:
         """Return whether all it needs is on this machine."""
-        return all(locate(BY_NAME[name]) is not None for name in self.needs)
+        return not self.missing_libraries() and all(
+            locate(BY_NAME[name]) is not None for name in self.needs
+        )
+
+    def missing_libraries(self) -> tuple[str, ...]:
+        """Return which of its libraries are not installed."""
+        return tuple(name for name in self.libraries if find_spec(name) is None)
 
     def disk_mb(self) -> float | None:
         """Return the size of its files in MB of a million bytes, or None."""
@@ -177,8 +187,10 @@ def _entry_files(name: str, *others: str) -> Sequence[Path]:
 
 def _weights(folder: Path) -> Sequence[Path]:
     files = [file for file in folder.rglob("*") if file.suffix in _WEIGHTS]
-    if not files:
-        raise CheckpointError(f"{folder} holds no weights; copy the model again")
+    if not any(file.suffix in {".safetensors", ".onnx"} for file in files):
+        raise CheckpointError(
+            f"{folder} holds no weights as safetensors; copy the model again"
+        )
     return files
 
 
@@ -196,11 +208,13 @@ CANDIDATES = {
             "Okapi BM25: words in common, weighted by how rare they are",
             _bm25,
             lexical=True,
+            libraries=("sklearn", "scipy"),
         ),
         Candidate(
             "tfidf-lsa",
             "TF-IDF, reduced by a singular value decomposition of the corpus",
             _lsa,
+            libraries=("sklearn", "scipy"),
         ),
         Candidate(
             "wordllama-256",
@@ -215,6 +229,7 @@ CANDIDATES = {
             partial(_distilled, "all-MiniLM-L6-v2"),
             ("all-MiniLM-L6-v2",),
             lambda: _weights(_distilled_folder("all-MiniLM-L6-v2")),
+            libraries=("sklearn",),
         ),
         Candidate(
             "bert-mini",
@@ -229,6 +244,7 @@ CANDIDATES = {
             partial(_converted, "paraphrase-MiniLM-L3-v2-onnx"),
             ("paraphrase-MiniLM-L3-v2-onnx", "all-MiniLM-L6-v2"),
             lambda: _weights(_converted_folder("paraphrase-MiniLM-L3-v2-onnx")),
+            libraries=("onnx",),
         ),
         Candidate(
             "all-MiniLM-L6-v2-int8",
@@ -236,6 +252,7 @@ CANDIDATES = {
             partial(_int8, "all-MiniLM-L6-v2-int8-onnx"),
             ("all-MiniLM-L6-v2-int8-onnx", "all-MiniLM-L6-v2"),
             partial(_int8_files, "all-MiniLM-L6-v2-int8-onnx"),
+            libraries=("onnxruntime",),
         ),
         Candidate(
             "all-MiniLM-L6-v2",

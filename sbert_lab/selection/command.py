@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sbert_lab.cache import EmbeddingCache
@@ -13,6 +13,7 @@ from sbert_lab.datasets.pairs import DataError, Pairs, read_pairs
 from sbert_lab.files import write_bytes
 from sbert_lab.paths import committed_results, results_folder
 from sbert_lab.selection.candidates import names_here
+from sbert_lab.selection.costs import ProcessDied
 from sbert_lab.selection.recommend import (
     Constraints,
     NothingFits,
@@ -38,15 +39,9 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         With a message that names the option to change.
     """
     try:
+        limits = _limits(options)  # before anything is measured
         survey, note = _survey(options)
-        limits = Constraints(
-            task=options.task or survey.tasks()[0],
-            min_quality=options.min_quality,
-            max_ms=options.max_ms,
-            max_mb=options.max_mb,
-            max_dimensions=options.max_dimensions,
-            corpus=_whole(options.corpus_size),
-        )
+        limits = replace(limits, task=options.task or survey.tasks()[0])
         if limits.task not in survey.tasks():
             raise ValueError(
                 f"--task {limits.task}: one of {', '.join(survey.tasks())}"
@@ -57,6 +52,7 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         CheckpointError,
         ChecksumError,
         ModuleNotFoundError,
+        ProcessDied,
     ) as error:
         raise SystemExit(str(error)) from error
     try:
@@ -103,7 +99,7 @@ def as_table(survey: Survey, limits: Constraints) -> list[str]:
                 f"{row.ms(limits.corpus):.3g}",
                 f"{row.mb(limits.corpus):,.0f}",
                 "words" if row.lexical else str(row.dimension),
-                f"{row.cost['short_texts'].median:,.0f}",
+                f"{rate.median:,.0f}" if (rate := row.cost.get("short_texts")) else "",
                 "; ".join(broken(row, limits)),
             )
         )
@@ -116,12 +112,15 @@ def as_table(survey: Survey, limits: Constraints) -> list[str]:
         ).rstrip()
         for line in cells
     ]
-    machine = survey.about.get("machine", "")
+    machine = survey.about.get("machine", "an unknown machine")
+    without = [row.name for row in survey.rows if row not in rows]
     return [
         f"{limits.task}, {limits.corpus:,} entries; quality on "
         f"{survey.about.get('quality on', 'unknown data')}; times on {machine}",
         *lines,
         "* no other is better in quality, time and memory at once",
+        "ms: encoding, 95th percentile, and exact search; MB: model and index",
+        *([f"not measured on {limits.task}: {', '.join(without)}"] if without else []),
     ]
 
 
@@ -170,10 +169,31 @@ def _picture(
     from sbert_lab.selection.picture import pareto_picture
 
     path = options.out or Path("selection.png")
-    if path.suffix.lower() != ".png":
-        raise SystemExit(f"--out {path}: give a name that ends in .png")
     write_bytes(path, png(pareto_picture(survey, limits)))
     return "\n".join([f"written: {path}", *_verdict(found, refusal)])
+
+
+def _limits(options: argparse.Namespace) -> Constraints:
+    """Return the constraints, the default task in place of one yet unknown."""
+    if options.task and (options.pairs or options.measure):
+        from sbert_lab.evaluation.scoreboard import KINDS
+        from sbert_lab.selection.quality import OWN
+
+        tasks = KINDS if options.measure else (OWN,)
+        if options.task not in tasks:
+            raise ValueError(f"--task {options.task}: one of {', '.join(tasks)}")
+    if options.out is not None:
+        if options.out.is_dir():
+            raise ValueError(f"--out {options.out} is a folder; give a file's name")
+        if options.format == "picture" and options.out.suffix.lower() != ".png":
+            raise ValueError(f"--out {options.out}: give a name that ends in .png")
+    return Constraints(
+        min_quality=options.min_quality,
+        max_ms=options.max_ms,
+        max_mb=options.max_mb,
+        max_dimensions=options.max_dimensions,
+        corpus=_whole(options.corpus_size),
+    )
 
 
 def _survey(options: argparse.Namespace) -> tuple[Survey, str]:
@@ -251,6 +271,6 @@ def _only(survey: Survey, models: Sequence[str] | None) -> Survey:
 
 
 def _whole(number: float) -> int:
-    if not (number >= 1 and number == int(number)):
+    if not (1 <= number < float("inf") and number == int(number)):
         raise ValueError(f"--corpus-size {number:g}: a whole number, 1 or more")
     return int(number)

@@ -2,14 +2,21 @@
 
 All candidates take turns in one run, so that a busy moment of the machine hits each of
 them, and every figure is the middle of several with the smallest and largest beside it.
-Threads are those of the process: PyTorch's and ONNX Runtime's own defaults.
+Threads are those of the process: PyTorch's and ONNX Runtime's own defaults. Files have
+been read before, so that loading finds them in the system's cache.
 """
 
 import logging
 import multiprocessing
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,19 +31,28 @@ from sbert_lab.selection.rows import Spread
 _PRELOADED = (
     "torch",
     "transformers",
+    "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert_fast",
+    "transformers.models.mpnet.modeling_mpnet",
+    "onnxruntime",
     "sklearn.feature_extraction.text",
     "sklearn.decomposition",
     "scipy.sparse",
     "sbert_lab.encoder",
+    "sbert_lab.onnx_models",
     "sbert_lab.selection.candidates",
 )
 
-_INDEXED = (
-    50_000  # rows in the index whose search is timed; far more than a cache holds
-)
+_LIBRARY = re.compile(r"\.(so|dylib|dll)(\.|$)")
+
+_MILLION = 1_000_000  # entries that a search is reckoned for
 
 Load = Callable[[], Encoder]
+
+
+class ProcessDied(RuntimeError):
+    """A process ended before it could say what it measured."""
 
 
 def encoding_costs(
@@ -79,7 +95,7 @@ def encoding_costs(
         )
     found: dict[str, dict[str, list[float]]] = {name: {} for name in encoders}
     total = (rounds + 1) * len(encoders)
-    with progress(total, "time", show=show_progress, minimum=1) as move:
+    with _quiet(), progress(total, "time", show=show_progress, minimum=1) as move:
         for turn in range(rounds + 1):
             for name, encoder in encoders.items():
                 for cost, value in _one_round(encoder, short, long, alone).items():
@@ -116,16 +132,31 @@ def search_costs(
     *,
     rounds: int = 5,
     k: int = 10,
+    index_mb: float = 400,
 ) -> dict[str, Spread]:
     """Time an exact search for one query, in milliseconds for a million entries.
 
     Vectors are searched in a flat FAISS index of random unit vectors, since its time
-    depends on their number and width alone; words in the sparse rows of `corpus`,
-    repeated until there are as many. Both times grow with the number of entries, which
-    is how a million is reckoned from fewer.
+    depends on their number and width alone; words in the sparse rows of `corpus`, over
+    and over. Both times grow with the number of entries, which is how a million is
+    reckoned where fewer fill the index.
+
+    Parameters
+    ----------
+    encoders
+        Name to candidate.
+    queries, corpus
+        Texts. Each query is searched for alone; the middle of their times counts.
+    rounds
+        How often each candidate takes its turn, after one unmeasured round.
+    k
+        Entries to find.
+    index_mb
+        Size of an index, which holds a million entries at most. Let it be more than
+        the processor's cache, as a million are: 50,000 vectors of 256 dimensions stay
+        in a large one, and are then searched twice as fast, entry by entry.
     """
     import faiss
-    from scipy.sparse import vstack
 
     rng = np.random.default_rng(0)
     searches: dict[str, tuple[Callable[[int], object], int]] = {}
@@ -133,19 +164,22 @@ def search_costs(
     for name, encoder in encoders.items():
         asked = encode_queries(encoder, queries)
         if not isinstance(asked, np.ndarray):  # sparse rows
-            documents = encode_documents(encoder, corpus)
-            copies = -(-_INDEXED // documents.shape[0])
+            rows: Any = encode_documents(encoder, corpus)
+            bytes_each = (rows.data.nbytes + rows.indices.nbytes) / rows.shape[0]
+            entries = _entries(bytes_each, index_mb)
             # By word: a query meets the entries of its own words alone.
-            by_word = vstack([documents] * copies, format="csr").T.tocsr()
-            searches[name] = partial(_by_words, asked, by_word, k), by_word.shape[1]
+            by_word = rows[np.arange(entries) % rows.shape[0]].T.tocsr()
+            searches[name] = partial(_by_words, asked, by_word, k), entries
             continue
         width = asked.shape[1]
         if width not in by_width:
-            index = faiss.IndexFlatIP(width)
-            vectors = rng.standard_normal((_INDEXED, width), dtype=np.float32)
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            index.add(vectors)
-            by_width[width] = partial(_by_vectors, asked, index, k), _INDEXED
+            index, entries = faiss.IndexFlatIP(width), _entries(4 * width, index_mb)
+            for start in range(0, entries, 50_000):
+                shape = min(50_000, entries - start), width
+                vectors = rng.standard_normal(shape, dtype=np.float32)
+                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+                index.add(vectors)
+            by_width[width] = partial(_by_vectors, asked, index, k), entries
         searches[name] = by_width[width]
     found: dict[str, list[float]] = {name: [] for name in searches}
     for turn in range(rounds + 1):
@@ -154,6 +188,11 @@ def search_costs(
             if turn:
                 found[name].append(1e9 * float(np.median(each)) / entries)
     return {name: spread(values) for name, values in found.items()}
+
+
+def _entries(bytes_each: float, index_mb: float) -> int:
+    """Return how many entries fill an index; a million at most."""
+    return int(min(_MILLION, max(1.0, index_mb * 1e6 / max(bytes_each, 1.0))))
 
 
 def _by_vectors(queries: Any, index: Any, k: int, row: int) -> None:  # noqa: ANN401
@@ -194,7 +233,12 @@ def footprints(
     -------
     dict
         Name to ``resident_mb``, by how much the process grew, libraries left out, in MB
-        of a million bytes; and ``load_s``, seconds until the first text can be encoded.
+        of a million bytes; and ``load_s``, seconds until the first text is encoded.
+
+    Raises
+    ------
+    ProcessDied
+        Of one, as happens where it asks for more memory than there is.
     """
     methods = multiprocessing.get_all_start_methods()
     # A fork server has imported the libraries once, and is otherwise empty.
@@ -204,15 +248,20 @@ def footprints(
     if hasattr(context, "set_forkserver_preload"):
         context.set_forkserver_preload(list(_PRELOADED))
     found: dict[str, dict[str, list[float]]] = {name: {} for name in loaders}
-    # One task a process, one process at a time.
-    with context.Pool(1, maxtasksperchild=1) as pool:
-        for _ in range(rounds):
-            for name, load in loaders.items():
-                one = pool.apply(_footprint, (load, list(texts)))
-                for cost, value in one.items():
-                    found[name].setdefault(cost, []).append(value)
-                if advance is not None:
-                    advance(1)
+    for _ in range(rounds):
+        for name, load in loaders.items():
+            with ProcessPoolExecutor(1, mp_context=context) as fresh:
+                try:
+                    one = fresh.submit(_footprint, load, list(texts)).result()
+                except BrokenProcessPool as error:
+                    raise ProcessDied(
+                        f"{name}: the process that loaded it died; is there memory "
+                        "enough? Leave it out, or free some"
+                    ) from error
+            for cost, value in one.items():
+                found[name].setdefault(cost, []).append(value)
+            if advance is not None:
+                advance(1)
     return {
         name: {cost: spread(values) for cost, values in costs.items()}
         for name, costs in found.items()
@@ -222,15 +271,46 @@ def footprints(
 def _footprint(load: Load, texts: list[str]) -> dict[str, float]:
     import psutil
 
+    for module in _PRELOADED:  # a fork server has done it, a spawned process has not
+        with suppress(ImportError):
+            import_module(module)
     logging.disable(logging.WARNING)  # said once, where the candidate is measured
     process = psutil.Process()
-    before, start = process.memory_info().rss, time.perf_counter()
+    before, start = _own_bytes(process), time.perf_counter()
     encoder = load()
     encode_queries(encoder, texts[:1])
     seconds = time.perf_counter() - start
     encode_documents(encoder, texts)
-    grown = process.memory_info().rss - before
+    grown = _own_bytes(process) - before
     return {"resident_mb": max(grown, 0) / 1e6, "load_s": seconds}
+
+
+def _own_bytes(process: Any) -> int:  # noqa: ANN401
+    """Return what is resident, without the code of libraries.
+
+    A library's pages become resident one by one, when they are first used: that of
+    PyTorch would be counted as part of the smallest transformer.
+    """
+    resident = int(process.memory_info().rss)
+    if hasattr(process, "memory_maps"):  # not everywhere
+        resident -= sum(
+            area.rss
+            for area in process.memory_maps()
+            if _LIBRARY.search(Path(area.path).name)
+        )
+    return resident
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back warnings: said once where quality is measured; writing takes time."""
+    logger = logging.getLogger("sbert_lab")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def spread(values: Sequence[float]) -> Spread:

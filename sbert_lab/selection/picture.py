@@ -30,7 +30,11 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
             drawn = axes.errorbar(
                 [row.ms(limits.corpus)],
                 [score.mean],
-                yerr=[[score.mean - score.low], [score.high - score.mean]],
+                # An interval of few items can lie beside its score.
+                yerr=[
+                    [max(0.0, score.mean - score.low)],
+                    [max(0.0, score.high - score.mean)],
+                ],
                 fmt=marker,
                 color="C0" if marker == "o" else "C1",
                 markersize=5 + 12 * (row.mb(limits.corpus) / most) ** 0.5,

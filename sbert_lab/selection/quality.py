@@ -79,7 +79,8 @@ def on_pairs(
     """Measure a candidate on the reader's pairs: each anchor must find its positives.
 
     All different positives and negatives of the file are the corpus. An anchor that
-    stands in several rows has several right answers. The score is nDCG@10.
+    stands in several rows has several right answers. The score is nDCG@10. Each row is
+    taken as a right answer, so labels that tell rows apart are refused.
 
     Returns
     -------
@@ -89,8 +90,14 @@ def on_pairs(
     Raises
     ------
     ValueError
-        There are fewer than two different anchors, or positives.
+        There are fewer than two different anchors, or positives; or labels differ.
     """
+    if pairs.label is not None and len(set(pairs.label)) > 1:
+        raise ValueError(
+            f"{pairs.source}: its labels go from {min(pairs.label):g} to "
+            f"{max(pairs.label):g}, but each positive is taken as a right answer: keep "
+            "the rows where it is one, without the column of labels"
+        )
     anchors = list(dict.fromkeys(pairs.anchor))
     corpus = corpus_of(pairs)
     if len(anchors) < 2 or len(set(pairs.positive)) < 2:

@@ -27,6 +27,9 @@ COSTS = {
     "load_s": "seconds to load it, or to fit it",
 }
 
+#: Those that `Row.ms` and `Row.mb` are reckoned from.
+_NEEDED = ("query_ms_p95", "search_ms", "resident_mb")
+
 _FORMAT = 1  # of the file; a reader of another one would misread it
 
 
@@ -70,7 +73,7 @@ class Row:
     metrics
         Task to the name of its score.
     cost
-        Some of `COSTS`.
+        Some of `COSTS`; ``query_ms_p95``, ``search_ms`` and ``resident_mb`` at least.
     lexical
         True if its dimensions are words.
     """
@@ -91,6 +94,9 @@ class Row:
         unknown = self.cost.keys() - COSTS.keys()
         if unknown:
             raise ValueError(f"{self.name}: unknown cost {sorted(unknown)[0]!r}")
+        missing = [cost for cost in _NEEDED if cost not in self.cost]
+        if missing:
+            raise ValueError(f"{self.name}: the cost {missing[0]!r} is missing")
 
     def ms(self, corpus: int) -> float:
         """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
@@ -196,7 +202,7 @@ def read_survey(path: Path) -> Survey:
                 task: {(gap["first"], gap["second"]): _interval(gap) for gap in known}
                 for task, known in content["differences"].items()
             },
-            content["about"],
+            dict(content["about"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -23,6 +23,8 @@ from sbert_lab.selection.rows import Row, Survey, paired
 #: Texts of one timed call, and words of a long text.
 SHORT, LONG, LONG_WORDS = 256, 48, 50
 
+_PACKAGE = {"sklearn": "scikit-learn"}  # where a library's package has another name
+
 _VERSIONS = ("torch", "transformers", "onnxruntime", "faiss-cpu", "scikit-learn")
 
 
@@ -56,14 +58,22 @@ def measure_survey(
 
     Raises
     ------
-    FileNotFoundError
-        A candidate is not here; says what to do.
+    FileNotFoundError, ModuleNotFoundError
+        A candidate, or a library that runs it, is not here; says what to do.
     ValueError
         No candidate, one twice, or too few pairs.
     """
     if not names or len(set(names)) < len(names):
         raise ValueError(f"candidates must be different, one at least: {list(names)}")
     chosen = [candidates.candidate(name) for name in names]
+    for one in chosen:
+        if missing := one.missing_libraries():
+            raise ModuleNotFoundError(
+                f"{one.name} needs {' and '.join(missing)}: pip install "
+                f"{' '.join(_PACKAGE.get(name, name) for name in missing)}"
+            )
+    # Whatever has to be made, or is missing, shows before minutes of measuring.
+    disk_mb = {one.name: one.disk_mb() for one in chosen}
     corpus, short, long = _texts(pairs, size)
     encoders: dict[str, Encoder] = {}
     measured: dict[str, dict[str, Measured]] = {}
@@ -91,7 +101,7 @@ def measure_survey(
             about=one.about,
             dimension=encoders[one.name].dimension,
             bytes_per_entry=_bytes_per_entry(encoders[one.name], corpus),
-            disk_mb=one.disk_mb(),
+            disk_mb=disk_mb[one.name],
             quality={task: interval(m) for task, m in measured[one.name].items()},
             metrics={task: m.metric for task, m in measured[one.name].items()},
             cost={
@@ -103,7 +113,7 @@ def measure_survey(
         )
         for one in chosen
     ]
-    return Survey(rows, differences(measured), about(pairs, size))
+    return Survey(rows, differences(measured), about(pairs, size, kinds))
 
 
 def differences(
@@ -122,13 +132,16 @@ def differences(
     }
 
 
-def about(pairs: Pairs | None, size: int | None) -> dict[str, str]:
+def about(
+    pairs: Pairs | None, size: int | None, kinds: Sequence[str] = KINDS
+) -> dict[str, str]:
     """Return what a reader of the figures must know: machine, versions, data."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}",
         "python": platform.python_version(),
         **{package: _version(package) for package in _VERSIONS},
-        "quality on": "ICD-10-CM, six kinds of task"
+        "quality on": f"ICD-10-CM, {len(kinds)} of {len(KINDS)} kinds of task"
         + ("" if size is None else f", size {size}")
         if pairs is None
         else f"{pairs.source.name}, {len(pairs)} pairs",
