@@ -10,7 +10,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -78,6 +78,7 @@ class Experiment:
     hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     claims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: list[str] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
 
     def hypothesis(
@@ -169,6 +170,19 @@ class Experiment:
             )
         return verdict
 
+    def attach(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file of data beside the record; ``run --update`` commits it with it.
+
+        Parameters
+        ----------
+        name
+            The file's name.
+        write
+            Is given its path.
+        """
+        write(results_folder(self.profile.name) / name)
+        self.attached.append(name)
+
     def finish(self) -> Path:
         """Write the record, show time and memory, and return the record's path."""
         open_claims = sorted(self.hypotheses.keys() - self.claims.keys())
@@ -190,6 +204,7 @@ class Experiment:
                 "sources": self.sources,
                 "results": self.results,
                 "claims": self.claims,
+                "attached": self.attached,
                 "run": {
                     "seconds": round(seconds, 1),
                     "budget_s": budget,

@@ -13,6 +13,10 @@ from pathlib import Path
 from sbert_lab.catalogue import cache_home
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.files import sha256_file
+from sbert_lab.lab.profiles import Profile
+from sbert_lab.lab.trials import raw_encoder, train
+from sbert_lab.losses import Objective
+from sbert_lab.training import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,35 @@ def trained(
     make().save(folder)
     log.info("%s is kept in %s", name, folder)
     return folder, True
+
+
+def train_and_keep(
+    profile: Profile,
+    name: str,
+    data: TrainingData,
+    objective: Callable[[SentenceEncoder], Objective],
+    *,
+    seed: int = 0,
+) -> tuple[Path, bool]:
+    """Train the profile's raw BERT as `trials.train` does, once for each recipe.
+
+    The learning rate is that of an ablation. `name` must say what `objective` makes.
+    """
+    recipe = {
+        "objective": name,
+        "data": data.fingerprint(),
+        "raw": raw_encoder(profile).fingerprint(),
+        "rows": profile.rows,
+        "rate": profile.ablation_rate,
+        "dropout": profile.dropout,
+        "seed": seed,
+    }
+    rate = profile.ablation_rate
+    return trained(
+        name,
+        recipe,
+        lambda: train(profile, data, objective, seed=seed, rate=rate).encoder,
+    )
 
 
 def _code() -> list[str]:

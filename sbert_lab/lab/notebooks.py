@@ -92,6 +92,9 @@ def run(
     if update:
         write_bytes(path, _written(executed))
         write_json(committed_results(profile.name) / record_path.name, record)
+        for name in record.get("attached", ()):
+            content = record_path.with_name(name).read_bytes()
+            write_bytes(committed_results(profile.name) / name, content)
     return Run(target, page, record, seconds)
 
 

@@ -67,9 +67,13 @@ class Profile:
         Tasks of MTEB to measure on, from the hub, beside it.
     candidates
         Models to choose among, by the names of `sbert_lab.selection`.
+    kinds
+        Kinds of task to measure them on.
     turns, processes
         How often their timings are repeated, and in how many fresh processes their
         memory is looked at.
+    index_mb
+        Size of the index whose search is timed.
     domain_pairs
         Pairs of ICD-10-CM, terms and descriptions, to train on; None for all.
     titles
@@ -115,8 +119,17 @@ class Profile:
         "all-MiniLM-L6-v2-int8",
         "all-MiniLM-L6-v2",
     )
+    kinds: tuple[str, ...] = (
+        "Retrieval",
+        "STS",
+        "Classification",
+        "Clustering",
+        "PairClassification",
+        "Reranking",
+    )
     turns: int = 5
     processes: int = 3
+    index_mb: float = 400
     domain_pairs: int | None = 6_000
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
@@ -152,8 +165,16 @@ PROFILES = {
             ladder_anchors=30,
             anchors=60,
             benchmark=16,
-            candidates=("bm25", "tfidf-lsa", "wordllama-256", "all-MiniLM-L6-v2"),
+            candidates=(
+                "bm25",
+                "wordllama-256",
+                "paraphrase-MiniLM-L3-v2",
+                "all-MiniLM-L6-v2-int8",
+                "all-MiniLM-L6-v2",
+            ),
+            kinds=("Retrieval", "STS", "Reranking"),
             turns=1,
+            index_mb=40,
             processes=1,
             domain_pairs=128,
             titles=200,

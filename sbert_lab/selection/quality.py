@@ -18,6 +18,7 @@ from sbert_lab.interface import (
     encode_queries,
     metric_of,
 )
+from sbert_lab.onnx_models import OnnxEncoder
 
 #: What sparse rows of words are measured on: they have no use as features of a class.
 SPARSE_KINDS = ("Retrieval", "STS", "PairClassification", "Reranking")
@@ -37,12 +38,16 @@ class Cached:
         """Encode what is searched with."""
         if isinstance(self.encoder, SentenceEncoder):
             return self.encoder.encode_query(texts, **self._options)
+        if isinstance(self.encoder, OnnxEncoder):
+            return self.encoder.encode(texts, **self._options)
         return encode_queries(self.encoder, texts)
 
     def documents(self, texts: Sequence[str]) -> Encoded:
         """Encode what is searched in."""
         if isinstance(self.encoder, SentenceEncoder):
             return self.encoder.encode_document(texts, **self._options)
+        if isinstance(self.encoder, OnnxEncoder):
+            return self.encoder.encode(texts, **self._options)
         return encode_documents(self.encoder, texts)
 
     @property

@@ -1,7 +1,7 @@
 """One run that measures every candidate: quality, costs, and their differences."""
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 
@@ -25,36 +25,41 @@ SHORT, LONG, LONG_WORDS = 256, 48, 50
 
 _PACKAGE = {"sklearn": "scikit-learn"}  # where a library's package has another name
 
+#: Candidates by name, or from what they shall be called to a name.
+Names = Sequence[str] | Mapping[str, str]
+
 _VERSIONS = ("torch", "transformers", "onnxruntime", "faiss-cpu", "scikit-learn")
 
 
-def measure_survey(
-    names: Sequence[str],
+def measure_all(
+    names: Names,
     *,
     pairs: Pairs | None = None,
     size: int | None = None,
     kinds: Sequence[str] = KINDS,
-    rounds: int = 5,
-    processes: int = 3,
     cache: EmbeddingCache | None = None,
     show_progress: bool | None = None,
-) -> Survey:
-    """Measure candidates side by side.
+) -> dict[str, dict[str, Measured]]:
+    """Measure the quality of candidates, item by item.
 
     Parameters
     ----------
     names
-        Names of `candidates.CANDIDATES`, folders, or hub repositories.
+        Names of `candidates.CANDIDATES`, folders, or hub repositories; or a mapping to
+        them from what they shall be called.
     pairs
         The reader's own: their quality is then measured, and nothing else.
     size, kinds
         Without `pairs`: of the ICD-10-CM tasks, as in `scoreboard.measure`.
-    rounds, processes
-        Repeats of the timings, and fresh processes for memory and loading.
     cache
-        Where vectors are kept; it shortens quality, and never a timing.
+        Where vectors are kept.
     show_progress
         As in `progress`.
+
+    Returns
+    -------
+    dict
+        Name to task to what was measured.
 
     Raises
     ------
@@ -63,61 +68,119 @@ def measure_survey(
     ValueError
         No candidate, one twice, or too few pairs.
     """
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"candidates must be different, one at least: {list(names)}")
-    chosen = [candidates.candidate(name) for name in names]
-    for one in chosen:
-        if missing := one.missing_libraries():
-            raise ModuleNotFoundError(
-                f"{one.name} needs {' and '.join(missing)}: pip install "
-                f"{' '.join(_PACKAGE.get(name, name) for name in missing)}"
-            )
-    # Whatever has to be made, or is missing, shows before minutes of measuring.
-    disk_mb = {one.name: one.disk_mb() for one in chosen}
-    corpus, short, long = _texts(pairs, size)
-    encoders: dict[str, Encoder] = {}
-    measured: dict[str, dict[str, Measured]] = {}
-    bar = partial(progress, show=show_progress, minimum=1)
-    with bar(len(chosen), "quality") as move:
-        for one in chosen:
+    chosen = _chosen(names)
+    for one in chosen.values():  # made or missed before minutes of measuring
+        one.disk_mb()
+    corpus, _, _ = _texts(pairs, size)
+    found = {}
+    with progress(len(chosen), "quality", show=show_progress, minimum=1) as move:
+        for name, one in chosen.items():
             encoder = one.load(corpus)
-            encoders[one.name] = encoder
-            measured[one.name] = (
+            found[name] = (
                 on_icd10cm(encoder, size, kinds=kinds, cache=cache)
                 if pairs is None
                 else on_pairs(encoder, pairs, cache=cache)
             )
             move(1)
+    return found
+
+
+def measure_survey(
+    names: Names,
+    *,
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
+    pairs: Pairs | None = None,
+    size: int | None = None,
+    kinds: Sequence[str] = KINDS,
+    rounds: int = 5,
+    processes: int = 3,
+    index_mb: float = 400,
+    cache: EmbeddingCache | None = None,
+    show_progress: bool | None = None,
+) -> Survey:
+    """Measure candidates side by side: quality, costs, and their paired differences.
+
+    Parameters
+    ----------
+    names, pairs, size, kinds, show_progress
+        As in `measure_all`.
+    measured
+        What `measure_all` gave for them; None measures it now.
+    rounds, processes
+        Repeats of the timings, and fresh processes for memory and loading.
+    index_mb
+        Of the index whose search is timed; see `search_costs`.
+    cache
+        Where vectors are kept; it shortens quality, and never a timing.
+
+    Raises
+    ------
+    FileNotFoundError, ModuleNotFoundError, ValueError
+        As `measure_all`.
+    """
+    chosen = _chosen(names)
+    if measured is None:
+        measured = measure_all(
+            names,
+            pairs=pairs,
+            size=size,
+            kinds=kinds,
+            cache=cache,
+            show_progress=show_progress,
+        )
+    if measured.keys() != chosen.keys():
+        raise ValueError(f"measured are {list(measured)}, asked for {list(chosen)}")
+    corpus, short, long = _texts(pairs, size)
+    encoders = {name: one.load(corpus) for name, one in chosen.items()}
     timed = encoding_costs(
         encoders, short, long, rounds=rounds, show_progress=show_progress
     )
-    searched = search_costs(encoders, short[:20], corpus, rounds=rounds)
-    loaders = {name: partial(candidates.load, name, corpus) for name in names}
-    with bar(processes * len(names), "memory") as move:
+    searched = search_costs(
+        encoders, short[:20], corpus, rounds=rounds, index_mb=index_mb
+    )
+    loaders = {
+        name: partial(candidates.load, one.name, corpus) for name, one in chosen.items()
+    }
+    total = processes * len(chosen)
+    with progress(total, "memory", show=show_progress, minimum=1) as move:
         grown = footprints(loaders, long, rounds=processes, advance=move)
     rows = [
         Row(
-            name=one.name,
+            name=name,
             about=one.about,
-            dimension=encoders[one.name].dimension,
-            bytes_per_entry=_bytes_per_entry(encoders[one.name], corpus),
-            disk_mb=disk_mb[one.name],
-            quality={task: interval(m) for task, m in measured[one.name].items()},
-            metrics={task: m.metric for task, m in measured[one.name].items()},
-            cost={
-                **timed[one.name],
-                "search_ms": searched[one.name],
-                **grown[one.name],
-            },
+            dimension=encoders[name].dimension,
+            bytes_per_entry=_bytes_per_entry(encoders[name], corpus),
+            disk_mb=one.disk_mb(),
+            quality={task: interval(m) for task, m in measured[name].items()},
+            metrics={task: m.metric for task, m in measured[name].items()},
+            cost={**timed[name], "search_ms": searched[name], **grown[name]},
             lexical=one.lexical,
         )
-        for one in chosen
+        for name, one in chosen.items()
     ]
     return Survey(rows, differences(measured), about(pairs, size, kinds))
 
 
+def _chosen(names: Names) -> dict[str, candidates.Candidate]:
+    """Return the candidates under the names they are called by, all sound."""
+    if not isinstance(names, Mapping):
+        if len(set(names)) < len(names):
+            raise ValueError(f"each candidate once: {list(names)}")
+        names = {name: name for name in names}
+    if not names:
+        raise ValueError("no candidate: name one at least")
+    chosen = {name: candidates.candidate(what) for name, what in names.items()}
+    for one in chosen.values():
+        if missing := one.missing_libraries():
+            raise ModuleNotFoundError(
+                f"{one.name} needs {' and '.join(missing)}: pip install "
+                f"{' '.join(_PACKAGE.get(name, name) for name in missing)}"
+            )
+    return chosen
+
+
 def differences(
-    measured: dict[str, dict[str, Measured]],
+    measured: Mapping[str, Mapping[str, Measured]],
 ) -> dict[str, dict[tuple[str, str], Interval]]:
     """Return the paired difference of every two candidates, task by task."""
     tasks: Iterable[str] = dict.fromkeys(
