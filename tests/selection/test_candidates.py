@@ -1,0 +1,211 @@
+"""Every candidate is an encoder, by its name, from a folder, or made once and kept."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import tiny_encoder
+from scipy.sparse import issparse
+
+from sbert_lab import distillation, onnx_models
+from sbert_lab.catalogue import BY_NAME, locate
+from sbert_lab.checkpoint import CheckpointError
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.interface import Encoder, encode_documents, encode_queries
+from sbert_lab.selection import candidates
+from sbert_lab.selection.candidates import CANDIDATES, Candidate, candidate, load
+from sbert_lab.static import StaticEncoder
+
+CORPUS = [f"the {colour} {animal} sat on {number} mats"
+    for colour in ("red", "blue", "green")
+    for animal in ("cat", "dog", "bird", "fox")
+    for number in ("one", "two", "three")
+]  # fmt: skip
+
+MADE = {"all-MiniLM-L6-v2-static", "paraphrase-MiniLM-L3-v2"}
+
+
+def tiny_static() -> StaticEncoder:
+    backend = tiny_encoder().tokenizer.backend_tokenizer
+    rng = np.random.default_rng(0)
+    size = (backend.get_vocab_size(), 8)
+    return StaticEncoder(rng.standard_normal(size).astype(np.float32), backend)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(folder))
+    return folder
+
+
+def check(name, encoder):
+    assert isinstance(encoder, Encoder)
+    for side in (encode_queries, encode_documents):
+        rows = side(encoder, ["a red cat", "two dogs sat"])
+        assert rows.shape == (2, encoder.dimension)
+        assert rows.dtype == np.float32
+        assert issparse(rows) == candidate(name).lexical
+        values = rows.data if issparse(rows) else rows
+        assert np.isfinite(values).all()
+        assert np.abs(values).sum() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in CANDIDATES if name not in MADE])
+def test_loads_what_fulfils_the_interface(name):
+    if not CANDIDATES[name].is_here():
+        pytest.skip(f"{name} is not on this machine")
+    check(name, load(name, CORPUS))
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_what_is_made_is_made_once_and_kept(name, own_cache, monkeypatch):
+    made = []
+
+    def maker(kind, result):
+        def make(*_):
+            made.append(kind)
+            return result()
+
+        return make
+
+    monkeypatch.setattr(distillation, "distil", maker("distilled", tiny_static))
+    monkeypatch.setattr(
+        onnx_models, "encoder_from_onnx", maker("converted", tiny_encoder)
+    )
+    check(name, load(name, CORPUS))
+    check(name, load(name, CORPUS))
+    assert len(made) == 1
+    (folder,) = (own_cache / made[0]).iterdir()
+    source = next(n for n in CANDIDATES[name].needs)
+    digest = next(iter(BY_NAME[source].sha256.values()))
+    assert folder.name == f"{source}-{digest[:12]}"  # other weights, another folder
+    files = [f for f in folder.rglob("*") if f.is_file()]
+    assert CANDIDATES[name].disk_mb() == sum(f.stat().st_size for f in files) / 1e6
+    assert len(made) == 1
+
+
+def test_the_size_of_what_is_not_yet_made_makes_it(own_cache, monkeypatch):
+    monkeypatch.setattr(distillation, "distil", lambda _: tiny_static())
+    assert CANDIDATES["all-MiniLM-L6-v2-static"].disk_mb() > 0
+    assert (own_cache / "distilled").is_dir()
+
+
+def test_l3_has_three_layers(own_cache):
+    encoder = load("paraphrase-MiniLM-L3-v2", CORPUS)
+    assert isinstance(encoder, SentenceEncoder)
+    assert encoder.transformer.config.num_hidden_layers == 3
+    check("paraphrase-MiniLM-L3-v2", encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("wordllama-256", tuple(BY_NAME["wordllama-256"].sha256)),
+        ("all-MiniLM-L6-v2", ("model.safetensors", "tokenizer.json")),
+    ],
+)
+def test_disk_mb_is_the_sum_of_the_files(name, files):
+    folder = locate(BY_NAME[name])
+    wanted = sum((folder / file).stat().st_size for file in files)
+    assert CANDIDATES[name].disk_mb() == wanted / 1e6
+
+
+def test_int8_counts_the_tokenizer_it_borrows():
+    graph = locate(BY_NAME["all-MiniLM-L6-v2-int8-onnx"]) / "model.onnx"
+    words = locate(BY_NAME["all-MiniLM-L6-v2"]) / "tokenizer.json"
+    wanted = (graph.stat().st_size + words.stat().st_size) / 1e6
+    assert CANDIDATES["all-MiniLM-L6-v2-int8"].disk_mb() == wanted
+
+
+@pytest.mark.parametrize("name", ["bm25", "tfidf-lsa"])
+def test_what_is_fitted_has_no_files(name):
+    assert CANDIDATES[name].disk_mb() is None
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(5, 2), (36, 9), (2_000, 256)])
+def test_lsa_takes_a_quarter_of_the_texts_or_256(count, wanted):
+    rng = np.random.default_rng(0)
+    letters = rng.integers(97, 123, (count, 12)).tolist()
+    texts = [bytes(row).decode() for row in letters]
+    assert load("tfidf-lsa", texts).dimension == wanted
+
+
+def test_a_folder_of_the_reader(tmp_path):
+    model = tiny_encoder(head=("normalize",), max_seq_length=24)
+    model.save(tmp_path / "own")
+    one = candidate(str(tmp_path / "own"))
+    assert one.name == str(tmp_path / "own")
+    assert one.is_here()
+    assert not one.lexical
+    found = one.load(CORPUS)
+    np.testing.assert_allclose(
+        found.encode(CORPUS), model.encode(CORPUS), rtol=0, atol=1e-6
+    )
+    files = [f for f in one.files() if f.suffix == ".safetensors"]
+    assert files == [tmp_path / "own" / "model.safetensors"]
+    whole = [f for f in (tmp_path / "own").rglob("*") if f.is_file()]
+    assert one.disk_mb() == sum(f.stat().st_size for f in whole) / 1e6
+
+
+def test_a_static_folder_of_the_reader(tmp_path, monkeypatch):
+    model = tiny_static()
+    model.save(tmp_path / "table")
+    monkeypatch.chdir(tmp_path)
+    for name in ("table", str(tmp_path / "table")):
+        found = load(name, CORPUS)
+        assert isinstance(found, StaticEncoder)
+        np.testing.assert_array_equal(found.encode(CORPUS), model.encode(CORPUS))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("all-MiniLM-L6", "all-MiniLM-L6-v2"), ("BM25", None), ("bm-25", "bm25")],
+)
+def test_an_unknown_name_gives_a_near_one(wrong, meant):
+    with pytest.raises(FileNotFoundError) as caught:
+        candidate(wrong)
+    said = str(caught.value)
+    assert said.startswith(f"no candidate {wrong!r}")
+    assert meant is None or f"(did you mean {meant}?)" in said
+    assert "all-mpnet-base-v2" in said  # and all there are
+
+
+def test_a_folder_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match="give a folder"):
+        candidate("/no/such/folder")
+
+
+@pytest.mark.parametrize("content", [(), ("config.json",), ("pytorch_model.bin",)])
+def test_a_folder_without_weights_says_so(tmp_path, content):
+    for name in content:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(CheckpointError, match="no weights as safetensors"):
+        candidate(str(tmp_path)).disk_mb()
+
+
+def test_what_is_here_needs_its_libraries_and_its_files():
+    one = Candidate("x", "y", load=lambda _: tiny_static())
+    assert one.is_here()
+    far = dataclasses.replace(one, libraries=("scipy", "no_such_library"))
+    assert far.missing_libraries() == ("no_such_library",)
+    assert not far.is_here()
+    assert dataclasses.replace(one, libraries=("scipy",)).is_here()
+
+
+def test_names_here_are_those_that_are(monkeypatch):
+    away = dataclasses.replace(CANDIDATES["bm25"], libraries=("no_such_library",))
+    some = {
+        "bm25": away,
+        "tfidf-lsa": CANDIDATES["tfidf-lsa"],
+        "all-MiniLM-L6-v2": CANDIDATES["all-MiniLM-L6-v2"],
+    }
+    monkeypatch.setattr(candidates, "CANDIDATES", some)
+    assert candidates.names_here() == ("tfidf-lsa", "all-MiniLM-L6-v2")
+
+
+def test_names_and_needs_are_sound():
+    for name, one in CANDIDATES.items():
+        assert one.name == name
+        assert set(one.needs) <= set(BY_NAME)
+        assert one.about
