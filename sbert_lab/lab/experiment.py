@@ -79,6 +79,7 @@ class Experiment:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     claims: dict[str, dict[str, Any]] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
+    trained: int = 0  #: models trained in this run, for want of kept ones
     _started: float = field(default_factory=time.perf_counter)
 
     def hypothesis(
@@ -191,7 +192,7 @@ class Experiment:
                 f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
             )
         seconds = time.perf_counter() - self._started
-        first = self.cache.misses > self.cache.hits
+        first = self.trained > 0 or self.cache.misses > self.cache.hits
         budget = self.profile.first_run_s if first else self.profile.budget_s
         path = results_folder(self.profile.name) / f"{self.notebook}.json"
         write_json(
@@ -212,6 +213,7 @@ class Experiment:
                     "budget_mb": self.profile.budget_mb,
                     "first_run": first,
                     "texts_encoded": self.cache.misses,
+                    "models_trained": self.trained,
                 },
             },
         )
@@ -222,6 +224,7 @@ class Experiment:
                     "peak memory": f"{_peak_mb():,.0f} MB of "
                     f"{self.profile.budget_mb:,} MB",
                     "texts encoded anew": f"{self.cache.misses:,}",
+                    "models trained": self.trained,
                     "record": f"{path.parent.name}/{path.name}",
                 }
             ],

@@ -119,17 +119,10 @@ class Profile:
         "all-MiniLM-L6-v2-int8",
         "all-MiniLM-L6-v2",
     )
-    kinds: tuple[str, ...] = (
-        "Retrieval",
-        "STS",
-        "Classification",
-        "Clustering",
-        "PairClassification",
-        "Reranking",
-    )
+    kinds: tuple[str, ...] = ("Retrieval", "STS", "Classification", "Reranking")
     turns: int = 5
     processes: int = 3
-    index_mb: float = 400
+    index_mb: float = 320
     domain_pairs: int | None = 6_000
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
@@ -223,6 +216,14 @@ PROFILES = {
                 "all-MiniLM-L6-v2-int8",
                 "all-MiniLM-L6-v2",
                 "all-mpnet-base-v2",
+            ),
+            kinds=(
+                "Retrieval",
+                "STS",
+                "Classification",
+                "Clustering",
+                "PairClassification",
+                "Reranking",
             ),
             turns=9,
             processes=5,

@@ -21,7 +21,7 @@ class Capacity:
     entries_in_time
         Entries that an exact search gets through in time.
     queries_a_day
-        Queries, one after the other, over the smaller of the two.
+        Queries, one after the other, over the corpus that was asked for.
     documents_a_day
         Long texts that it encodes in batches, doing nothing else.
     """
@@ -37,7 +37,7 @@ class Capacity:
         return min(self.entries_in_memory, self.entries_in_time)
 
 
-def capacity(row: Row, *, mb: float, ms: float) -> Capacity:
+def capacity(row: Row, *, mb: float, ms: float, corpus: int = 100_000) -> Capacity:
     """Return what a machine bears, with so much memory, at so long a wait.
 
     Parameters
@@ -48,16 +48,18 @@ def capacity(row: Row, *, mb: float, ms: float) -> Capacity:
         Memory for model and index, in MB of a million bytes.
     ms
         Milliseconds that a query may take.
+    corpus
+        Entries that queries are counted for; none are served if it does not fit.
     """
     if not (mb > 0 and ms > 0):
         raise ValueError(f"mb={mb}, ms={ms}: must both be over 0")
     memory = (mb - row.mb(0)) / row.bytes_per_entry * 1e6
     seconds = (ms - row.ms(0)) / row.cost["search_ms"].median * 1e6
-    entries = max(0, int(min(memory, seconds)))
+    fits = corpus <= min(memory, seconds)
     return Capacity(
         entries_in_memory=max(0, int(memory)),
         entries_in_time=max(0, int(seconds)),
-        queries_a_day=int(_DAY * 1e3 / row.ms(entries)) if entries else 0,
+        queries_a_day=int(_DAY * 1e3 / row.ms(corpus)) if fits else 0,
         documents_a_day=int(_DAY * row.cost["long_texts"].median),
     )
 

@@ -139,7 +139,7 @@ def search_costs(
     Vectors are searched in a flat FAISS index of random unit vectors, since its time
     depends on their number and width alone; words in the sparse rows of `corpus`, over
     and over. Both times grow with the number of entries, which is how a million is
-    reckoned where fewer fill the index.
+    reckoned where fewer fill the index. Candidates of one width share a measurement.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def search_costs(
 
     rng = np.random.default_rng(0)
     searches: dict[str, tuple[Callable[[int], object], int]] = {}
-    by_width: dict[int, tuple[Callable[[int], object], int]] = {}
+    shared: dict[str, str] = {}  # name to the first candidate of the same width
     for name, encoder in encoders.items():
         asked = encode_queries(encoder, queries)
         if not isinstance(asked, np.ndarray):  # sparse rows
@@ -170,24 +170,26 @@ def search_costs(
             # By word: a query meets the entries of its own words alone.
             by_word = rows[np.arange(entries) % rows.shape[0]].T.tocsr()
             searches[name] = partial(_by_words, asked, by_word, k), entries
+            shared[name] = name
             continue
         width = asked.shape[1]
-        if width not in by_width:
-            index, entries = faiss.IndexFlatIP(width), _entries(4 * width, index_mb)
-            for start in range(0, entries, 50_000):
-                shape = min(50_000, entries - start), width
-                vectors = rng.standard_normal(shape, dtype=np.float32)
-                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-                index.add(vectors)
-            by_width[width] = partial(_by_vectors, asked, index, k), entries
-        searches[name] = by_width[width]
+        shared[name] = f"{width} dimensions"
+        if shared[name] in searches:
+            continue
+        index, entries = faiss.IndexFlatIP(width), _entries(4 * width, index_mb)
+        for start in range(0, entries, 50_000):
+            shape = min(50_000, entries - start), width
+            vectors = rng.standard_normal(shape, dtype=np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            index.add(vectors)
+        searches[shared[name]] = partial(_by_vectors, asked, index, k), entries
     found: dict[str, list[float]] = {name: [] for name in searches}
     for turn in range(rounds + 1):
         for name, (search, entries) in searches.items():
             each = [_seconds(search, i) for i in range(len(queries))]
             if turn:
                 found[name].append(1e9 * float(np.median(each)) / entries)
-    return {name: spread(values) for name, values in found.items()}
+    return {name: spread(found[owner]) for name, owner in shared.items()}
 
 
 def _entries(bytes_each: float, index_mb: float) -> int:

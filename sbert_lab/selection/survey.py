@@ -163,12 +163,10 @@ def measure_survey(
 
 def _chosen(names: Names) -> dict[str, candidates.Candidate]:
     """Return the candidates under the names they are called by, all sound."""
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"candidates must be different, one at least: {list(names)}")
     if not isinstance(names, Mapping):
-        if len(set(names)) < len(names):
-            raise ValueError(f"each candidate once: {list(names)}")
         names = {name: name for name in names}
-    if not names:
-        raise ValueError("no candidate: name one at least")
     chosen = {name: candidates.candidate(what) for name, what in names.items()}
     for one in chosen.values():
         if missing := one.missing_libraries():
