@@ -111,11 +111,11 @@ def test_the_table_reads_well(say):
     assert lines[0] == (
         "Retrieval, 100,000 entries; quality on test data; times on two cores"
     )
-    assert lines[1].split("  ")[1:2] == ["candidate"]
+    assert lines[1].split()[:2] == ["candidate", "ndcg_at_10"]
     assert [line[3:8] for line in lines[2:6]] == ["large", "small", "worse", "words"]
     assert [line[0] for line in lines[2:6]] == ["*", "*", " ", "*"]
     assert lines[2].endswith("12,345  50 ms a query, over 20")
-    assert lines[5].split()[-6:] == ["0.320]", "10.1", "9", "words", "12,345"][-6:]
+    assert lines[5].split()[-5:] == ["0.320]", "10.1", "9", "words", "12,345"]
     for heading in ("ms a query", "MB", "dimensions", "short texts/s"):
         end = lines[1].index(heading) + len(heading)
         assert all(line[end - 1] != " " for line in lines[2:6])  # to the right
@@ -190,9 +190,8 @@ def test_the_picture_puts_marks_where_they_belong_hollow_if_refused():
         for line in axes.lines
         if line.get_marker() in ("o", "s")
     }
-    assert sorted(marks) == pytest.approx(
-        sorted((one.ms(100_000), one.quality["Retrieval"].mean) for one in ROWS)
-    )
+    wanted = {(one.ms(100_000), one.quality["Retrieval"].mean) for one in ROWS}
+    assert set(marks) == wanted
     hollow = {y for (_, y), m in marks.items() if m.get_markerfacecolor() == "white"}
     assert hollow == {0.6}
     sizes = [marks[one.ms(100_000), one.quality["Retrieval"].mean] for one in ROWS]
@@ -365,6 +364,7 @@ def test_bad_pairs_are_refused(refused, measured, tmp_path, content, said):
     assert not measured
 
 
+@pytest.mark.slow
 def test_pairs_end_to_end(tmp_path):
     """A reader's file and model, from the shell to the choice."""
     tiny_encoder(head=("normalize",), max_seq_length=24).save(tmp_path / "own-model")
