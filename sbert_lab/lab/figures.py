@@ -38,12 +38,18 @@ def new_figure(
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    colours = matplotlib.color_sequences["okabe_ito"]
-    cycle = cycler(color=[c for c in colours if c != (0, 0, 0)])
+    cycle = cycler(color=colours())
     with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycle}):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, list(axes)
+
+
+def colours() -> list[Any]:
+    """Return the palette's colours without black, in the order of series."""
+    import matplotlib
+
+    return [c for c in matplotlib.color_sequences["okabe_ito"] if c != (0, 0, 0)]
 
 
 def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> None:

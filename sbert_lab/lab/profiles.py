@@ -74,6 +74,8 @@ class Profile:
         memory is looked at.
     index_mb
         Size of the index whose search is timed.
+    timed_texts
+        Short and long texts of one timed call.
     domain_pairs
         Pairs of ICD-10-CM, terms and descriptions, to train on; None for all.
     titles
@@ -123,6 +125,7 @@ class Profile:
     turns: int = 5
     processes: int = 3
     index_mb: float = 320
+    timed_texts: tuple[int, int] = (256, 48)
     domain_pairs: int | None = 6_000
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
@@ -168,6 +171,7 @@ PROFILES = {
             kinds=("Retrieval", "STS", "Reranking"),
             turns=1,
             index_mb=40,
+            timed_texts=(40, 8),
             processes=1,
             domain_pairs=128,
             titles=200,
@@ -293,7 +297,8 @@ def changed(profile: Profile, changes: str) -> Profile:
 def _value(text: str, kind: str) -> object:
     """Read a value of a field from its annotation."""
     if "tuple" in kind:
-        return tuple(item for item in text.split(",") if item)
+        items = [item for item in text.split(",") if item]
+        return tuple(map(int, items)) if "int" in kind else tuple(items)
     if "bool" in kind:
         if text.lower() not in ("true", "false"):
             raise ValueError("true or false")

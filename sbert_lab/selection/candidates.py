@@ -7,6 +7,7 @@ conversion, a distillation) is made once and kept in the cache folder.
 import difflib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -87,6 +88,13 @@ def candidate(name_or_path: str) -> Candidate:
     """
     if name_or_path in CANDIDATES:
         return CANDIDATES[name_or_path]
+    entry = BY_NAME.get(name_or_path)
+    if entry is not None and entry.form in ("encoder", "static word vectors"):
+        load_entry = _transformer if entry.form == "encoder" else _static
+        files = partial(_entry_files, name_or_path)
+        return Candidate(
+            entry.name, entry.about, partial(load_entry, entry.name), files=files
+        )
     path = Path(name_or_path).expanduser()
     is_repository = name_or_path.count("/") == 1 and not path.is_absolute()
     if not (path.is_dir() or is_repository):
@@ -125,11 +133,22 @@ def _bm25(corpus: Corpus) -> Encoder:
 def _lsa(corpus: Corpus) -> Encoder:
     from sbert_lab.lexical_encoders import LsaEncoder
 
-    return LsaEncoder.fit(corpus, dimension=min(256, max(2, len(corpus) // 4)))
+    dimension = min(256, max(2, len(corpus) // 4))
+    while dimension > 2:  # texts of few letters have fewer pairs of them than that
+        with suppress(ValueError):
+            return LsaEncoder.fit(corpus, dimension=dimension)
+        dimension //= 2
+    return LsaEncoder.fit(corpus, dimension=2)
 
 
 def _transformer(name: str, _: Corpus) -> Encoder:
-    return SentenceEncoder.from_pretrained(name)
+    reader = logging.getLogger("sbert_lab.checkpoint")
+    level = reader.level
+    reader.setLevel(logging.ERROR)  # a plain BERT is meant to be one
+    try:
+        return SentenceEncoder.from_pretrained(name)
+    finally:
+        reader.setLevel(level)
 
 
 def _static(name: str, _: Corpus) -> Encoder:

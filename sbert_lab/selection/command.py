@@ -205,8 +205,12 @@ def _survey(options: argparse.Namespace) -> tuple[Survey, str]:
     ]
     if len(sources) > 1:
         raise ValueError(f"--{sources[0]} or --{sources[1]}, not both")
-    if (options.anchor or options.positive) and options.pairs is None:
-        raise ValueError("--anchor and --positive name columns of --pairs FILE")
+    if options.pairs is None and (
+        options.anchor or options.positive or options.negative
+    ):
+        raise ValueError(
+            "--anchor, --positive and --negative name columns of --pairs FILE"
+        )
     if options.pairs is None and not options.measure:
         path = options.survey or committed_results("laptop") / RECORDED
         survey = read_survey(path)
@@ -233,11 +237,13 @@ def _survey(options: argparse.Namespace) -> tuple[Survey, str]:
 
 def _pairs(options: argparse.Namespace) -> Pairs:
     columns = None
-    if options.anchor or options.positive:
+    if options.anchor or options.positive or options.negative:
         columns = {
             "anchor": options.anchor or "anchor",
             "positive": options.positive or "positive",
         }
+        if options.negative:
+            columns["negative"] = options.negative
     try:
         return read_pairs(options.pairs, columns)
     except DataError as error:

@@ -19,6 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--pairs", type=Path, help="your own CSV, TSV, JSONL or Parquet")
     data.add_argument("--anchor", help="its column of queries, if not 'anchor'")
     data.add_argument("--positive", help="its column of answers, if not 'positive'")
+    data.add_argument("--negative", help="its column of wrong answers, if it has one")
     data.add_argument(
         "--models",
         nargs="+",

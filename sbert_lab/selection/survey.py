@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def measure_all(
     chosen = _chosen(names)
     for one in chosen.values():  # made or missed before minutes of measuring
         one.disk_mb()
-    corpus, _, _ = _texts(pairs, size)
+    corpus, _, _ = _texts(pairs, size, (1, 1))
     found = {}
     with progress(len(chosen), "quality", show=show_progress, minimum=1) as move:
         for name, one in chosen.items():
@@ -95,6 +96,7 @@ def measure_survey(
     rounds: int = 5,
     processes: int = 3,
     index_mb: float = 400,
+    texts: tuple[int, int] = (SHORT, LONG),
     cache: EmbeddingCache | None = None,
     show_progress: bool | None = None,
 ) -> Survey:
@@ -110,6 +112,8 @@ def measure_survey(
         Repeats of the timings, and fresh processes for memory and loading.
     index_mb
         Of the index whose search is timed; see `search_costs`.
+    texts
+        Short and long texts of one timed call.
     cache
         Where vectors are kept; it shortens quality, and never a timing.
 
@@ -130,7 +134,7 @@ def measure_survey(
         )
     if measured.keys() != chosen.keys():
         raise ValueError(f"measured are {list(measured)}, asked for {list(chosen)}")
-    corpus, short, long = _texts(pairs, size)
+    corpus, short, long = _texts(pairs, size, texts)
     encoders = {name: one.load(corpus) for name, one in chosen.items()}
     timed = encoding_costs(
         encoders, short, long, rounds=rounds, show_progress=show_progress
@@ -199,7 +203,7 @@ def about(
     """Return what a reader of the figures must know: machine, versions, data."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}",
+        "machine": f"{_processor()}, {torch.get_num_threads()} threads{gpu}",
         "python": platform.python_version(),
         **{package: _version(package) for package in _VERSIONS},
         "quality on": f"ICD-10-CM, {len(kinds)} of {len(KINDS)} kinds of task"
@@ -207,6 +211,16 @@ def about(
         if pairs is None
         else f"{pairs.source.name}, {len(pairs)} pairs",
     }
+
+
+def _processor() -> str:
+    """Return the processor's name, or its kind where the system does not tell."""
+    told = Path("/proc/cpuinfo")
+    if told.is_file():
+        for line in told.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:
@@ -217,7 +231,7 @@ def _version(package: str) -> str:
 
 
 def _texts(
-    pairs: Pairs | None, size: int | None
+    pairs: Pairs | None, size: int | None, count: tuple[int, int]
 ) -> tuple[list[str], list[str], list[str]]:
     """Return the corpus to fit to, and short and long texts to time with."""
     if pairs is not None:
@@ -225,7 +239,8 @@ def _texts(
     else:
         task = icd10cm_tasks.term_retrieval(size)
         corpus, queries = list(task.corpus_texts), list(task.queries)
-    return corpus, _cycled(queries, SHORT), _cycled(paragraphs(corpus), LONG)
+    short, long = count
+    return corpus, _cycled(queries, short), _cycled(paragraphs(corpus), long)
 
 
 def paragraphs(texts: Sequence[str], words: int = LONG_WORDS) -> list[str]:

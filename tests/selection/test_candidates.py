@@ -131,6 +131,17 @@ def test_lsa_takes_a_quarter_of_the_texts_or_256(count, wanted):
     assert load("tfidf-lsa", texts).dimension == wanted
 
 
+def test_lsa_of_few_letters_takes_fewer_dimensions():
+    texts = [f"{number:03}" for number in range(1_000)]
+    assert 2 <= load("tfidf-lsa", texts).dimension < 250
+
+
+def test_other_names_of_the_catalogue():
+    assert load("bert-mini-static", ["a cat"]).encode(["a cat"]).shape == (1, 256)
+    with pytest.raises(FileNotFoundError, match="no candidate 'icd10cm'"):
+        candidate("icd10cm")
+
+
 def test_a_folder_of_the_reader(tmp_path):
     model = tiny_encoder(head=("normalize",), max_seq_length=24)
     model.save(tmp_path / "own")

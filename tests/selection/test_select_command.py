@@ -173,13 +173,15 @@ def texts_of(figure):
 
 def test_the_picture_names_every_candidate():
     written = texts_of(pareto_picture(SURVEY, Constraints()))
-    for one in ROWS:
-        assert written.count(one.name) == 1
+    order = sorted(ROWS, key=lambda one: one.ms(100_000))
+    for number, one in enumerate(order, 1):
+        assert written.count(f"{number}  {one.name}") == 1  # in the legend
+        assert written.count(str(number)) == 1  # beside its mark
     assert "milliseconds a query, 100,000 entries" in written
     assert "Retrieval: ndcg_at_10" in written
-    assert {"on the Pareto front", "beaten by another"} <= set(written)
+    assert "circle: on the Pareto front; hollow: breaks a constraint" in written
     written = texts_of(pareto_picture(SURVEY, Constraints(task="Clustering")))
-    assert "words" not in written
+    assert not any("words" in text for text in written)
 
 
 def test_the_picture_puts_marks_where_they_belong_hollow_if_refused():
@@ -206,7 +208,7 @@ def test_a_picture_of_a_score_outside_its_interval():
     """Few items give such intervals; they are drawn to the score, not refused."""
     odd = Row(**{**vars(SMALL), "quality": {"Retrieval": Interval(0.5, 0.52, 0.6, 5)},
         "metrics": {"Retrieval": "cosine_ap"}})  # fmt: skip
-    assert "small" in texts_of(pareto_picture(Survey([odd]), Constraints()))
+    assert "1  small" in texts_of(pareto_picture(Survey([odd]), Constraints()))
 
 
 def test_status_is_1_when_nothing_fits(say):
