@@ -156,8 +156,6 @@ def search_costs(
         the processor's cache, as a million are: 50,000 vectors of 256 dimensions stay
         in a large one, and are then searched twice as fast, entry by entry.
     """
-    import faiss
-
     rng = np.random.default_rng(0)
     searches: dict[str, tuple[Callable[[int], object], int]] = {}
     shared: dict[str, str] = {}  # name to the first candidate of the same width
@@ -176,12 +174,8 @@ def search_costs(
         shared[name] = f"{width} dimensions"
         if shared[name] in searches:
             continue
-        index, entries = faiss.IndexFlatIP(width), _entries(4 * width, index_mb)
-        for start in range(0, entries, 50_000):
-            shape = min(50_000, entries - start), width
-            vectors = rng.standard_normal(shape, dtype=np.float32)
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            index.add(vectors)
+        entries = _entries(4 * width, index_mb)
+        index = _flat_index(width, entries, rng)
         searches[shared[name]] = partial(_by_vectors, asked, index, k), entries
     found: dict[str, list[float]] = {name: [] for name in searches}
     for turn in range(rounds + 1):
@@ -190,6 +184,24 @@ def search_costs(
             if turn:
                 found[name].append(1e9 * float(np.median(each)) / entries)
     return {name: spread(found[owner]) for name, owner in shared.items()}
+
+
+def _flat_index(width: int, entries: int, rng: np.random.Generator) -> Any:  # noqa: ANN401
+    """Return a flat index of random unit vectors, made where it stands.
+
+    To add them would take the memory twice while the index grows.
+    """
+    import faiss
+
+    index = faiss.IndexFlatIP(width)
+    index.codes.resize(4 * entries * width)
+    index.ntotal = entries
+    rows = faiss.rev_swig_ptr(index.get_xb(), entries * width).reshape(-1, width)
+    for start in range(0, entries, 10_000):
+        block = rows[start : start + 10_000]
+        rng.standard_normal(dtype=np.float32, out=block)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return index
 
 
 def _entries(bytes_each: float, index_mb: float) -> int:

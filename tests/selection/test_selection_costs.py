@@ -14,6 +14,7 @@ from sbert_lab.lexical_encoders import Bm25Encoder
 from sbert_lab.selection import costs
 from sbert_lab.selection.costs import (
     ProcessDied,
+    _flat_index,
     encoding_costs,
     footprints,
     search_costs,
@@ -364,3 +365,13 @@ def test_a_library_is_not_counted_as_the_model():
     assert costs._own_bytes(process) == 124
     del process.memory_maps
     assert costs._own_bytes(process) == 3_624
+
+
+def test_the_index_that_is_timed_holds_unit_vectors_and_finds_them():
+    index = _flat_index(6, 25_000, np.random.default_rng(0))
+    rows = index.reconstruct_n(0, 25_000)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    assert len(np.unique(rows, axis=0)) == 25_000
+    scores, found = index.search(rows[:5], 3)
+    np.testing.assert_array_equal(found[:, 0], np.arange(5))
+    np.testing.assert_allclose(scores, -np.sort(-(rows[:5] @ rows.T))[:, :3], atol=1e-6)
