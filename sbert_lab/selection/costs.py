@@ -61,7 +61,7 @@ def encoding_costs(
     long: Sequence[str],
     *,
     rounds: int = 5,
-    alone: int = 30,
+    alone: int = 100,
     show_progress: bool | None = None,
 ) -> dict[str, dict[str, Spread]]:
     """Time the encoding of texts, in batches and one at a time.

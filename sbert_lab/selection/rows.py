@@ -100,8 +100,11 @@ class Row:
 
     def ms(self, corpus: int) -> float:
         """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
-        search = self.cost["search_ms"].median * corpus / 1e6
-        return self.cost["query_ms_p95"].median + search
+        return self.cost["query_ms_p95"].median + self.search_ms(corpus)
+
+    def search_ms(self, corpus: int) -> float:
+        """Return the milliseconds of an exact search in `corpus` entries."""
+        return self.cost["search_ms"].median * corpus / 1e6
 
     def mb(self, corpus: int) -> float:
         """Return the MB in memory: the model, and an index of `corpus` entries."""

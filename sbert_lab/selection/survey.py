@@ -269,7 +269,7 @@ def _cycled(texts: Sequence[str], count: int) -> list[str]:
 
 def _bytes_per_entry(encoder: Encoder, corpus: Sequence[str]) -> float:
     """Return what an entry takes: float32 a dimension, or its words and weights."""
-    few = encode_documents(encoder, corpus[:1_000])
+    few = encode_documents(encoder, corpus[:: max(1, len(corpus) // 1_000)])
     if isinstance(few, np.ndarray):
         return float(4 * few.shape[1])
     return float((few.data.nbytes + few.indices.nbytes) / few.shape[0])

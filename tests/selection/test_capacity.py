@@ -15,7 +15,7 @@ def test_by_hand():
     assert found.entries_in_memory == 651_041  # 1e9 / 1,536
     assert found.entries_in_time == 500_000  # 50 ms / 0.1 µs
     assert found.entries == 500_000
-    assert found.queries_a_day == pytest.approx(86_400_000 / 12, abs=1)
+    assert found.queries_a_day == pytest.approx(86_400_000 / 12.5, abs=1)
     assert found.documents_a_day == 86_400 * 50
     assert capacity(QUICK, mb=1_060, ms=52, corpus=500_001).queries_a_day == 0
 
