@@ -38,7 +38,10 @@ def findings(records: list[dict[str, Any]]) -> str:
 
 def committed() -> list[dict[str, Any]]:
     """Return the committed laptop records, in order."""
-    return [read_record(p) for p in sorted(committed_results("laptop").glob("[0-9][0-9]_*.json"))]
+    return [
+        read_record(p)
+        for p in sorted(committed_results("laptop").glob("[0-9][0-9]_*.json"))
+    ]
 
 
 def renewed(text: str) -> str:

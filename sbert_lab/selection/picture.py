@@ -41,7 +41,8 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
             label=f"{number}  {row.name}",
         )
         drawn.lines[0].set_zorder(3)
-        label(axes, str(number), (at, score.mean), (7, 7))
+        side = 7 if number % 2 == 0 else -16  # neighbours on either side
+        label(axes, str(number), (at, score.mean), (side, 7))
     reached = [row for i, row in enumerate(rows) if _leads(rows[: i + 1], limits.task)]
     axes.plot(
         [row.ms(limits.corpus) for row in reached],

@@ -214,7 +214,7 @@ def read_survey(path: Path) -> Survey:
         ) from error
 
 
-def paired(names: Sequence[str]) -> list[tuple[str, str]]:
+def every_two(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return every two of the names, the earlier one first."""
     return list(combinations(names, 2))
 

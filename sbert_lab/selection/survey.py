@@ -19,7 +19,7 @@ from sbert_lab.progress import progress
 from sbert_lab.selection import candidates
 from sbert_lab.selection.costs import encoding_costs, footprints, search_costs
 from sbert_lab.selection.quality import corpus_of, on_icd10cm, on_pairs
-from sbert_lab.selection.rows import Row, Survey, paired
+from sbert_lab.selection.rows import Row, Survey, every_two
 
 #: Texts of one timed call, and words of a long text.
 SHORT, LONG, LONG_WORDS = 256, 48, 50
@@ -191,7 +191,7 @@ def differences(
     return {
         task: {
             (a, b): interval(measured[a][task], measured[b][task])
-            for a, b in paired([n for n, found in measured.items() if task in found])
+            for a, b in every_two([n for n, found in measured.items() if task in found])
         }
         for task in tasks
     }
