@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.catalogue import BY_NAME, data_home, locate
 from sbert_lab.checkpoint import Layout
+
+# A busy machine is slow, and no example is wrong for that.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
 
 WORDS = (
     "a an the cat dog bird sat ran flew on over mat hill quick brown fox jumps lazy "
