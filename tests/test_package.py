@@ -16,7 +16,7 @@ LAYERS = (
     "checkpoint transformer head cache growing exact fitted quantization reduction "
     "compressed interface stores tuning static lexical_encoders encoder onnx_graph "
     "onnx_models distillation layers reranking search losses sampling datasets "
-    "evaluation training lab selection pretrain __main__"
+    "evaluation mining training lab selection pretrain __main__"
 ).split()
 
 
