@@ -2,10 +2,16 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.hierarchy import RELATIONS, graded_pairs, scored_pairs
+from sbert_lab.datasets.hierarchy import (
+    RELATIONS,
+    graded_pairs,
+    hierarchy_guard,
+    scored_pairs,
+)
 from sbert_lab.datasets.icd10cm import ancestors, split_of
 
 
@@ -120,3 +126,38 @@ def test_scored_pairs_are_grouped_by_category():
     assert scored.second == tuple(p.partner for p in graded)
     assert scored.score == (5, 4, 3, 2, 1, 0) * 5
     assert scored.group == tuple(p.category for p in graded)
+
+
+def test_guard_is_the_book():
+    """Every pair of a thousand codes, near and far, against their ancestors."""
+    rng = np.random.default_rng(0)
+    codes = list(icd10cm.load())
+    start = next(i for i, code in enumerate(codes) if code.code == "B15-B19")
+    near = codes[start : start + 90]  # holds a block and a category of one name
+    far = [codes[i] for i in rng.choice(len(codes), 60, replace=False)]
+    some = [*near, *far, *{a.code: a for c in far for a in ancestors(c)}.values()]
+    assert {"B20", "B20-B20"} <= {code.code for code in some}
+    guard = hierarchy_guard([c.code for c in some[::-1]], [c.code for c in some])
+    first, second = (rows.ravel() for rows in np.indices((len(some), len(some))))
+    above = [{a.code for a in ancestors(code)} for code in some]
+    expected = [
+        some[a] is some[b] or some[a].code in above[b] or some[b].code in above[a]
+        for a, b in zip(len(some) - 1 - first, second, strict=True)
+    ]
+    np.testing.assert_array_equal(guard(first, second), expected)
+    assert 500 < sum(expected) < len(expected) / 2
+
+
+def test_guard_compares_positives_without_a_corpus():
+    guard = hierarchy_guard(["A00", "A00.0", "A01", "A00-A09"])
+    rows = np.arange(4)
+    assert guard(rows, rows[::-1]).tolist() == [True, False, False, True]
+    assert guard(rows, (rows + 2) % 4).tolist() == [False, True, False, True]
+
+
+def test_guard_has_a_name_and_refuses_unknown_codes():
+    one, other = hierarchy_guard(["A00"], ["A01"]), hierarchy_guard(["A00"], ["A02"])
+    assert one.fingerprint() == hierarchy_guard(["A00"], ["A01"]).fingerprint()
+    assert one.fingerprint() != other.fingerprint()
+    with pytest.raises(ValueError, match="corpus_codes: 'A000' is no code"):
+        hierarchy_guard(["A00"], ["A000"])

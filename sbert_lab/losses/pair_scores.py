@@ -1,0 +1,200 @@
+"""Objectives of a cross-encoder: over the scores of pairs, not over embeddings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sbert_lab.cross_encoder import CrossEncoder
+from sbert_lab.losses.objective import (
+    Batch,
+    Encode,
+    LabelRule,
+    Objective,
+    Outcome,
+    Tokens,
+)
+from sbert_lab.losses.precision import widened
+
+Item = TypeVar("Item")
+Numbers = NDArray[np.int64]
+
+
+def listwise_cross_entropy_loss(
+    positive: Tensor, negative: Tensor, owner: Tensor, *, temperature: float = 1.0
+) -> Tensor:
+    """Return the mean cross-entropy of finding each row's positive, a scalar.
+
+    ``L = −1/B Σ_i log( exp(p_i/τ) / (exp(p_i/τ) + Σ_n exp(n/τ)) )``
+
+    The sum is over the negatives n of row i, of which rows may have more or fewer.
+
+    Parameters
+    ----------
+    positive
+        Scores ``[B]``.
+    negative
+        Scores of all negatives, those of the first row first, ``[N]``.
+    owner
+        For each negative its row, int64 ``[N]``, never falling.
+    temperature
+        τ.
+
+    Source: Cao et al. 2007, section 4.2 (ListNet with one right answer); Gao et al.
+    2021, equation 3 (for rerankers: the localised contrastive loss).
+    """
+    counts = torch.bincount(owner, minlength=len(positive))  # [B]
+    place = torch.arange(len(owner), device=owner.device)
+    place = place - (counts.cumsum(0) - counts)[owner] + 1
+    shape = len(positive), 1 + int(counts.max())
+    table = positive.new_full(shape, -torch.inf)  # [B, 1 + most]
+    table[:, 0] = positive
+    table[owner, place] = negative
+    return F.cross_entropy(table / temperature, torch.zeros_like(counts))
+
+
+class PairObjective(Objective):
+    """An objective over the scores of pairs; `CrossEncoderTrainer` trains with it.
+
+    A subclass names its columns, and which of their texts are read together.
+    """
+
+    def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
+        """Take the cross-encoder's way to join two texts."""
+        del numbers
+        if not isinstance(encoder, CrossEncoder):
+            raise TypeError(
+                f"{type(self).__name__} trains a CrossEncoder, not a "
+                f"{type(encoder).__name__}"
+            )
+        self._pair_ids: Callable[[Sequence[str], Sequence[str]], list[Tokens]]
+        self._pair_ids = encoder.pair_ids
+
+    def pairs(
+        self, columns: Mapping[str, Sequence[Item]], owner: Numbers
+    ) -> tuple[list[Item], list[Item]]:
+        """Return the first and the second of each pair, from columns by role.
+
+        By default ``anchor`` with ``positive`` in every row, then with each
+        ``negative``, whose row is in `owner`.
+        """
+        anchor, negative = columns["anchor"], columns.get("negative", ())
+        first = [*anchor, *(anchor[row] for row in owner.tolist())]
+        return first, [*columns["positive"], *negative]
+
+    def problems(self, batch: Batch) -> list[tuple[int, str]]:
+        """Return rows that cannot be trained on, and why; `batch` is all the data."""
+        del batch
+        return []
+
+    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
+        """Return loss and diagnostics of the scores of `pairs`, in their order."""
+        raise NotImplementedError
+
+    def forward(self, encode: Encode, batch: Batch) -> Outcome:
+        """Score the pairs of a batch, and return its `Outcome`."""
+        first, second = self.pairs(batch.texts, batch.owner)
+        scores = encode(self._pair_ids(first, second))  # [n, 1]
+        return self.score_loss(widened(scores)[:, 0], batch)
+
+
+class BinaryCrossEntropy(PairObjective):
+    """Binary cross-entropy of ``anchor``, ``text`` and ``label``, from 0 to 1.
+
+    ``L = −1/B Σ_i ( y_i log σ(s_i) + (1 − y_i) log(1 − σ(s_i)) )``
+
+    Source: Nogueira and Cho 2019, equation 1.
+    """
+
+    roles = ("anchor", "text")
+    label = LabelRule(0, 1)
+
+    def pairs(
+        self, columns: Mapping[str, Sequence[Item]], owner: Numbers
+    ) -> tuple[list[Item], list[Item]]:
+        """Return ``anchor`` and ``text`` of each row."""
+        del owner
+        return list(columns["anchor"]), list(columns["text"])
+
+    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
+        """Return the loss, and how many scores are on their label's side of 1/2."""
+        label = self.label_of(batch, scores).to(scores.dtype)
+        right = ((scores > 0) == (label > 0.5)).to(scores.dtype).mean()
+        loss = F.binary_cross_entropy_with_logits(scores, label)
+        return Outcome(loss, {"accuracy": right.detach()})
+
+
+class ListwiseCrossEntropy(PairObjective):
+    """`listwise_cross_entropy_loss` of ``anchor``, ``positive`` and ``negative``.
+
+    Each row has one negative or more.
+
+    Parameters
+    ----------
+    temperature
+        Below 1 the scores spread less.
+    """
+
+    roles = ("anchor", "positive", "negative")
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: above 0")
+        self.temperature = temperature
+
+    def problems(self, batch: Batch) -> list[tuple[int, str]]:
+        """Return the rows without a negative."""
+        counts = np.bincount(batch.owner, minlength=len(batch))
+        return [(int(row), "no negative") for row in np.flatnonzero(counts == 0)]
+
+    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
+        """Return the loss, and how many positives are above all their negatives."""
+        positive, negative = scores[: len(batch)], scores[len(batch) :]
+        owner = torch.from_numpy(batch.owner).to(scores.device)
+        loss = listwise_cross_entropy_loss(
+            positive, negative, owner, temperature=self.temperature
+        )
+        lost = torch.zeros_like(positive)
+        lost[owner[negative >= positive[owner]]] = 1
+        return Outcome(loss, {"accuracy": 1 - lost.mean()})
+
+
+class MarginMSE(PairObjective):
+    """Mean squared error of score margins: of ``label``, what a teacher's margin is.
+
+    ``L = 1/B Σ_i ( (s(a_i, p_i) − s(a_i, n_i)) − Δ_i )²``, of ``anchor``, ``positive``
+    and one ``negative`` in every row.
+
+    Source: Hofstätter et al. 2020, equation 5.
+    """
+
+    roles = ("anchor", "positive", "negative")
+    label = LabelRule()
+
+    def problems(self, batch: Batch) -> list[tuple[int, str]]:
+        """Return the rows without a negative, or with several."""
+        counts = np.bincount(batch.owner, minlength=len(batch))
+        return [
+            (int(row), f"{counts[row]} negatives; one margin needs one")
+            for row in np.flatnonzero(counts != 1)
+        ]
+
+    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
+        """Return the loss, and the mean margin."""
+        margin = scores[: len(batch)] - scores[len(batch) :]
+        wanted = self.label_of(batch, scores).to(scores.dtype)
+        loss = F.mse_loss(margin, wanted)
+        return Outcome(loss, {"margin": margin.detach().mean()})
+
+
+#: Objectives by a short name.
+OBJECTIVES: dict[str, type[PairObjective]] = {
+    "binary": BinaryCrossEntropy,
+    "listwise": ListwiseCrossEntropy,
+    "margin": MarginMSE,
+}

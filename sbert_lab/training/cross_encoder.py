@@ -1,0 +1,226 @@
+"""Training a cross-encoder, with the objectives of `sbert_lab.losses.pair_scores`.
+
+`SentenceTrainer` does the work, checkpoints and resuming included; what differs is
+that an objective asks for the scores of pairs instead of the vectors of texts.
+"""
+
+import logging
+from copy import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+from transformers import TrainerCallback
+from transformers.trainer_utils import TrainOutput
+
+from sbert_lab.cross_encoder import CrossEncoder
+from sbert_lab.datasets.pairs import DataError
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.losses.pair_scores import OBJECTIVES, PairObjective
+from sbert_lab.progress import Advance, progress
+from sbert_lab.training.arguments import SentenceTrainingArguments
+from sbert_lab.training.data import TrainingData
+from sbert_lab.training.resuming import checkpoint, steps
+from sbert_lab.training.trainer import SentenceTrainer
+
+log = logging.getLogger(__name__)
+
+
+class CrossEncoderTrainer(SentenceTrainer):
+    """Train a cross-encoder, in place.
+
+    Parameters
+    ----------
+    encoder
+        The model; when training ends it is the trained one, or the best one where
+        ``load_best_model_at_end`` is set.
+    args
+        See `SentenceTrainingArguments`. ``batch_tokens`` counts each text of a row
+        once, though its anchor is read with every one of them.
+    data
+        Rows to train on.
+    objective
+        What to train for.
+    options
+        ``evaluators``, ``evaluation_data``, ``overlap``, ``callbacks`` and
+        ``optimizers`` of `SentenceTrainer`. An evaluator is given the cross-encoder.
+
+    Raises
+    ------
+    DataError
+        Columns, labels or negatives that the objective cannot read.
+    """
+
+    def __init__(
+        self,
+        encoder: CrossEncoder,
+        args: SentenceTrainingArguments,
+        data: TrainingData,
+        objective: PairObjective,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        if not isinstance(encoder, CrossEncoder):
+            raise TypeError(
+                f"encoder is a {type(encoder).__name__}, not a CrossEncoder; "
+                "SentenceTrainer trains a SentenceEncoder"
+            )
+        if not isinstance(objective, PairObjective):
+            raise TypeError(
+                f"{type(objective).__name__} compares vectors; a cross-encoder has "
+                f"none. Take {', '.join(c.__name__ for c in OBJECTIVES.values())}"
+            )
+        if options.get("prompts"):
+            raise ValueError("a cross-encoder takes no prompts; put them in the texts")
+        self._pair_objective = objective
+        # The trainer asks of its encoder no more than a cross-encoder has.
+        super().__init__(
+            cast(SentenceEncoder, encoder), args, data, objective, **options
+        )
+
+    def _cut(self, data: TrainingData, name: str) -> TrainingData:
+        """Return the data with tokens of its own; refuse rows, count long pairs."""
+        del name
+        found = copy(data)
+        found.tokenize(self.encoder)
+        everything = found.__getitems__(range(len(found)))
+        problems = self._pair_objective.problems(everything)
+        if problems:
+            raise DataError(
+                [
+                    f"{data.source}, row {data.row_names[row]}: {p}"
+                    for row, p in problems
+                ]
+            )
+        sizes = {
+            role: [len(ids) for ids in column]
+            for role, column in everything.tokens.items()
+        }
+        first, second = self._pair_objective.pairs(sizes, everything.owner)
+        encoder = cast(CrossEncoder, self.encoder)
+        lengths = encoder.pair_lengths(np.array(first), np.array(second))
+        cut = int((lengths > encoder.max_seq_length).sum())
+        if cut:
+            log.warning(
+                "%s: %d of %d pairs are longer than %d tokens and are cut there",
+                data.source,
+                cut,
+                len(lengths),
+                encoder.max_seq_length,
+            )
+        return found
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        del model
+        saved = CrossEncoder.from_pretrained(
+            resume_from_checkpoint, device="cpu", allow_hub=False
+        )
+        self.encoder.load_state_dict(saved.state_dict())
+
+
+def train_cross_encoder(
+    encoder: CrossEncoder,
+    data: TrainingData,
+    *,
+    objective: str | PairObjective,
+    folder: str | Path | None = None,
+    epochs: float = 1,
+    batch_size: int = 32,
+    learning_rate: float = 2e-5,
+    seed: int = 0,
+    bf16: bool = False,
+    resume: bool = False,
+    evaluation_data: TrainingData | None = None,
+    show_progress: bool | None = None,
+    **arguments: Any,  # noqa: ANN401
+) -> TrainOutput:
+    """Train a cross-encoder, in place, with the settings that usually do.
+
+    Adam, a learning rate that rises over the first tenth of the steps and then falls to
+    0. All that is random follows from `seed`; the global random state stays as it was.
+    `CrossEncoderTrainer` offers all the rest.
+
+    Parameters
+    ----------
+    encoder
+        To be trained; left in evaluation mode.
+    data
+        Rows, with the columns that the objective reads.
+    objective
+        ``"binary"``, ``"listwise"``, ``"margin"`` (`OBJECTIVES`), or one of your own.
+    folder
+        Where checkpoints go, one an epoch, the last two kept. None writes none.
+    epochs, batch_size, learning_rate
+        How often each row is seen, rows in a step, and the highest rate. A row costs a
+        pass for each of its pairs.
+    seed
+        Of the order of rows and of dropout.
+    bf16
+        Half precision on devices that have it; losses stay in float32.
+    resume
+        Go on from the last complete checkpoint in `folder`, or begin where there is
+        none.
+    evaluation_data
+        Rows whose loss is measured after each epoch.
+    show_progress
+        A bar on standard error; by default on a terminal, for 100 steps or more.
+    arguments
+        Others of `SentenceTrainingArguments`.
+
+    Returns
+    -------
+    TrainOutput
+        Last step, mean loss and what was measured.
+    """
+    if isinstance(objective, str):
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective={objective!r}: one of {', '.join(OBJECTIVES)}")
+        objective = OBJECTIVES[objective]()
+    if resume and folder is None:
+        raise ValueError("resume=True needs the folder that holds the checkpoints")
+    kept = "no" if folder is None else "epoch"
+    common: dict[str, Any] = {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup_steps": 0.1,
+        "seed": seed,
+        "bf16": bf16,
+        "use_cpu": encoder.device.type == "cpu",
+        "save_strategy": kept,
+        "save_total_limit": 2,
+        "eval_strategy": "no" if evaluation_data is None else "epoch",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    with TemporaryDirectory() as nowhere:
+        home = Path(nowhere if folder is None else folder)
+        args = SentenceTrainingArguments(**common | arguments, output_dir=str(home))
+        trainer = CrossEncoderTrainer(
+            encoder, args, data, objective, evaluation_data=evaluation_data
+        )
+        start: str | None = None
+        if resume:
+            try:
+                start = str(checkpoint(True, home))
+            except FileNotFoundError:
+                log.info("%s has no complete checkpoint; training begins", home)
+        total = steps(args, len(trainer.get_train_dataloader()))
+        with progress(total, "train", show=show_progress, minimum=100) as move:
+            trainer.add_callback(_Bar(move))
+            return trainer.train(start)
+
+
+class _Bar(TrainerCallback):
+    """Moves a progress bar, by the steps of earlier runs at the start."""
+
+    def __init__(self, move: Advance) -> None:
+        self.move, self.at = move, 0
+
+    def on_step_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
+        del args, control
+        self.move(state.global_step - self.at)
+        self.at = state.global_step
