@@ -9,10 +9,10 @@ from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.hierarchy import (
     RELATIONS,
     graded_pairs,
-    hierarchy_guard,
     scored_pairs,
 )
 from sbert_lab.datasets.icd10cm import ancestors, split_of
+from sbert_lab.datasets.relatives import hierarchy_guard
 
 
 @pytest.fixture(scope="module", params=["test", "train"])

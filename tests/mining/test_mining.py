@@ -13,8 +13,8 @@ from mining_cases import Scores, Vectors, naive
 
 from sbert_lab import EmbeddingCache, VectorIndex
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.hierarchy import hierarchy_guard
 from sbert_lab.datasets.pairs import plain
+from sbert_lab.datasets.relatives import hierarchy_guard
 from sbert_lab.losses import MultipleNegativesRankingLoss, TripletLoss
 from sbert_lab.mining import candidates, mine
 from sbert_lab.static import StaticEncoder
