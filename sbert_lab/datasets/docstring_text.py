@@ -1,6 +1,9 @@
 """The text of a documentation string: its first sentence, the rest, and no markup."""
 
 import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from math import ceil
 
 _SIGNATURE = re.compile(r"[\w.]+\s*\(.*\)(\s*->.*)?", re.DOTALL)
 _FIELD = re.compile(
@@ -91,6 +94,53 @@ def body(text: str) -> str:
 def bare(text: str) -> str:
     """Return the words of a text: case, punctuation and spacing do not count."""
     return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def near_rows(
+    texts: Sequence[str], others: Iterable[str], threshold: float
+) -> list[int]:
+    """Return the rows of `texts` that have nearly the words of one of `others`.
+
+    Parameters
+    ----------
+    texts, others
+        To compare by their different words; one without any is near none.
+    threshold
+        Share of the words of both that they have in common (Jaccard's index), above 0
+        and up to 1: from there on they are near.
+
+    Raises
+    ------
+    ValueError
+        `threshold` is out of range.
+
+    Source: two such texts share a word among the rarest of each, so only those are
+    looked up; Chaudhuri et al. 2006, section 4.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold}: above 0, up to 1")
+    rows = [frozenset(bare(text).split()) for text in texts]
+    known = list({frozenset(bare(text).split()) for text in others})
+    often = Counter(word for words in (*rows, *known) for word in words)
+
+    def rarest(words: frozenset[str]) -> list[str]:
+        shared = ceil(threshold * len(words) - 1e-9)  # at least, by any near text
+        in_order = sorted(words, key=lambda word: (often[word], word))
+        return in_order[: len(words) - shared + 1]
+
+    places = defaultdict(list)
+    for each in known:
+        for word in rarest(each):
+            places[word].append(each)
+    return [
+        row
+        for row, words in enumerate(rows)
+        if any(
+            len(words & each) >= threshold * len(words | each) - 1e-9
+            for word in rarest(words)
+            for each in places.get(word, ())
+        )
+    ]
 
 
 #: Words as they are written in code: ``read_csv``, ``DataFrame``, ``log1p``.
