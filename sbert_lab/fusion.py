@@ -85,7 +85,7 @@ def reciprocal_rank_fusion(
     query, row, score = _sums(query, row, share)
     order = np.lexsort((row, -score, query))
     query, row, score = query[order], row[order], score[order]
-    sizes = np.bincount(query, minlength=len(found[0]))
+    sizes = np.bincount(query)
     place = np.arange(len(query)) - (np.cumsum(sizes) - sizes)[query]
     width = int(sizes.max(initial=0)) if k is None else min(k, sizes.max(initial=0))
     kept = place < width
@@ -99,7 +99,8 @@ def reciprocal_rank_fusion(
 def _shares(rows: Rows, constant: float, weight: float) -> tuple[Rows, Rows, Scores]:
     """Return query, row and share of the score of whatever one retriever found."""
     query, place = np.nonzero((rows >= 0) & (weight > 0))
-    return query, rows[query, place], weight / (constant + 1 + place)
+    shares = np.float64(weight) / (constant + 1 + place)
+    return query.astype(np.int64), rows[query, place], shares
 
 
 def _sums(query: Rows, row: Rows, share: Scores) -> tuple[Rows, Rows, Scores]:
