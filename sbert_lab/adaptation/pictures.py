@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from sbert_lab.adaptation.outcome import Comparison
+from sbert_lab.adaptation.texts import clean
 from sbert_lab.adaptation.verdict import change, signed
 from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.lab.figures import colours, intervals, legend_below, new_figure
@@ -15,7 +16,7 @@ from sbert_lab.lab.figures import colours, intervals, legend_below, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH = 5.4  # inches: as wide as a phone allows at this size of letters
+_WIDTH = 4.6  # inches: what a phone shows without making letters smaller
 _NAME = 22  # letters of a name that fit beside the axis
 
 #: Ink, and which of the palette's colours stand out from the page, three to one.
@@ -61,6 +62,7 @@ def scores_picture(scores: Sequence[Comparison]) -> Picture:
         axes.set_yticks([2 * i + 0.5 for i in range(len(scores))], _names(scores))
         axes.grid(False, axis="y")
         axes.set_xlabel("score, with its 95 % interval")
+        axes.locator_params(axis="x", nbins=5)
         legend_below(axes, of=figure)
         return figure
 
@@ -92,6 +94,7 @@ def differences_picture(scores: Sequence[Comparison]) -> Picture:
         axes.axvline(0, linestyle="--", linewidth=1, color=_ink(), zorder=0)
         axes.grid(False, axis="y")
         axes.set_xlabel("after − before, with its 95 % interval")
+        axes.locator_params(axis="x", nbins=5)
         legend_below(axes, of=figure)
         return figure
 
@@ -135,22 +138,21 @@ def _picture(draw: Callable[[], "Figure"], alt: str) -> Picture:
     """Draw twice, on transparent ground, in the ink of either page."""
     import matplotlib
 
-    uris, size = [], (0, 0)
+    drawn = []
     for theme in (_LIGHT, _DARK):
         with matplotlib.rc_context(_style(theme)):
             figure = draw()
-            uris.append(_uri(figure))
-            size = (
-                round(72 * figure.get_figwidth()),
-                round(72 * figure.get_figheight()),
-            )
-    return Picture(*uris, *size, alt)
+            drawn.append(_uri(figure))
+    width, height = (round(72 * inches) for inches in figure.get_size_inches())
+    light, dark = drawn
+    return Picture(light, dark, width=width, height=height, alt=alt)
 
 
 def _style(theme: tuple[str, tuple[int, ...]]) -> dict[Any, Any]:
+    from cycler import cycler
+
     ink, chosen = theme
     palette = colours()
-    from cycler import cycler
 
     return {
         "text.color": ink,
@@ -199,6 +201,7 @@ def _names(scores: Sequence[Comparison]) -> list[str]:
 
 
 def _short(text: str) -> str:
+    text = clean(text).replace("\n", " ")
     return text if len(text) <= _NAME else f"{text[: _NAME - 1]}…"
 
 

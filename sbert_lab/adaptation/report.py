@@ -5,12 +5,10 @@ be sent to a colleague: of files and folders it tells the names, not where they 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from sbert_lab.adaptation.outcome import Comparison, Outcome
@@ -20,6 +18,13 @@ from sbert_lab.adaptation.pictures import (
     differences_picture,
     scores_picture,
 )
+from sbert_lab.adaptation.texts import (
+    clean,
+    clipped,
+    duration,
+    file_name,
+    without_folders,
+)
 from sbert_lab.adaptation.verdict import Change, change, signed, verdict
 from sbert_lab.evaluation.statistics import Interval
 
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATE = "report.html.jinja"
-_LETTERS = 300  # of a text; the page is no place for whole documents
 _POINTS = 12  # of the curve, in its table
 
 #: Sign and word for a difference, so that colour says nothing alone.
@@ -65,28 +69,8 @@ _LABELS = {
     "rate": "learning rate",
     "batch": "batch size",
     "negatives": "mined negatives a query",
-    "rank": "ranks mined from",
+    "rank": "ranks mined (from, to)",
 }
-
-# A path that begins at a root, a home or a drive, wherever it stands in a value.
-_PATH = re.compile(
-    r"""(?<![^\s"'=(:,;\[])(?:file:/{2,3}|~(?=[/\\])|[A-Za-z]:(?=[/\\]))?
-    [/\\]{1,2}[^\s"'/\\,;)\]]+(?:[/\\]+[^\s"'/\\,;)\]]+)*[/\\]*""",
-    re.VERBOSE,
-)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of the table of scores."""
-
-    name: str
-    metric: str
-    items: int
-    before: Interval
-    after: Interval
-    difference: Interval
-    change: Change
 
 
 def require() -> None:
@@ -116,22 +100,30 @@ def report(outcome: Outcome) -> str:
         jinja2 or matplotlib is missing.
     """
     require()
-    scores = (*outcome.domain, *outcome.general)
+    domain, general = (
+        tuple(
+            replace(one, name=clipped(one.name), metric=clipped(one.metric))
+            for one in part
+        )
+        for part in (outcome.domain, outcome.general)
+    )
+    outcome = replace(outcome, domain=domain, general=general)
+    found = verdict(outcome)
     page = _environment().get_template(_TEMPLATE)
     text = page.render(
-        verdict=verdict(outcome),
+        verdict=found,
+        sentence=str(found),
         base=_base(outcome.base),
         method=_METHODS[outcome.method],
-        mined_from_pairs=outcome.method == "pairs",
         tables=[
-            (title, [_line(one) for one in part])
+            (title, [(one, change(one.difference)) for one in part])
             for title, part in (
-                ("Your domain", outcome.domain),
-                ("General similarity", outcome.general),
+                ("Your domain", domain),
+                ("General similarity", general),
             )
             if part
         ],
-        pictures=_pictures(scores),
+        pictures=_pictures((*domain, *general)),
         curve=curve_picture(outcome.curve) if outcome.curve else None,
         points=_thinned(outcome.curve),
         examples=[
@@ -146,7 +138,7 @@ def report(outcome: Outcome) -> str:
         data=list(_data(outcome)),
         recipe=list(_facts(outcome.recipe)),
         stages=_stages(outcome.seconds),
-        total=_duration(sum(outcome.seconds.values())),
+        total=duration(sum(outcome.seconds.values())),
         about=[*_weights(outcome), *_facts(_without_sums(outcome.about))],
     )
     return f"{text.strip()}\n"
@@ -162,31 +154,20 @@ def _environment() -> "Environment":
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: _clean(value) if isinstance(value, str) else value,
+        # What a macro made is no plain text, and stays.
+        finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    found.filters |= {"clipped": _clipped, "signed": signed, "range": _range}
+    found.filters |= {"clipped": clipped, "signed": signed, "range": _range}
     found.globals["marks"] = MARKS
     return found
-
-
-def _line(score: Comparison) -> _Line:
-    return _Line(
-        score.name,
-        score.metric,
-        score.items,
-        score.before,
-        score.after,
-        score.difference,
-        change(score.difference),
-    )
 
 
 def _pictures(scores: Sequence[Comparison]) -> list[tuple[str, Picture]]:
     if not scores:
         return []
     return [
-        ("Before and after", scores_picture(scores)),
-        ("What changed", differences_picture(scores)),
+        ("Scores before and after", scores_picture(scores)),
+        ("Differences, paired item by item", differences_picture(scores)),
     ]
 
 
@@ -201,8 +182,9 @@ def _thinned(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 def _data(outcome: Outcome) -> Iterator[tuple[str, str]]:
     """Yield what describes the data, its checksum with it."""
     for key, value in outcome.data.items():
-        if key == "source" and isinstance(value, str | PurePath):
-            yield _label(key), _file_name(str(value))
+        if key == "source":
+            files = value if isinstance(value, list | tuple) else [value]
+            yield _label(key), ", ".join(file_name(str(file)) for file in files)
         else:
             yield _label(key), _shown(value)
     for key, value in outcome.about.items():
@@ -244,42 +226,21 @@ def _shown(value: object) -> str:
         return ", ".join(f"{_label(str(k))}: {_shown(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value))
-    return _without_folders(str(value))
-
-
-def _without_folders(text: str) -> str:
-    """Return a value with the name alone of each file or folder in it."""
-    if re.match(r"[/~\\]|[A-Za-z]:[/\\]|file:", text):
-        return _file_name(text)  # names with spaces in them, too
-    return _PATH.sub(lambda found: _file_name(found[0]), text)
-
-
-def _file_name(text: str) -> str:
-    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] or "a folder"
+    return without_folders(str(value))
 
 
 def _base(name: str) -> str:
     """Return a model's name; a folder's is its last part, ``owner/name`` stays."""
     is_repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
-    return name if is_repository else _file_name(name)
+    return name if is_repository else file_name(name)
 
 
 def _stages(seconds: Mapping[str, float]) -> list[tuple[str, str, float]]:
     """Return stage, duration and percentage of the whole."""
     total = sum(seconds.values()) or 1.0
-    return [(_label(k), _duration(v), 100 * v / total) for k, v in seconds.items()]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    return [
+        (k.replace("_", " "), duration(v), 100 * v / total) for k, v in seconds.items()
+    ]
 
 
 def _range(value: Interval, with_sign: bool = False) -> str:
@@ -287,21 +248,4 @@ def _range(value: Interval, with_sign: bool = False) -> str:
         signed(end) if with_sign else f"{end:.3f}".replace("-", "−")
         for end in (value.low, value.high)
     )
-    return f"{low} to {high}"
-
-
-def _clipped(text: str) -> str:
-    """Return the beginning of a long text, and how long it is."""
-    if len(text) <= _LETTERS:
-        return text
-    return f"{text[:_LETTERS].rstrip()} … ({len(text):,} characters in all)"
-
-
-def _clean(text: str) -> str:
-    """Replace what no HTML file may hold: control characters and halves of others."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd"
-        for c in text
-    )
+    return f"{low}\N{NO-BREAK SPACE}to {high}"
