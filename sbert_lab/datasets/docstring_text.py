@@ -128,19 +128,20 @@ def near_rows(
         in_order = sorted(words, key=lambda word: (often[word], word))
         return in_order[: len(words) - shared + 1]
 
-    places = defaultdict(list)
-    for each in known:
+    places = defaultdict(set)
+    for number, each in enumerate(known):
         for word in rarest(each):
-            places[word].append(each)
-    return [
-        row
-        for row, words in enumerate(rows)
-        if any(
-            len(words & each) >= threshold * len(words | each) - 1e-9
-            for word in rarest(words)
-            for each in places.get(word, ())
-        )
-    ]
+            places[word].add(number)
+    found = []
+    for row, words in enumerate(rows):
+        met = set[int]().union(*(places.get(word, ()) for word in rarest(words)))
+        for number in met:
+            common = len(words & known[number])
+            both = len(words) + len(known[number]) - common
+            if common >= threshold * both - 1e-9:
+                found.append(row)
+                break
+    return found
 
 
 #: Words as they are written in code: ``read_csv``, ``DataFrame``, ``log1p``.
@@ -163,6 +164,17 @@ def says_something(sentence: str) -> bool:
         and not _UNREADABLE.search(sentence)
         and not _UNHELPFUL.match(sentence)
     )
+
+
+_JOINT = re.compile(r"_+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def spaced(text: str) -> str:
+    """Return a text with names as words: ``read_csv`` and ``readCsv`` are two.
+
+    For encoders that count words, to which each name is a word of its own.
+    """
+    return _JOINT.sub(" ", text)
 
 
 def template(sentence: str) -> str:

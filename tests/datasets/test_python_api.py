@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from sbert_lab.datasets import python_api
-from sbert_lab.datasets.docstring_text import bare, first_sentence, near_rows, unmarked
+from sbert_lab.datasets.docstring_text import (
+    bare,
+    first_sentence,
+    near_rows,
+    spaced,
+    unmarked,
+)
 from sbert_lab.datasets.docstrings import Documented
 from sbert_lab.datasets.pairs import check_no_leak
 from sbert_lab.datasets.python_api import (
@@ -186,6 +192,13 @@ def test_a_name_that_is_code_gives_itself_away():
         names=["lib.read_csv", "lib.mean", "lib.DataFrame.rows"],
     )
     assert [e.name for _, e in retrieval_pairs(made)] == ["lib.mean"]
+
+
+def test_names_are_spaced():
+    assert spaced("lib.read_csv(a, by__row)") == "lib.read csv(a, by row)"
+    assert spaced("DataFrame HTTPServer log1p ABC x") == (
+        "Data Frame HTTP Server log1p ABC x"
+    )
 
 
 def test_near_rows_by_hand():
@@ -395,12 +408,12 @@ def test_no_library_and_no_text_is_on_two_sides():
     sides = {side: split_pairs(side) for side in ("train", "dev", "test")}
     found = [{e.library for _, e in pairs} for pairs in sides.values()]
     assert set().union(*found) == {each.distribution for each in installed()}
-    queries = [(query,) for query, _ in sides["test"]]
+    columns = {side: training_pairs(side) for side in sides}
+    queries = [(query,) for query in columns["test"].anchor]
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not any(leaks(sides[first], sides[second]).values())
-        check_no_leak(training_pairs(first), training_pairs(second))
-    for first in ("train", "dev"):
-        pairs = training_pairs(first)
+        check_no_leak(columns[first], columns[second])
+    for pairs in (columns["train"], columns["dev"]):
         assert not trained_on([TrainingData.from_pairs(pairs)], [("test", queries)])
         texts = list(zip(pairs.anchor, pairs.positive, strict=True))
         measured = contamination(texts, queries, run=5)
