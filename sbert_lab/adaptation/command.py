@@ -50,6 +50,8 @@ def adapt(options: argparse.Namespace) -> str:
         FloatingPointError,
     ) as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; the same command goes on from here") from None
     return "\n".join(as_table(outcome, options.out))
 
 

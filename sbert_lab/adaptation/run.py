@@ -4,6 +4,7 @@ Everything that can be refused is refused before the first second of computation
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +27,11 @@ from sbert_lab.lab.trials import has_fast_bfloat16
 from sbert_lab.losses import DenoisingAutoEncoderLoss
 from sbert_lab.mining import mine
 from sbert_lab.mining.candidates import Guard, Rows
+
+log = logging.getLogger(__name__)
+
+#: How `mine` begins to say that no negative is safe.
+_NOTHING_LEFT = ("no negative is left", "no anchor has a candidate")
 
 #: Settings that say how a training is watched, not what it does.
 _WATCHING = {"save_strategy": "steps", "save_steps": 0.05, "logging_steps": 0.05}
@@ -271,26 +277,36 @@ def _mined(
     known: Sequence[tuple[str, str]],
     place: Place,
 ) -> tuple[list[list[str]], dict[str, int]]:
-    """Return the hard negatives of each pair, and what was taken away."""
+    """Return the hard negatives of each pair, and what was taken away.
+
+    A base that knows nothing of the domain may find none that is safe; the other
+    answers of a batch are then all there is to learn from.
+    """
     assert data.train is not None
     if not recipe.negatives:
         return [], {}
     with place.clock.stage("mine"):
-        found = mine(
-            encoder,
-            data.train.anchor,
-            data.train.positive,
-            corpus=data.candidates,
-            per_anchor=recipe.negatives,
-            rank=recipe.rank,
-            relative_margin=recipe.relative_margin,
-            known=known or None,
-            guard=None if guard is None else _Guarded(guard, data.rows),
-            sampling="random",
-            seed=recipe.seed,
-            cache=place.cache,
-            show_progress=place.show,
-        )
+        try:
+            found = mine(
+                encoder,
+                data.train.anchor,
+                data.train.positive,
+                corpus=data.candidates,
+                per_anchor=recipe.negatives,
+                rank=recipe.rank,
+                relative_margin=recipe.relative_margin,
+                known=known or None,
+                guard=None if guard is None else _Guarded(guard, data.rows),
+                sampling="random",
+                seed=recipe.seed,
+                cache=place.cache,
+                show_progress=place.show,
+            )
+        except ValueError as error:
+            if not str(error).startswith(_NOTHING_LEFT):
+                raise
+            log.warning("trained without mined negatives: %s", error)
+            return [], {}
     columns = found.columns()["negative"]
     return [list(texts) for texts in columns], dict(found.removed)
 

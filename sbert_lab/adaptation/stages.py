@@ -20,6 +20,7 @@ from sbert_lab.losses import (
     MultipleNegativesRankingLoss,
     Objective,
 )
+from sbert_lab.progress import quiet_transformers
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,
@@ -180,19 +181,20 @@ def train(
         args.save_steps = _SAVED * args.logging_steps if total >= _LOGGED else 1
         return trainer
 
-    found = train_usually(
-        make,
-        device=encoder.device,
-        folder=folder,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch,
-        learning_rate=recipe.rate,
-        seed=recipe.seed,
-        bf16=has_fast_bfloat16(),
-        resume=True,
-        show_progress=show_progress,
-        arguments={"warmup_steps": recipe.warmup, "save_strategy": "steps"},
-    )
+    with quiet_transformers():
+        found = train_usually(
+            make,
+            device=encoder.device,
+            folder=folder,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch,
+            learning_rate=recipe.rate,
+            seed=recipe.seed,
+            bf16=has_fast_bfloat16(),
+            resume=True,
+            show_progress=show_progress,
+            arguments={"warmup_steps": recipe.warmup, "save_strategy": "steps"},
+        )
     return found.curve
 
 

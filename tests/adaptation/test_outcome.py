@@ -78,7 +78,7 @@ def test_half_a_file_and_no_file_are_refused(tmp_path):
 
 
 def test_what_is_not_finite_is_not_written(tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         write_outcome(tmp_path / "o.json", replace(OUTCOME, curve=((1, float("nan")),)))
     assert not (tmp_path / "o.json").exists()
 
