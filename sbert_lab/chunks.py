@@ -84,7 +84,7 @@ def chunk(
         call `tokenizer_of` once: it copies the encoder's.
     max_tokens
         Longest chunk, special tokens not counted. The default, for an encoder only, is
-        `token_limit`: what it reads of a text without cutting.
+        all that it reads (`token_limit`).
     overlap
         Tokens of a chunk, at most, that the next one begins with, at most half of
         `max_tokens`. From the start of a sentence if there is one among them, else of
@@ -97,8 +97,8 @@ def chunk(
     TypeError
         The text is not a string, or the encoder carries no fast tokenizer.
     ValueError
-        An option out of range, half a surrogate pair in the text, or one character that
-        takes more than `max_tokens`.
+        An option out of range, more tokens than the encoder reads, half a surrogate
+        pair in the text, or one character that takes more than `max_tokens`.
 
     Examples
     --------
@@ -111,10 +111,10 @@ def chunk(
     if not isinstance(text, str):
         raise TypeError(f"the text is a {type(text).__name__}, not a string")
     words = tokenizer_of(tokenizer)
+    if not isinstance(tokenizer, Tokenizer) and not hasattr(tokenizer, "is_fast"):
+        max_tokens = token_limit(tokenizer, max_tokens, words)
     if max_tokens is None:
-        if isinstance(tokenizer, Tokenizer) or hasattr(tokenizer, "is_fast"):
-            raise ValueError("a tokenizer alone has no limit; pass max_tokens=…")
-        max_tokens = token_limit(tokenizer, words)
+        raise ValueError("a tokenizer alone has no limit; pass max_tokens=…")
     if max_tokens < 1 or not 0 <= 2 * overlap <= max_tokens:
         raise ValueError(
             f"max_tokens={max_tokens}, overlap={overlap}: at least one token, and at "
@@ -153,28 +153,47 @@ def tokenizer_of(encoder: Counter) -> Tokenizer:
     return words
 
 
-def token_limit(encoder: Encoder, tokenizer: Tokenizer | None = None) -> int:
-    """Return how many tokens of a document an encoder reads.
+def token_limit(
+    encoder: Encoder, wanted: int | None = None, tokenizer: Tokenizer | None = None
+) -> int:
+    """Return how many tokens a chunk may have: as wanted, or what the encoder reads.
 
-    Its `max_seq_length` without the special tokens and without its prompt for
-    documents; for an encoder that has no such limit, `WITHOUT_LIMIT`.
+    It reads its `max_seq_length` without the special tokens and without its prompt for
+    documents. An encoder that has no such limit is given `WITHOUT_LIMIT`.
 
     Parameters
     ----------
     encoder
         The encoder.
+    wanted
+        Tokens, or None for as many as possible.
     tokenizer
-        What `tokenizer_of` returns for it, if you have it.
+        What `tokenizer_of` returns for the encoder, if you have it.
+
+    Raises
+    ------
+    ValueError
+        More are wanted than the encoder reads.
     """
     longest = getattr(encoder, "max_seq_length", None)
     if longest is None:
-        return WITHOUT_LIMIT
+        return WITHOUT_LIMIT if wanted is None else wanted
     words = tokenizer or tokenizer_of(encoder)
+    reads = int(longest) - len(words.encode(document_prompt(encoder)).ids)
+    if wanted is not None and wanted > reads:
+        raise ValueError(
+            f"max_tokens={wanted}, but the encoder reads {reads} tokens of a text and "
+            "would cut the rest; pass fewer"
+        )
+    return reads if wanted is None else wanted
+
+
+def document_prompt(encoder: Encoder) -> str:
+    """Return what an encoder puts before every document, mostly nothing."""
     prompts = getattr(encoder, "prompts", {})
     default = getattr(getattr(encoder, "layout", None), "default_prompt", None)
     names = ("document", "passage", "corpus", default or "")
-    prompt = next((prompts[name] for name in names if prompts.get(name)), "")
-    return int(longest) - len(words.encode(prompt).ids)
+    return next((prompts[name] for name in names if prompts.get(name)), "")
 
 
 class _Cuts:

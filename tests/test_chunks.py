@@ -208,8 +208,11 @@ def test_the_default_is_what_the_encoder_reads(prompts):
     encoder.encode_document(found)
     assert encoder.last_truncated == 0
     assert max(count(word_pieces(), part) for part in found) == limit
-    encoder.encode_document(texts(text, encoder, limit + 1))
-    assert encoder.last_truncated > 0
+    one_more = texts(text, word_pieces(), limit + 1)
+    encoder.encode_document(one_more)
+    assert encoder.last_truncated == len(one_more) - 1  # all but the last are full
+    with pytest.raises(ValueError, match=f"reads {limit} tokens"):
+        chunk(text, encoder, limit + 1)
 
 
 def test_a_default_prompt_takes_its_place_too():
