@@ -16,6 +16,7 @@ from conftest import tiny_encoder
 
 from sbert_lab.adaptation import report as module
 from sbert_lab.adaptation.outcome import Comparison, Example, Outcome
+from sbert_lab.adaptation.pictures import scores_picture
 from sbert_lab.adaptation.report import report, require
 from sbert_lab.adaptation.texts import clipped, duration, file_name, without_folders
 from sbert_lab.evaluation.statistics import Interval
@@ -136,7 +137,9 @@ class TestEveryPage:
     def test_names_and_their_targets_are_unique(self, name):
         ids = [a["id"] for _, a in page(name).tags if "id" in a]
         assert len(set(ids)) == len(ids)
-        assert {a["aria-labelledby"] for a in page(name).all("section")} <= set(ids)
+        labels = [a.get("aria-labelledby") for a in page(name).all("section")]
+        assert set(labels) - {None} == set(ids)
+        assert len(set(labels)) == len(labels)
 
     def test_asks_nothing_of_a_network_and_needs_no_script(self, name):
         found = page(name)
@@ -173,6 +176,14 @@ def test_pictures_are_svg_for_light_and_dark_pages_and_told_in_words():
     assert "your pairs, nDCG@10: 0.475 before, 0.560 after" in scores
     assert "STSBenchmark, Spearman: −0.008, from −0.012 to −0.004" in gaps
     assert "2 at step 10, 0.0339 at step 590" in curve
+
+
+def test_a_picture_takes_names_for_no_formula_and_intervals_beside_their_mean():
+    beside = Interval(0.5, 0.51, 0.6, 3)
+    one = replace(FULL.domain[0], name="$a$ & $b^2", before=beside, after=beside)
+    drawn = base64.b64decode(scores_picture([one]).light.partition(",")[2])
+    written = ["".join(e.itertext()) for e in ElementTree.fromstring(drawn).iter()]
+    assert any("$a$ & $b^2" in words for words in written)
 
 
 def test_the_first_thing_said_is_the_verdict():
