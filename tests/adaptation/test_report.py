@@ -180,10 +180,10 @@ def test_pictures_are_svg_for_light_and_dark_pages_and_told_in_words():
 
 def test_a_picture_takes_names_for_no_formula_and_intervals_beside_their_mean():
     beside = Interval(0.5, 0.51, 0.6, 3)
-    one = replace(FULL.domain[0], name="$a$ & $b^2", before=beside, after=beside)
+    one = replace(FULL.domain[0], name="$a^2$ & b", before=beside, after=beside)
     drawn = base64.b64decode(scores_picture([one]).light.partition(",")[2])
     written = ["".join(e.itertext()) for e in ElementTree.fromstring(drawn).iter()]
-    assert any("$a$ & $b^2" in words for words in written)
+    assert any("$a^2$ & b" in words for words in written)
 
 
 def test_the_first_thing_said_is_the_verdict():
