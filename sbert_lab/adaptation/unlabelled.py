@@ -133,15 +133,16 @@ def simcse(
 
     A text is embedded twice with different units dropped, and shall be nearer to itself
     than to the other texts of its batch. This spreads the vectors out; which texts mean
-    the same is not taught. It helps a model that was only pre-trained most. See
-    `losses.simcse.SimCSELoss`.
+    the same is not taught. It helps a model most that was only pre-trained; for one
+    trained on pairs the loss begins near 0. See `losses.simcse.SimCSELoss`.
 
     Parameters
     ----------
     encoder
         To be trained; left in evaluation mode.
     texts
-        Of the domain, at least a batch of different ones.
+        Of the domain, at least a batch of different ones. They are read without a
+        prompt; put one in front of them if the encoder needs it.
     epochs, batch_size, rate
         How often each text is seen, texts in a step (the others are the negatives), and
         the highest learning rate.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sbert_lab.adaptation.margins import gpl
 from sbert_lab.adaptation.outcome import METHODS as ALL_METHODS
-from sbert_lab.adaptation.pseudo_labels import gpl
 from sbert_lab.adaptation.unlabelled import Adapted, simcse, tsdae
 from sbert_lab.encoder import SentenceEncoder
 

@@ -32,7 +32,8 @@ class Trained:
     output
         Last step, mean loss and what was measured.
     curve
-        Step and training loss, the mean since the entry before; about twenty entries.
+        Step and training loss, the mean since the entry before: about twenty entries,
+        and one at the end of each epoch.
     """
 
     output: TrainOutput
@@ -120,6 +121,7 @@ def train_usually(
         total = steps(args, len(trainer.get_train_dataloader()))
         with progress(total, "train", show=show_progress, minimum=100) as move:
             trainer.add_callback(_Bar(move))
+            trainer.add_callback(_Whole())
             output = trainer.train(start)
     curve = tuple(
         (int(entry["step"]), float(entry["loss"]))
@@ -139,3 +141,11 @@ class _Bar(TrainerCallback):
         del args, control
         self.move(state.global_step - self.at)
         self.at = state.global_step
+
+
+class _Whole(TrainerCallback):
+    """Logs before a checkpoint: what is not logged then is lost to a resumed curve."""
+
+    def on_epoch_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
+        del args, state
+        control.should_log = True

@@ -7,7 +7,7 @@ from conftest import WORDS, states, tiny_encoder, word_tokenizer
 from unlabelled_cases import domain
 
 from sbert_lab.adaptation.generators import text_generator
-from sbert_lab.adaptation.query_model import Seq2SeqGenerator
+from sbert_lab.adaptation.query_model import Seq2SeqGenerator, _Draw
 from sbert_lab.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,6 +142,14 @@ def test_words_come_as_often_as_they_are_likely(folder):
             assert found.count(word) / count == pytest.approx(
                 p, abs=4 * (p * (1 - p) / count) ** 0.5
             )
+
+
+def test_a_draw_never_falls_on_what_was_ruled_out():
+    """At both ends of the interval: the first and the last word that is possible."""
+    no = -torch.inf
+    scores = torch.tensor([[no, 1.0, 2.0, no], [no, 1.0, 2.0, no]])
+    ends = torch.tensor([[0.0], [1 - 2**-53]], dtype=torch.float64)
+    assert _Draw(ends)(None, scores).argmax(1).tolist() == [1, 2]
 
 
 def test_long_texts_are_cut_and_counted(folder, caplog):

@@ -29,3 +29,10 @@ def weights(model):
 def same(first, second):
     """Return whether all weights are equal to the bit."""
     return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def by_words(pairs):
+    """Judge a pair by hand: shared words, less a tenth of the second text's length."""
+    return [
+        len(set(a.split()) & set(b.split())) - 0.1 * len(b.split()) for a, b in pairs
+    ]
