@@ -139,7 +139,7 @@ def from_texts(
         raise DataError(problems)
     facts: dict[str, Any] = {
         "source": source,
-        "rows": len(texts),
+        "texts": len(texts),
         "train": len(different),
     }
     search = None

@@ -219,15 +219,17 @@ def adapt_texts(
         return Taught(
             found.curve,
             found.mined,
-            {k: v for k, v in found.recipe.items() if k not in _WATCHING},
-            {"texts": found.texts, "repeated": found.duplicates, **found.counts},
+            {k: v for k, v in found.recipe.items() if k not in _WATCHING}
+            | {"keep": keep},
+            {"repeated": found.duplicates, "rows": found.rows}
+            | ({"made up": dict(found.counts)} if found.counts else {}),
         )
 
     def check(encoder: SentenceEncoder) -> None:
         if method == "tsdae":  # not every architecture has a decoder
             DenoisingAutoEncoderLoss(encoder)
 
-    job = Job(str(base), method, {"keep": keep}, keep, data, sums, teach, check)
+    job = Job(str(base), method, {}, keep, data, sums, teach, check)
     return run(
         job,
         folder,

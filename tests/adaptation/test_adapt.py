@@ -48,6 +48,12 @@ def _quick(one_thread):
     """Tiny products on one thread."""
 
 
+@pytest.fixture(autouse=True)
+def _no_page(monkeypatch):
+    """A page takes seconds and has tests of its own; `whole` has made one before."""
+    monkeypatch.setattr("sbert_lab.adaptation.job.report", lambda outcome: "a page")
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return make_base(tmp_path_factory.mktemp("tiny") / "base")
@@ -58,6 +64,15 @@ def whole(base, tmp_path_factory):
     """An adaptation that was never stopped, and its outcome."""
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, run(base, out)
+
+
+@pytest.fixture(scope="module")
+def begun(base, tmp_path_factory):
+    """An adaptation that was stopped early."""
+    out = tmp_path_factory.mktemp("begun") / "out"
+    with pytest.raises(Stop):
+        run(base, out, watch=stop_at("mine"))
+    return out
 
 
 class Stop(Exception):
@@ -179,53 +194,61 @@ def test_sentence_transformers_loads_it(whole):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_stopped_before_a_stage_it_ends_in_the_same(base, whole, tmp_path, stage):
+def test_stopped_before_every_stage_it_ends_in_the_same(base, whole, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(Stop):
-        run(base, out, watch=stop_at(stage))
-    assert not FINISHED & names(out)
-    torch.rand(3)  # what is drawn in between does not matter
+    for stage in STAGES:
+        with pytest.raises(Stop):
+            run(base, out, watch=stop_at(stage))
+        assert not FINISHED & names(out)
+        torch.rand(3)  # what is drawn in between does not matter
     outcome = run(base, out)
     assert unequal(out, whole[0]) == []
     assert alike(outcome, whole[1])
     assert names(out) == FINISHED
 
 
-@pytest.mark.parametrize(
-    ("step", "event"),
-    [(1, "step"), (5, "step"), (6, "save"), (7, "step"), (12, "step")],
-)
-def test_stopped_while_training_it_ends_in_the_same(base, whole, tmp_path, step, event):
-    out = tmp_path / "out"
-    with pytest.raises(Stop):
-        run(base, out, callbacks=[StopAt(step, event)])
-    seconds = json.loads((out / "work" / "seconds.json").read_text())
-    assert seconds["train"] > 0
+def test_stopped_while_training_it_ends_in_the_same(base, whole, tmp_path):
+    out, seconds = tmp_path / "out", 0.0
+    for step, event in (
+        (1, "step"),  # before there is a checkpoint
+        (5, "step"),
+        (6, "save"),  # at the end of an epoch
+        (7, "step"),
+        (12, "step"),
+    ):
+        with pytest.raises(Stop):
+            run(base, out, callbacks=[StopAt(step, event)])
+        spent = json.loads((out / "work" / "seconds.json").read_text())
+        assert spent["train"] > seconds
+        seconds = spent["train"]
     outcome = run(base, out)
     assert unequal(out, whole[0]) == []
     assert alike(outcome, whole[1])
+    assert outcome.seconds["train"] > seconds
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6, 7, 8])
-def test_stopped_while_encoding_it_ends_in_the_same(
-    base, whole, tmp_path, call, monkeypatch
-):
-    """In the middle of measuring and of mining: vectors are cached by then."""
-    out, calls = tmp_path / "out", 0
+def test_stopped_while_encoding_it_ends_in_the_same(base, whole, tmp_path, monkeypatch):
+    """Before a call of `encode`; what the calls before it gave is cached by then."""
+    out, left = tmp_path / "out", 0
     real = SentenceEncoder.encode
 
     def encode(self, texts, **options):
-        nonlocal calls
-        calls += 1
-        if calls == call:
+        nonlocal left
+        left -= 1
+        if not left:
             raise Stop
         return real(self, texts, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SentenceEncoder, "encode", encode)
-        with pytest.raises(Stop):
-            run(base, out)
+    # Three calls measure the base, two mine, three measure what was trained.
+    seen = []
+    for call in (1, 2, 3, 4, 2, 1, 2, 3):
+        left = call
+        with monkeypatch.context() as patch:
+            patch.setattr(SentenceEncoder, "encode", encode)
+            with pytest.raises(Stop):
+                run(base, out, watch=seen.append)
+    stages = [seen.count(stage) for stage in STAGES]
+    assert stages == [4, 2, 3, 3, 3, 0]
     assert alike(run(base, out), whole[1])
     assert unequal(out, whole[0]) == []
 
@@ -300,12 +323,8 @@ def test_a_finished_folder_is_not_computed_again(base, whole, tmp_path):
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
-def test_another_plan_is_refused(base, whole, tmp_path, change, named, finished):
-    out = whole[0]
-    if not finished:
-        out = tmp_path / "out"
-        with pytest.raises(Stop):
-            run(base, out, watch=stop_at("mine"))
+def test_another_plan_is_refused(base, whole, begun, change, named, finished):
+    out = whole[0] if finished else begun
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     with pytest.raises((ValueError, OSError), match="another ") as caught:
         run(base, out, **change)
@@ -498,6 +517,7 @@ def test_without_pairs_it_goes_on_too(base, tmp_path, method, monkeypatch):
     assert expected.fingerprint != expected.base_fingerprint
     assert expected.method == method
     assert expected.data["queries"] == 30
+    assert expected.data["made up" if method == "pseudo-labels" else "train"]
     assert expected.curve
     real, count = SentenceTrainer.training_step, 0
 
