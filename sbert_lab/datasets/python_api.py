@@ -17,6 +17,9 @@ The data depend on what is installed: another version has other docstrings, and 
 missing library is left out. A result is thus one on an `edition`, which names the
 versions and a checksum; on the same files the data are always the same.
 
+An encoder that counts words takes ``read_csv`` for one word: compared fairly, it is
+given the texts after `docstring_text.spaced`.
+
 What numpy and torch have in C is not here. The libraries are widely used: a model that
 was pretrained on code or on the web may have read them, test side included.
 """

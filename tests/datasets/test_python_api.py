@@ -334,7 +334,10 @@ def test_a_task_is_drawn_from_the_whole(small):
     assert len(whole.corpus_codes) > len(whole.queries)  # some are never asked for
     task = retrieval_task("test", queries=20, documents=100, seed=7, data=small)
     assert task == retrieval_task("test", 20, 100, 7, small)
-    assert task != retrieval_task("test", 20, 100, 8, small)
+    other = retrieval_task("test", 20, 100, 8, small)
+    assert task.queries != other.queries
+    extra = [set(each.corpus_codes) - set(each.relevant) for each in (task, other)]
+    assert extra[0] != extra[1]
     assert (len(task.queries), len(task.corpus_codes)) == (20, 100)
     assert set(task.relevant) <= set(task.corpus_codes)
     known = dict(zip(whole.queries, whole.relevant, strict=True))
