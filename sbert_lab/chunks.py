@@ -210,13 +210,16 @@ class _Cuts:
         self._space_ends = np.array([run.end() for run in runs], np.int64)
         codes = _code_points(text)
         # A text of which the tokenizer keeps nothing counts as one token.
-        found = self._encoded(text).offsets or [(0, len(text))]
-        offsets = np.array(found, np.int64)
-        self._reached = np.maximum.accumulate(np.append(0, offsets[:, 1]))
+        offsets = np.array(self._encoded(text).offsets or [(0, 0)], np.int64)
         first = np.append(offsets[:, 0], len(text))
         first[0] = 0  # what the tokenizer dropped before its first token goes with it
-        self.starts = np.maximum.accumulate(self._skipped(first))
-        self.levels = np.full(len(first), _TOKEN)
+        starts = np.maximum.accumulate(self._skipped(first))
+        # Tokens of white space alone, at the end of the text, are none.
+        places = int(np.searchsorted(starts, len(text))) + 1
+        self.starts = starts[:places]
+        reached = np.maximum.accumulate(np.append(0, offsets[:, 1]))
+        self._reached = reached[:places]
+        self.levels = np.full(places, _TOKEN)
         own_word = np.append(_is_unspaced(codes), False)[self.starts]
         self.levels[np.isin(self.starts, self._space_ends) | own_word] = _WORD
         for run in runs:
@@ -240,9 +243,7 @@ class _Cuts:
             if stop is None:
                 start = end  # no room beside what is repeated: repeat nothing
                 continue
-            first, after = self._span(start, stop)
-            if first < after:  # else white space at the end of the text
-                found.append((first, after))
+            found.append(self._span(start, stop))
             start, end = self._next_start(start, stop, overlap), stop
         return found
 

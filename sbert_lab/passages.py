@@ -138,15 +138,11 @@ class Passages:
         Raises
         ------
         TypeError, ValueError
-            A name that is no line of text, or a text that `chunk` refuses.
+            A name that is not printable text, or a text that `chunk` refuses.
         """
         for name in documents:
-            if (
-                not isinstance(name, str)
-                or name.splitlines() != [name]
-                or not name.strip()
-            ):
-                raise ValueError(f"{name!r}: the name of a document is a line of text")
+            if not (isinstance(name, str) and name.strip() and name.isprintable()):
+                raise ValueError(f"{name!r}: the name of a document is printable text")
         cut = {
             name: self._cut(name, text)
             for name, text in documents.items()
@@ -175,8 +171,8 @@ class Passages:
         """Find the `k` passages that answer a question best, best first.
 
         No two have the same text: of the documents that hold it, the one is cited that
-        was added first. Each retriever finds `candidates`, at least `k`, which are then
-        merged and sorted anew. Without documents the list is empty.
+        was added or replaced first. Each retriever finds `candidates`, at least `k`,
+        to be merged and sorted anew. Without documents the list is empty.
 
         Raises
         ------
@@ -214,12 +210,9 @@ class Passages:
             )
         with new_folder(Path(folder), marker=_ABOUT) as target:
             self._index.save(target / "index")
+            ids, cut = self._ids, self._chunks
             listed = [
-                [
-                    name,
-                    text,
-                    [[c.start, c.end, self._ids[c.text]] for c in self._chunks[name]],
-                ]
+                [name, text, [(c.start, c.end, ids[c.text]) for c in cut[name]]]
                 for name, text in self._documents.items()
             ]
             write_json(target / _DOCUMENTS, listed)
@@ -268,11 +261,9 @@ class Passages:
         found = cls(encoder, **options)
         found._index, found._next = index, following
         for name, text, spans in listed:
-            parts = [
-                Chunk(name, start, end, text[start:end]) for start, end, _ in spans
-            ]
-            found._ids |= {text[start:end]: number for start, end, number in spans}
-            found._put(name, text, parts)
+            found._ids |= {text[a:b]: number for a, b, number in spans}
+            found._put(name, text, [Chunk(name, a, b, text[a:b]) for a, b, _ in spans])
+        found._ids = dict(sorted(found._ids.items(), key=lambda pair: pair[1]))
         return found
 
     def _cut(self, name: str, text: str) -> list[Chunk]:
@@ -295,7 +286,8 @@ class Passages:
         return found
 
     def _put(self, name: str, text: str, parts: list[Chunk]) -> None:
-        """Note a document whose passages are in the index."""
+        """Note a document whose passages are in the index, as the last one added."""
+        self._documents.pop(name, None)
         self._documents[name], self._chunks[name] = text, parts
         for part in parts:
             self._found_in.setdefault(self._ids[part.text], []).append(part)

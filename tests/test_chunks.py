@@ -175,6 +175,14 @@ def test_what_the_tokenizer_drops_is_kept():
     assert texts("\u200b the cat\x07", words, 1) == ["\u200b the", "cat\x07"]
 
 
+def test_white_space_at_the_end_is_no_chunk():
+    """Here it is three tokens, and the chunk before is full."""
+    text = "the cat the cat\t\n \n"
+    found = texts(text, byte_pairs(), 16, overlap=4)
+    assert found == ["the cat the cat"]
+    assert count(byte_pairs(), text) == 20
+
+
 @pytest.mark.parametrize("text", ["", " \n\n\t\u3000 "])
 def test_an_empty_document_has_no_chunk(text):
     assert chunk(text, word_pieces(), 5) == []

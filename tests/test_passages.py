@@ -146,6 +146,14 @@ def test_replacing_and_removing():
     assert memory.search("the cat", 1) != []
 
 
+def test_the_document_that_is_cited_stays_the_same_when_loaded(tmp_path):
+    memory = filled(max_tokens=8)
+    memory.add("pets", DOCUMENTS["pets"] + " The red bird sat.")  # now the later one
+    memory.save(tmp_path)
+    for one in (memory, Passages.load(tmp_path, Counting())):
+        assert one.search("The cat sat on a mat.", 1)[0].document == "copy"
+
+
 def test_words_alone_find_a_name():
     """The encoder knows no zebra from another unknown word; BM25 does."""
     memory = Passages(tiny_encoder(max_seq_length=24), hybrid=True)
@@ -334,7 +342,7 @@ def test_a_search_that_cannot_be(query, options, error, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "  ", "two\nlines", "end\n", "two\u2028lines", 3, None]
+    "name", ["", "  ", "two\nlines", "end\n", "two\u2028lines", "\udc80", 3, None]
 )
 def test_a_name_is_a_line(name):
     with pytest.raises(ValueError, match="name of a document"):
