@@ -1,6 +1,5 @@
 """What an adaptation is made from, checked before the first second of computation."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,7 +12,14 @@ import numpy as np
 from sbert_lab.adaptation.measuring import Search
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.split import LEAST, pick, row_groups, split_pairs
-from sbert_lab.datasets.pairs import DataError, Pairs, check_no_leak, plain
+from sbert_lab.datasets.pairs import (
+    DataError,
+    Pairs,
+    _decoded,
+    _open,
+    check_no_leak,
+    plain,
+)
 
 
 @dataclass(frozen=True)
@@ -164,9 +170,11 @@ def from_texts(
 
 
 def read_texts(path: str | Path) -> tuple[str, ...]:
-    """Read texts: one a line of ``.txt``, or the column ``text`` of CSV, TSV or JSONL.
+    """Read texts: one a line of ``.txt``, or the column ``text`` of a table.
 
-    Lines without a letter or a number to see are passed over in ``.txt``.
+    Tables are what `read_pairs` reads: CSV, TSV, JSONL and Parquet.
+
+    Empty lines are passed over in ``.txt``.
 
     Raises
     ------
@@ -178,24 +186,20 @@ def read_texts(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    kind = path.suffix.lower()
-    if kind not in (".txt", ".csv", ".tsv", ".jsonl"):
-        raise DataError(
-            [f"{path}: {kind or 'no'} suffix; give .txt, .csv, .tsv, .jsonl"]
-        )
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            [f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]
-        ) from error
-    if kind == ".txt":
-        rows = [(i, line) for i, line in enumerate(content.splitlines(), 1)]
-        found: list[tuple[int, Any]] = [(i, line) for i, line in rows if line.strip()]
-    elif kind == ".jsonl":
-        found = _json_lines(path, content)
+    found: list[tuple[int, Any]]
+    if path.suffix.lower() == ".txt":
+        lines = _decoded(path).splitlines()
+        found = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
     else:
-        found = _table(path, content, "\t" if kind == ".tsv" else ",")
+        names, records = _open(path)
+        if "text" not in names:
+            raise DataError(
+                [
+                    f"{path}: column 'text' is missing; the file has "
+                    f"{', '.join(map(repr, names)) or 'no columns'}"
+                ]
+            )
+        found = [(row, record.get("text")) for row, record in records]
     problems = [
         f"{path}, row {row}, column 'text': "
         + ("the text is empty" if isinstance(text, str) else f"a text, not {text!r}")
@@ -210,46 +214,6 @@ def read_texts(path: str | Path) -> tuple[str, ...]:
 def sha256(value: object) -> str:
     """Return the hash of what JSON can take."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _json_lines(path: Path, content: str) -> list[tuple[int, Any]]:
-    found, problems = [], []
-    for row, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}, row {row}, column {error.colno}: {error.msg}")
-            continue
-        if isinstance(value, dict) and "text" in value:
-            found.append((row, value["text"]))
-        else:
-            problems.append(f'{path}, row {row}: an object {{"text": …}}, please')
-    if problems:
-        raise DataError(problems)
-    return found
-
-
-def _table(path: Path, content: str, separator: str) -> list[tuple[int, Any]]:
-    reader = csv.DictReader(
-        content.splitlines(keepends=True), delimiter=separator, strict=True
-    )
-    found = []
-    try:
-        names = list(reader.fieldnames or ())
-        if "text" not in names:
-            raise DataError(
-                [
-                    f"{path}: column 'text' is missing; the file has "
-                    f"{', '.join(map(repr, names)) or 'no columns'}"
-                ]
-            )
-        for record in reader:
-            found.append((reader.line_num, record["text"]))
-    except csv.Error as error:
-        raise DataError([f"{path}, row {reader.line_num}: {error}"]) from error
-    return found
 
 
 def _check_labels(pairs: Pairs) -> None:
