@@ -113,20 +113,15 @@ def adapt(
         sums["guard"] = sha256(_name(guard))
 
     def teach(encoder: SentenceEncoder, place: Place) -> Taught:
-        assert data.train is not None
-        mined, removed = _mined(encoder, data, recipe, guard, known, place)
-        with place.clock.stage("train"):
-            curve = train(
-                encoder,
-                training_data(encoder, data.train, mined),
-                objective(recipe, [*known, *_several(data.train)], prompts(encoder)),
-                recipe,
-                folder.checkpoints,
-                place.clock,
-                callbacks=callbacks,
-                show_progress=show_progress,
-            )
-        return Taught(curve, removed, facts={"negatives": sum(map(len, mined))})
+        return teach_pairs(
+            encoder,
+            data,
+            recipe,
+            place,
+            guard=guard,
+            known=known,
+            callbacks=callbacks,
+        )
 
     job = Job(str(base), "pairs", recipe.as_json(), recipe.keep, data, sums, teach)
     return run(
@@ -238,6 +233,48 @@ def adapt_texts(
         show_progress=show_progress,
         started=started,
     )
+
+
+def teach_pairs(
+    encoder: SentenceEncoder,
+    data: Data,
+    recipe: Recipe,
+    place: Place,
+    *,
+    guard: Guard | None = None,
+    known: Sequence[tuple[str, str]] = (),
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Taught:
+    """Mine and train, in place, or go on where an earlier call was stopped.
+
+    Parameters
+    ----------
+    encoder
+        The base, as it was at the first call.
+    data
+        Its ``train``, ``rows`` and ``candidates``.
+    recipe
+        All but its share for the average, which is not made here.
+    place
+        Where checkpoints and vectors are kept.
+    guard, known, callbacks
+        As `adapt`.
+    """
+    if data.train is None:
+        raise ValueError("there are no pairs to teach; see adapt_texts")
+    mined, removed = _mined(encoder, data, recipe, guard, known, place)
+    with place.clock.stage("train"):
+        curve = train(
+            encoder,
+            training_data(encoder, data.train, mined),
+            objective(recipe, [*known, *_several(data.train)], prompts(encoder)),
+            recipe,
+            place.folder.checkpoints,
+            place.clock,
+            callbacks=callbacks,
+            show_progress=place.show,
+        )
+    return Taught(curve, removed, facts={"negatives": sum(map(len, mined))})
 
 
 def _settings(

@@ -144,6 +144,7 @@ def test_nonsense_is_refused_before_anything_is_done(home, refused, changes, mes
     assert message in refused(*given(home, **usual | changes))
 
 
+@pytest.mark.slow
 def test_it_is_a_line_and_no_traceback(home):
     """In a process of its own, as a reader meets it."""
     done = subprocess.run(
