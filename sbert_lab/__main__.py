@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``run | verify | lint | readme | reproduce | benchmark | select | doctor``
+``run | verify | lint | readme | reproduce | benchmark | select | adapt | doctor``
 """
 
 import argparse
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sbert_lab.adaptation.options import add_options as add_adapt_options
 from sbert_lab.selection.options import add_options
 
 
@@ -86,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(select)
     select.set_defaults(command=_select)
+    adapt = commands.add_parser(
+        "adapt", help="make a model better for your own pairs, and see what it costs"
+    )
+    add_adapt_options(adapt)
+    adapt.set_defaults(command=_adapt)
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -251,6 +257,15 @@ def _select(options: argparse.Namespace) -> int:
     text, status = select(options)
     print(text)
     return status
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    """Adapt a model, or go on where a stopped run left off; print what it brought."""
+    from sbert_lab.adaptation.command import adapt
+
+    logging.getLogger("sbert_lab.adaptation").setLevel(logging.INFO)  # its stages
+    print(adapt(options))
+    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -15,9 +15,9 @@ LAYERS = (
     "files paths progress random_state batching packed fingerprint catalogue pooling "
     "checkpoint transformer head cache growing exact fitted quantization reduction "
     "compressed interface stores tuning static lexical_encoders encoder onnx_graph "
-    "onnx_models distillation layers reranking cross_folder cross_encoder search "
-    "losses sampling datasets "
-    "evaluation mining training lab selection pretrain __main__"
+    "onnx_models distillation averaging layers reranking cross_folder cross_encoder "
+    "search fusion chunks passages losses sampling datasets "
+    "evaluation mining training lab selection adaptation pretrain __main__"
 ).split()
 
 

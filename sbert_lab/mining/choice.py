@@ -122,7 +122,7 @@ def suspected(
         (admission.anchors[q], corpus[row])
         for q, row in zip(query, window.rows[query, place], strict=True)
     ]
-    found = _judged(judge, right + open_, show_progress)
+    found = judge_scores(judge, right + open_, show_progress)
     owner = admission.query[wanted]
     lowest = _lowest(found[: len(right)], owner, len(candidates))
     out = np.zeros_like(candidates)
@@ -170,9 +170,10 @@ def nothing_left(removed: dict[str, int], window: Window, options: Options) -> s
     )
 
 
-def _judged(
+def judge_scores(
     judge: Judge, pairs: list[tuple[str, str]], show: bool | None
 ) -> NDArray[np.float64]:
+    """Return the judge's scores of m pairs, float64 ``[m]``, asked for in parts."""
     scores = np.empty(len(pairs))
     with progress(len(pairs), "judge", show=show) as move:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):

@@ -221,7 +221,7 @@ def _survey(options: argparse.Namespace) -> tuple[Survey, str]:
         return _only(survey, options.models), note
     from sbert_lab.selection.survey import measure_survey
 
-    pairs = _pairs(options) if options.pairs is not None else None
+    pairs = named_pairs(options.pairs, options) if options.pairs is not None else None
     survey = measure_survey(
         options.models or names_here(),
         pairs=pairs,
@@ -235,7 +235,21 @@ def _survey(options: argparse.Namespace) -> tuple[Survey, str]:
     return survey, f"The rows are kept: --survey {path} shows them again."
 
 
-def _pairs(options: argparse.Namespace) -> Pairs:
+def named_pairs(path: Path, options: argparse.Namespace) -> Pairs:
+    """Read pairs whose columns have the names that the options give.
+
+    Parameters
+    ----------
+    path
+        The file.
+    options
+        With ``anchor``, ``positive`` and ``negative``, each a name or None.
+
+    Raises
+    ------
+    DataError, FileNotFoundError, ValueError
+        As `read_pairs`, with the options that help.
+    """
     columns = None
     if options.anchor or options.positive or options.negative:
         columns = {
@@ -245,7 +259,7 @@ def _pairs(options: argparse.Namespace) -> Pairs:
         if options.negative:
             columns["negative"] = options.negative
     try:
-        return read_pairs(options.pairs, columns)
+        return read_pairs(path, columns)
     except DataError as error:
         if columns is None and "has no role" in str(error):
             raise ValueError(

@@ -17,9 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     data = parser.add_argument_group("what is measured")
     data.add_argument("--pairs", type=Path, help="your own CSV, TSV, JSONL or Parquet")
-    data.add_argument("--anchor", help="its column of queries, if not 'anchor'")
-    data.add_argument("--positive", help="its column of answers, if not 'positive'")
-    data.add_argument("--negative", help="its column of wrong answers, if it has one")
+    add_columns(data)
     data.add_argument(
         "--models",
         nargs="+",
@@ -36,3 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("table", "json", "picture"), default="table"
     )
     shown.add_argument("--out", type=Path, help="write there instead of the screen")
+
+
+def add_columns(group: "argparse._ArgumentGroup") -> None:
+    """Give a group the options that name the columns of a file of pairs."""
+    group.add_argument("--anchor", help="its column of queries, if not 'anchor'")
+    group.add_argument("--positive", help="its column of answers, if not 'positive'")
+    group.add_argument("--negative", help="its column of wrong answers, if it has one")

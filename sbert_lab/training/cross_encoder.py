@@ -7,22 +7,19 @@ that an objective asks for the scores of pairs instead of the vectors of texts.
 import logging
 from copy import copy
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
 from torch import nn
-from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
 from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.losses.pair_scores import OBJECTIVES, PairObjective
-from sbert_lab.progress import Advance, progress
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.data import TrainingData
-from sbert_lab.training.resuming import checkpoint, steps
+from sbert_lab.training.settings import train_usually
 from sbert_lab.training.trainer import SentenceTrainer
 
 log = logging.getLogger(__name__)
@@ -179,48 +176,20 @@ def train_cross_encoder(
         if objective not in OBJECTIVES:
             raise ValueError(f"objective={objective!r}: one of {', '.join(OBJECTIVES)}")
         objective = OBJECTIVES[objective]()
-    if resume and folder is None:
-        raise ValueError("resume=True needs the folder that holds the checkpoints")
-    kept = "no" if folder is None else "epoch"
-    common: dict[str, Any] = {
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "warmup_steps": 0.1,
-        "seed": seed,
-        "bf16": bf16,
-        "use_cpu": encoder.device.type == "cpu",
-        "save_strategy": kept,
-        "save_total_limit": 2,
-        "eval_strategy": "no" if evaluation_data is None else "epoch",
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
-    with TemporaryDirectory() as nowhere:
-        home = Path(nowhere if folder is None else folder)
-        args = SentenceTrainingArguments(**common | arguments, output_dir=str(home))
-        trainer = CrossEncoderTrainer(
+    found = train_usually(
+        lambda args: CrossEncoderTrainer(
             encoder, args, data, objective, evaluation_data=evaluation_data
-        )
-        start: str | None = None
-        if resume:
-            try:
-                start = str(checkpoint(True, home))
-            except FileNotFoundError:
-                log.info("%s has no complete checkpoint; training begins", home)
-        total = steps(args, len(trainer.get_train_dataloader()))
-        with progress(total, "train", show=show_progress, minimum=100) as move:
-            trainer.add_callback(_Bar(move))
-            return trainer.train(start)
-
-
-class _Bar(TrainerCallback):
-    """Moves a progress bar, by the steps of earlier runs at the start."""
-
-    def __init__(self, move: Advance) -> None:
-        self.move, self.at = move, 0
-
-    def on_step_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
-        del args, control
-        self.move(state.global_step - self.at)
-        self.at = state.global_step
+        ),
+        device=encoder.device,
+        folder=folder,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        bf16=bf16,
+        resume=resume,
+        show_progress=show_progress,
+        arguments={"eval_strategy": "no" if evaluation_data is None else "epoch"}
+        | arguments,
+    )
+    return found.output

@@ -1,0 +1,208 @@
+"""The stages of a run, their seconds, and what each leaves for the next start."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from sbert_lab.adaptation.recipe import Recipe
+from sbert_lab.datasets.pairs import Pairs
+from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.files import write_json
+from sbert_lab.lab.trials import has_fast_bfloat16
+from sbert_lab.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+    Objective,
+)
+from sbert_lab.progress import quiet_transformers
+from sbert_lab.training import (
+    SentenceTrainer,
+    SentenceTrainingArguments,
+    TrainingData,
+)
+from sbert_lab.training.resuming import steps
+from sbert_lab.training.settings import train_usually
+
+log = logging.getLogger(__name__)
+
+Curve = tuple[tuple[int, float], ...]
+
+#: Larger batches are cut into parts that fit into memory (`losses.cached`).
+LARGEST_PLAIN = 256
+
+_LOGGED = 20  # points of the loss curve, at least
+_SAVED = 2  # points between two checkpoints, of which there are ten at least
+
+
+class Clock:
+    """Seconds by stage, over all starts of a run.
+
+    Parameters
+    ----------
+    path
+        Where they are kept.
+    watch
+        Called with the name of each stage when it begins.
+    """
+
+    def __init__(self, path: Path, watch: Callable[[str], object] | None) -> None:
+        self._path, self._watch = path, watch
+        self.seconds: dict[str, float] = {}
+        if path.is_file():
+            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+        self._running = ("", 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the seconds of a block."""
+        log.info("%s …", name)
+        self._running = (name, time.perf_counter())
+        if self._watch is not None:
+            self._watch(name)
+        try:
+            yield
+        finally:
+            self.save()
+        log.info("%s: %.1f s", name, self.seconds[name])
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count seconds that were spent elsewhere."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def save(self) -> None:
+        """Write what is known by now; a killed process loses what comes after."""
+        name, since = self._running
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - since
+        self._running = (name, now)
+        write_json(self._path, self.seconds)
+
+
+class _Saving(TrainerCallback):
+    """Writes the seconds with every checkpoint."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_save(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
+        del args, state, control
+        self.clock.save()
+
+
+def training_data(
+    encoder: SentenceEncoder,
+    pairs: Pairs,
+    mined: Sequence[Sequence[str]],
+) -> TrainingData:
+    """Return rows of anchor, positive and all negatives, each with its prompt.
+
+    Parameters
+    ----------
+    encoder
+        Whose prompts for queries and documents stand in front of the texts, as they
+        will in use.
+    pairs
+        Their own negative comes first, if they have one.
+    mined
+        For each row those that were mined; empty for none.
+    """
+    query, document = prompts(encoder)
+    own = [[text] for text in pairs.negative] if pairs.negative else [[]] * len(pairs)
+    negatives = [
+        [document + text for text in dict.fromkeys([*first, *more])]
+        for first, more in zip(own, mined or [[]] * len(pairs), strict=True)
+    ]
+    columns: dict[str, Sequence[Any]] = {
+        "anchor": [query + text for text in pairs.anchor],
+        "positive": [document + text for text in pairs.positive],
+    }
+    if any(negatives):
+        columns["negative"] = negatives
+    data = TrainingData(columns, source=str(pairs.source))
+    data.row_names = pairs.rows
+    return data
+
+
+def objective(
+    recipe: Recipe, known: Sequence[tuple[str, str]], prefixes: tuple[str, str]
+) -> Objective:
+    """Return multiple negatives ranking, in parts where the batch is large.
+
+    Parameters
+    ----------
+    recipe
+        Its temperature and batch.
+    known
+        (anchor, positive) pairs that are no wrong answers in any batch.
+    prefixes
+        Prompts of anchors and of positives.
+    """
+    options: dict[str, Any] = {
+        "known": [(prefixes[0] + a, prefixes[1] + p) for a, p in known]
+    }
+    if recipe.batch > LARGEST_PLAIN:
+        return CachedMultipleNegativesRankingLoss(recipe.temperature, **options)
+    return MultipleNegativesRankingLoss(recipe.temperature, **options)
+
+
+def train(
+    encoder: SentenceEncoder,
+    data: TrainingData,
+    loss: Objective,
+    recipe: Recipe,
+    folder: Path,
+    clock: Clock,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    show_progress: bool | None = None,
+) -> Curve:
+    """Train an encoder in place, going on from the last checkpoint in `folder`.
+
+    Returns
+    -------
+    tuple
+        Step and training loss.
+    """
+
+    def make(args: SentenceTrainingArguments) -> SentenceTrainer:
+        trainer = SentenceTrainer(
+            encoder, args, data, loss, callbacks=[_Saving(clock), *callbacks]
+        )
+        total = steps(args, len(trainer.get_train_dataloader()))
+        # A checkpoint stands where the loss is logged, or the mean of the losses
+        # since then would be cut in two by a stop.
+        args.logging_steps = max(1, total // _LOGGED)
+        args.save_steps = _SAVED * args.logging_steps if total >= _LOGGED else 1
+        return trainer
+
+    with quiet_transformers():
+        found = train_usually(
+            make,
+            device=encoder.device,
+            folder=folder,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch,
+            learning_rate=recipe.rate,
+            seed=recipe.seed,
+            bf16=has_fast_bfloat16(),
+            resume=True,
+            show_progress=show_progress,
+            arguments={"warmup_steps": recipe.warmup, "save_strategy": "steps"},
+        )
+    return found.curve
+
+
+def prompts(encoder: SentenceEncoder) -> tuple[str, str]:
+    """Return what an encoder puts in front of queries and of documents."""
+    named: Mapping[str, str] = encoder.prompts
+    usual = named.get(encoder.layout.default_prompt or "", "")
+    query = named.get("query") or usual
+    names = ("document", "passage", "corpus")
+    document = next((named[name] for name in names if named.get(name)), usual)
+    return query, document

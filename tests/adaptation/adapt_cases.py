@@ -1,0 +1,115 @@
+"""A tiny model, made-up pairs that can be learned, and an adaptation of a second.
+
+Started as ``adapt_cases.py BASE OUT`` it adapts, and is there to be killed.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import random_bert, word_tokenizer
+from safetensors.torch import load_file
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.adaptation.outcome import Outcome
+from sbert_lab.adaptation.recipe import Recipe
+from sbert_lab.adaptation.run import adapt
+from sbert_lab.checkpoint import Layout
+from sbert_lab.datasets.pairs import Pairs
+from sbert_lab.datasets.similarity import ScoredPairs
+
+HEAD = "ba ko mi ru te su la no pe vi do ga".split()
+TAIL = "lan mor tis ket vun pol das rim".split()
+WORDS = [f"{a}{b}" for a in HEAD for b in TAIL]
+WIDTH = 32
+
+#: Twelve steps of training, the last batch of each epoch a smaller one.
+RECIPE = Recipe(
+    epochs=2,
+    batch=16,
+    rate=2e-3,
+    negatives=2,
+    rank=(0, 40),
+    relative_margin=0.0,
+    keep=0.25,
+)
+
+#: The stages, in their order.
+STAGES = (
+    "measure the base",
+    "mine",
+    "train",
+    "average",
+    "measure the adapted model",
+    "save",
+)
+
+
+def make_base(folder: Path) -> Path:
+    """Save a random two-layer BERT that knows the words."""
+    tokenizer = word_tokenizer(WORDS, 24)
+    model = random_bert(len(tokenizer), WIDTH)
+    SentenceEncoder(model, tokenizer, Layout(dimension=WIDTH)).save(folder)
+    return folder
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Return different sentences of 2 to 7 words."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[" ".join(rng.choice(WORDS, rng.integers(2, 8)))] = None
+    return list(found)
+
+
+def own_pairs(count: int = 120, seed: int = 0, source: str = "own.csv") -> Pairs:
+    """Return pairs with two words in common; every fourth answer is of two anchors."""
+    rng = np.random.default_rng([seed, 1])
+    anchors = sentences(count, seed)
+    positives: list[str] = []
+    for number, anchor in enumerate(anchors):
+        common = rng.permutation(anchor.split())[:2]
+        text = " ".join([*rng.choice(WORDS, 2), *common])
+        positives.append(positives[-1] if number % 4 == 1 else text)
+    return Pairs(
+        tuple(anchors),
+        tuple(positives),
+        None,
+        None,
+        Path(source),
+        tuple(range(2, count + 2)),
+    )
+
+
+def general(count: int = 12) -> dict[str, ScoredPairs]:
+    texts = sentences(2 * count, seed=99)
+    score = np.random.default_rng(9).uniform(0, 5, count).tolist()
+    pairs = ScoredPairs(tuple(texts[:count]), tuple(texts[count:]), tuple(score))
+    return {"made up": pairs}
+
+
+def run(base: Path, out: Path, **options) -> Outcome:
+    given = {"recipe": RECIPE, "general": general(), "show_progress": False} | options
+    pairs = given.pop("pairs", None) or own_pairs()
+    return adapt(base, pairs, out, **given)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+def unequal(first: Path, second: Path) -> list[str]:
+    """Return the names of the weights of two models that differ in any bit."""
+    a, b = weights(first), weights(second)
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run(Path(sys.argv[1]), Path(sys.argv[2]))
