@@ -291,7 +291,6 @@ class Passages:
         self._documents[name], self._chunks[name] = text, parts
         for part in parts:
             self._found_in.setdefault(self._ids[part.text], []).append(part)
-        self._lexical = None
 
     def _drop(self, parts: list[Chunk]) -> None:
         """Forget chunks, and the texts that then stand nowhere any more."""
