@@ -20,7 +20,7 @@ from sbert_lab.adaptation.data import Data, sha256
 from sbert_lab.adaptation.folder import Folder
 from sbert_lab.adaptation.job import Place
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.run import teach_pairs
+from sbert_lab.adaptation.run import hard_negatives, teach_pairs
 from sbert_lab.adaptation.split import pick
 from sbert_lab.adaptation.stages import Clock
 from sbert_lab.adaptation.without_pairs import adapt_without_pairs
@@ -38,6 +38,7 @@ from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.files import write_bytes, write_json
 from sbert_lab.lab.kept import trained
 from sbert_lab.lab.trials import Items, Yardstick, has_fast_bfloat16
+from sbert_lab.mining import Mined
 
 RETRIEVAL = "retrieval"
 
@@ -253,15 +254,25 @@ class Study:
             cache = EmbeddingCache(folder.work / "cache")
             teach_pairs(
                 encoder,
-                Data(
-                    pairs, tuple(range(len(pairs))), candidates=self.domain.candidates
-                ),
+                self._data(pairs),
                 plain,
                 Place(folder, clock, cache, self.show),
                 guard=guard,
             )
 
         return self.mixed(self._kept("pairs", told, teach), recipe.keep)
+
+    def mined(self, recipe: Recipe, count: int | None = None) -> Mined:
+        """Return the hard negatives that `adapted` trains with, to be looked at."""
+        pairs, guard = self.domain.some(count, recipe.seed)
+        return hard_negatives(
+            SentenceEncoder.from_pretrained(self.base),
+            self._data(pairs),
+            recipe,
+            guard=guard,
+            cache=EmbeddingCache(),
+            show_progress=self.show,
+        )
 
     def adapted_to_texts(
         self,
@@ -331,6 +342,10 @@ class Study:
         """Return Spearman's correlation on a general set, or its difference."""
         others = [one.items for one in over] or None
         return self._yardstick.score(name, [one.items for one in trials], others)
+
+    def _data(self, pairs: Pairs) -> Data:
+        rows = tuple(range(len(pairs)))
+        return Data(pairs, rows, candidates=self.domain.candidates)
 
     def _kept(
         self,
