@@ -22,8 +22,14 @@ log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-#: What cannot change the weights: everything that only measures or shows.
-_ELSEWHERE = {"lab", "selection", "evaluation", "pretrain", "__main__.py"}
+#: What cannot change the weights: everything that only measures, searches or shows.
+_ELSEWHERE = {
+    *("__main__.py", "evaluation", "lab", "pretrain", "selection"),
+    *("chunks.py", "fusion.py", "passages.py", "reranking.py"),
+    *(f"adaptation/{name}.py" for name in ("command", "folder", "measuring")),
+    *(f"adaptation/{name}.py" for name in ("options", "outcome", "pictures")),
+    *(f"adaptation/{name}.py" for name in ("report", "texts", "verdict")),
+}
 
 
 def trained(
@@ -84,5 +90,9 @@ def _code() -> list[str]:
     return [
         sha256_file(path)
         for path in sorted(_PACKAGE.rglob("*.py"))
-        if path.relative_to(_PACKAGE).parts[0] not in _ELSEWHERE
+        if _ELSEWHERE.isdisjoint(_with_parents(path.relative_to(_PACKAGE)))
     ]
+
+
+def _with_parents(path: Path) -> set[str]:
+    return {part.as_posix() for part in (path, *path.parents)}

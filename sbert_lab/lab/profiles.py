@@ -78,6 +78,22 @@ class Profile:
         Short and long texts of one timed call.
     domain_pairs
         Pairs of ICD-10-CM, terms and descriptions, to train on; None for all.
+    training_run_s
+        Seconds a notebook may take whose subject is training, while its models are not
+        kept yet.
+    pair_counts
+        Numbers of pairs to adapt a model with, the steps of a learning curve.
+    trial_pairs, trial_runs
+        Pairs, one of `pair_counts`, for each of the many adaptations that differ in one
+        thing; and with how many seeds.
+    domain_queries
+        Queries to measure an adaptation with; None for all.
+    texts
+        Texts to adapt to where there are no pairs.
+    libraries
+        Whose documentation is the second domain; None for all.
+    second_pairs, second_queries, second_documents
+        Its size.
     titles
         Titles among which the most similar pair is looked for, and how many pairs a
         BERT reads together to see how long one takes.
@@ -127,6 +143,16 @@ class Profile:
     index_mb: float = 320
     timed_texts: tuple[int, int] = (256, 48)
     domain_pairs: int | None = 6_000
+    training_run_s: int = 3_600
+    pair_counts: tuple[int, ...] = (100, 1_000, 3_000, 10_000)
+    trial_pairs: int = 1_000
+    trial_runs: int = 3
+    domain_queries: int | None = None
+    texts: int = 4_000
+    libraries: tuple[str, ...] = ()
+    second_pairs: int = 2_000
+    second_queries: int = 600
+    second_documents: int = 2_000
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 300
@@ -174,6 +200,16 @@ PROFILES = {
             timed_texts=(40, 8),
             processes=1,
             domain_pairs=128,
+            training_run_s=60,
+            pair_counts=(64, 80),
+            trial_pairs=64,
+            trial_runs=1,
+            domain_queries=40,
+            texts=64,
+            libraries=("tornado", "fsspec", "pillow"),
+            second_pairs=64,
+            second_queries=20,
+            second_documents=60,
             titles=200,
             premises=16,
             authored_premises=16,
@@ -232,6 +268,11 @@ PROFILES = {
             turns=9,
             processes=5,
             domain_pairs=None,
+            training_run_s=86_400,
+            texts=100_000,
+            second_pairs=10_000,
+            second_queries=3_000,
+            second_documents=4_000,
             mteb=("STSBenchmark", "SICK-R", "STS12", "Banking77Classification"),
             nli=("all-nli",),
             premises=None,
