@@ -42,14 +42,14 @@ class Recipe:
         A number is out of range; names it.
     """
 
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 64
-    rate: float = 1e-4
+    rate: float = 2e-4
     temperature: float = 0.05
-    negatives: int = 4
-    rank: tuple[int, int] = (0, 30)
-    relative_margin: float | None = 0.05
-    keep: float = 0.3
+    negatives: int = 2
+    rank: tuple[int, int] = (0, 10)
+    relative_margin: float | None = None
+    keep: float = 0.4
     warmup: float = 0.1
     test_share: float = 0.2
     seed: int = 0
@@ -77,7 +77,7 @@ class Recipe:
         if not 0 <= begin < end or (self.negatives and end - begin < self.negatives):
             raise ValueError(
                 f"rank={self.rank} with negatives={self.negatives}: two rising numbers "
-                "with room for the negatives between them, e.g. (0, 30)"
+                "with room for the negatives between them, e.g. (0, 10)"
             )
 
     def as_json(self) -> dict[str, Any]:

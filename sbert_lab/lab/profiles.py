@@ -86,8 +86,10 @@ class Profile:
     trial_pairs, trial_runs
         Pairs, one of `pair_counts`, for each of the many adaptations that differ in one
         thing; and with how many seeds.
-    domain_queries
-        Queries to measure an adaptation with; None for all.
+    domain_queries, domain_codes
+        Queries and corpus to measure an adaptation with; None for all.
+    trial_queries, trial_codes
+        The same for those that differ in one thing.
     texts
         Texts to adapt to where there are no pairs.
     libraries
@@ -143,14 +145,17 @@ class Profile:
     index_mb: float = 320
     timed_texts: tuple[int, int] = (256, 48)
     domain_pairs: int | None = 6_000
-    training_run_s: int = 3_600
+    training_run_s: int = 5_400
     pair_counts: tuple[int, ...] = (100, 1_000, 3_000, 10_000)
     trial_pairs: int = 1_000
     trial_runs: int = 3
     domain_queries: int | None = None
+    domain_codes: int | None = None
+    trial_queries: int | None = 800
+    trial_codes: int | None = 3_000
     texts: int = 4_000
     libraries: tuple[str, ...] = ()
-    second_pairs: int = 2_000
+    second_pairs: int = 1_000
     second_queries: int = 600
     second_documents: int = 2_000
     titles: int = 2_000
@@ -204,7 +209,10 @@ PROFILES = {
             pair_counts=(64, 80),
             trial_pairs=64,
             trial_runs=1,
-            domain_queries=40,
+            domain_queries=30,
+            domain_codes=150,
+            trial_queries=30,
+            trial_codes=150,
             texts=64,
             libraries=("tornado", "fsspec", "pillow"),
             second_pairs=64,
@@ -269,6 +277,8 @@ PROFILES = {
             processes=5,
             domain_pairs=None,
             training_run_s=86_400,
+            trial_queries=None,
+            trial_codes=None,
             texts=100_000,
             second_pairs=10_000,
             second_queries=3_000,

@@ -132,7 +132,7 @@ def test_first_run_gets_its_own_budget(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("trains", "trained", "budget"),
-    [(True, 1, 3_600), (True, 0, 360), (False, 1, 600)],
+    [(True, 1, 5_400), (True, 0, 360), (False, 1, 600)],
 )
 def test_a_run_that_trains_gets_longer_if_that_is_its_subject(
     tmp_path, monkeypatch, trains, trained, budget
