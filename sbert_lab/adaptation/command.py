@@ -21,14 +21,13 @@ _RECIPE = {
     "batch_size": "batch",
     "rate": "rate",
     "negatives": "negatives",
+    "margin": "relative_margin",
     "keep": "keep",
     "seed": "seed",
 }
 
 #: And what messages call them, by what `Recipe` does.
-_SPELT = {"batch": "--batch-size"} | {
-    name: f"--{name}" for name in ("epochs", "rate", "negatives", "keep", "seed")
-}
+_SPELT = {called: f"--{option.replace('_', '-')}" for option, called in _RECIPE.items()}
 
 
 def adapt(options: argparse.Namespace) -> str:
@@ -113,8 +112,9 @@ def _outcome(options: argparse.Namespace) -> Outcome:
 def _from_texts(options: argparse.Namespace) -> Outcome:
     if options.method is None:
         raise ValueError("--texts needs --method simcse, tsdae or pseudo-labels")
-    if options.negatives is not None:
-        raise ValueError("--negatives is for --pairs")
+    for name in ("negatives", "margin"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for --pairs")
     if options.test is None and (options.anchor or options.positive):
         raise ValueError("--anchor and --positive name columns of --pairs or --test")
     if (options.judge is not None) != (options.method == "pseudo-labels"):

@@ -46,6 +46,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--negatives", type=int, help="hard negatives for each anchor; 0 mines none"
     )
     recipe.add_argument(
+        "--margin",
+        type=float,
+        help="share by which hard negatives stay below the right answer, such as 0.05, "
+        "where many right answers were never written down; by default any near one may "
+        "be mined",
+    )
+    recipe.add_argument(
         "--keep",
         type=float,
         help="share of the base in the average at the end: more forgets less",

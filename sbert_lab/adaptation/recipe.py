@@ -24,7 +24,8 @@ class Recipe:
     rank
         From which rank in the base's search they are drawn, up to and without which.
     relative_margin
-        How far below the right answer's similarity they stay, as a share of it.
+        How far below the right answer's similarity they stay, as a share of it; None
+        lets them lie above it.
     keep
         Share of the base's weights in the average at the end, 0 to 1: more forgets
         less, and learns less.
@@ -41,14 +42,14 @@ class Recipe:
         A number is out of range; names it.
     """
 
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 64
-    rate: float = 1e-4
+    rate: float = 2e-4
     temperature: float = 0.05
-    negatives: int = 4
-    rank: tuple[int, int] = (0, 30)
-    relative_margin: float = 0.05
-    keep: float = 0.3
+    negatives: int = 2
+    rank: tuple[int, int] = (0, 10)
+    relative_margin: float | None = None
+    keep: float = 0.4
     warmup: float = 0.1
     test_share: float = 0.2
     seed: int = 0
@@ -65,15 +66,18 @@ class Recipe:
             if not (isfinite(value) and value > 0):
                 raise ValueError(f"{name}={value}: a finite number above 0")
         for name in ("relative_margin", "keep", "warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: from 0 to 1")
+            value = getattr(self, name)
+            if value is None and name == "relative_margin":
+                continue
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}: from 0 to 1")
         if not 0 < self.test_share < 1:
             raise ValueError(f"test_share={self.test_share}: above 0 and below 1")
         begin, end = self.rank
         if not 0 <= begin < end or (self.negatives and end - begin < self.negatives):
             raise ValueError(
                 f"rank={self.rank} with negatives={self.negatives}: two rising numbers "
-                "with room for the negatives between them, e.g. (0, 30)"
+                "with room for the negatives between them, e.g. (0, 10)"
             )
 
     def as_json(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from sbert_lab.datasets import icd10cm, python_api
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.python_api import ApiEntry
+from sbert_lab.datasets.python_libraries import LIBRARIES
 from sbert_lab.datasets.relatives import HierarchyGuard, hierarchy_guard
 from sbert_lab.datasets.similarity import ScoredPairs
 from sbert_lab.encoder import SentenceEncoder
@@ -118,6 +119,7 @@ def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Doma
 def python_domain(
     queries: int | None = None,
     documents: int | None = None,
+    libraries: Sequence[str] = (),
     data: Sequence[ApiEntry] | None = None,
 ) -> Domain:
     """Return Python API search, split by library.
@@ -126,9 +128,14 @@ def python_domain(
     ----------
     queries, documents
         Test sentences, and documents to search in; None for all.
+    libraries
+        Names of `python_libraries.LIBRARIES`; none for all.
     data
-        Entries; the default is all of `python_api.load`.
+        Entries; the default is those of the libraries.
     """
+    if data is None:
+        chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
+        data = python_api.load(tuple(chosen))
     test = python_api.retrieval_task("test", queries, documents, data=data)
     return Domain(
         "Python API",

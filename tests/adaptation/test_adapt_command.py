@@ -115,6 +115,7 @@ def given(home, **changes):
         ({"rate": -1}, "--rate -1.0: a finite number above 0"),
         ({"rate": "nan"}, "--rate nan: a finite number above 0"),
         ({"negatives": -1}, "--negatives -1: a whole number"),
+        ({"margin": 1.5}, "--margin 1.5: from 0 to 1"),
         ({"seed": -1}, "--seed -1: a whole number"),
         ({"epochs": "many"}, "invalid int value: 'many'"),
         ({"method": "simcse"}, "--method is for --texts"),
@@ -161,14 +162,21 @@ def test_it_is_a_line_and_no_traceback(home):
 def test_the_options_arrive(home, asked, capsys):
     line = given(
         home, pairs="named.csv", anchor="question", positive="answer", epochs=5,
-        batch_size=32, rate=3e-5, negatives=2, keep=0.5, seed=7, corpus="texts.txt",
+        batch_size=32, rate=3e-5, negatives=3, margin=0.1, keep=0.5, seed=7,
+        corpus="texts.txt",
     )  # fmt: skip
     assert main(["adapt", *line]) == 0
     ((base, pairs, out), options) = asked.pop()
     assert (base, out) == (str(home / "base"), home / "out")
     assert pairs.anchor == own_pairs(120).anchor
     assert options["recipe"] == Recipe(
-        epochs=5, batch=32, rate=3e-5, negatives=2, keep=0.5, seed=7
+        epochs=5,
+        batch=32,
+        rate=3e-5,
+        negatives=3,
+        relative_margin=0.1,
+        keep=0.5,
+        seed=7,
     )
     assert options["test"] is None
     assert options["corpus"] == tuple(sentences(50, 3))

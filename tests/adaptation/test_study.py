@@ -206,4 +206,4 @@ def test_python_keeps_libraries_apart():
     assert len(domain.group) == len(domain.test.queries) > 0
     assert domain.candidates is None
     assert domain.some(5)[1] is None
-    assert len(python_domain(2, 5, data).test.corpus_codes) == 5
+    assert len(python_domain(2, 5, data=data).test.corpus_codes) == 5
