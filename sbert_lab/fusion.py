@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 Scores = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+_NEAR = 1e-12  # relative; rounding moves a sum by less, other ranks by more
+
 
 def reciprocal_rank_fusion(
     rankings: Sequence[ArrayLike],
@@ -83,6 +85,7 @@ def reciprocal_rank_fusion(
     ]
     query, row, share = map(np.concatenate, zip(*parts, strict=True))
     query, row, score = _sums(query, row, share)
+    score = _tied(query, score)
     order = np.lexsort((row, -score, query))
     query, row, score = query[order], row[order], score[order]
     sizes = np.bincount(query)
@@ -116,6 +119,20 @@ def _sums(query: Rows, row: Rows, share: Scores) -> tuple[Rows, Rows, Scores]:
     new = (np.diff(query, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0)
     first = np.flatnonzero(new)
     return query[first], row[first], np.add.reduceat(share, first)
+
+
+def _tied(query: Rows, score: Scores) -> Scores:
+    """Return scores that are equal where their fractions are.
+
+    1/3 + 1/3 + 1/2 and 1/2 + 1/2 + 1/6 differ in their last bit, and are a tie.
+    """
+    order = np.lexsort((-score, query))
+    who, ranked = query[order], score[order]
+    new = np.ones(len(score), bool)
+    new[1:] = (who[1:] != who[:-1]) | (ranked[1:] < ranked[:-1] * (1 - _NEAR))
+    equal = np.empty_like(score)
+    equal[order] = ranked[np.flatnonzero(new)][np.cumsum(new) - 1]
+    return equal
 
 
 def _checked(ranking: ArrayLike, place: int) -> Rows:
