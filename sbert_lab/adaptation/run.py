@@ -20,12 +20,13 @@ from sbert_lab.adaptation.outcome import Method, Outcome
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.stages import objective, prompts, train, training_data
 from sbert_lab.adaptation.without_pairs import METHODS
+from sbert_lab.cache import EmbeddingCache
 from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.similarity import ScoredPairs
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.lab.trials import has_fast_bfloat16
 from sbert_lab.losses import DenoisingAutoEncoderLoss
-from sbert_lab.mining import mine
+from sbert_lab.mining import Mined, mine
 from sbert_lab.mining.candidates import Guard, Rows
 
 log = logging.getLogger(__name__)
@@ -308,6 +309,35 @@ def _settings(
     return {**usual, "seed": seed, **options}
 
 
+def hard_negatives(
+    encoder: SentenceEncoder,
+    data: Data,
+    recipe: Recipe,
+    *,
+    guard: Guard | None = None,
+    known: Sequence[tuple[str, str]] = (),
+    cache: EmbeddingCache | None = None,
+    show_progress: bool | None = None,
+) -> Mined:
+    """Mine as a recipe says, for the pairs that are trained on; see `mining.mine`."""
+    assert data.train is not None
+    return mine(
+        encoder,
+        data.train.anchor,
+        data.train.positive,
+        corpus=data.candidates,
+        per_anchor=recipe.negatives,
+        rank=recipe.rank,
+        relative_margin=recipe.relative_margin,
+        known=known or None,
+        guard=None if guard is None else _Guarded(guard, data.rows),
+        sampling="random",
+        seed=recipe.seed,
+        cache=cache,
+        show_progress=show_progress,
+    )
+
+
 def _mined(
     encoder: SentenceEncoder,
     data: Data,
@@ -321,23 +351,16 @@ def _mined(
     A base that knows nothing of the domain may find none that is safe; the other
     answers of a batch are then all there is to learn from.
     """
-    assert data.train is not None
     if not recipe.negatives:
         return [], {}
     with place.clock.stage("mine"):
         try:
-            found = mine(
+            found = hard_negatives(
                 encoder,
-                data.train.anchor,
-                data.train.positive,
-                corpus=data.candidates,
-                per_anchor=recipe.negatives,
-                rank=recipe.rank,
-                relative_margin=recipe.relative_margin,
-                known=known or None,
-                guard=None if guard is None else _Guarded(guard, data.rows),
-                sampling="random",
-                seed=recipe.seed,
+                data,
+                recipe,
+                guard=guard,
+                known=known,
                 cache=place.cache,
                 show_progress=place.show,
             )

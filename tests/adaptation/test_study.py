@@ -1,0 +1,209 @@
+"""A study: one thing changed at a time, all kept, everything compared in pairs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from adapt_cases import RECIPE, WORDS, general, make_base, own_pairs
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.adaptation.split import pick
+from sbert_lab.adaptation.study import (
+    RETRIEVAL,
+    Domain,
+    Study,
+    icd10cm_domain,
+    made_pairs,
+    python_domain,
+)
+from sbert_lab.averaging import average
+from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.pairs import check_no_leak
+from sbert_lab.datasets.python_api import ApiEntry
+from sbert_lab.datasets.relatives import hierarchy_guard
+from sbert_lab.evaluation.metrics import ndcg_at_k
+from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.exact import exact_search
+
+ONE = replace(RECIPE, epochs=1, keep=0.0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("cache")
+        patch.setenv("SBERT_LAB_CACHE", str(home))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def domain():
+    pairs, asked = own_pairs(60), own_pairs(24, seed=5)
+    corpus = tuple(dict.fromkeys([*asked.positive, *pairs.positive]))
+    names = {text: f"d{i}" for i, text in enumerate(corpus)}
+    test = RetrievalTask(
+        asked.anchor,
+        tuple(names[text] for text in asked.positive),
+        tuple(names.values()),
+        corpus,
+    )
+    return Domain("made up", pairs, test, test.relevant)
+
+
+@pytest.fixture(scope="module")
+def study(cache, domain):
+    base = make_base(cache / "base")
+    return Study(str(base), domain, general(), show_progress=False)
+
+
+def test_the_base_is_measured_as_by_hand(study, domain):
+    encoder = SentenceEncoder.from_pretrained(study.base)
+    task = domain.test
+    _, rows = exact_search(
+        encoder.encode(task.queries), encoder.encode(task.corpus_texts), 10, "cosine"
+    )
+    found = [[task.corpus_codes[i] for i in row] for row in rows]
+    ndcg = ndcg_at_k(found, [{code} for code in task.relevant])
+    np.testing.assert_allclose(study.before.items[RETRIEVAL], ndcg)
+    assert study.before.ndcg == pytest.approx(ndcg.mean())
+    pairs = general()["made up"]
+    a, b = encoder.encode(pairs.first), encoder.encode(pairs.second)
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(study.before.items["made up"], cosine, atol=1e-6)
+
+
+def test_a_training_is_paid_for_once(study, cache):
+    before = study.new
+    first = study.adapted(ONE, 40)
+    assert study.new == before + 1
+    assert first.seconds > 0
+    kept = set((cache / "measured").iterdir())
+    again = Study(study.base, study.domain, general(), show_progress=False)
+    same = again.adapted(ONE, 40)
+    assert again.new == 0
+    assert (same.folder, same.seconds) == (first.folder, first.seconds)
+    assert all(np.array_equal(same.items[n], first.items[n]) for n in first.items)
+    assert set((cache / "measured").iterdir()) == kept
+
+
+def test_everything_that_decides_makes_another_model(study):
+    trials = [
+        study.adapted(ONE, 40),
+        study.adapted(ONE, 48),
+        study.adapted(replace(ONE, seed=1), 40),
+        study.adapted(replace(ONE, temperature=0.1), 40),
+        study.adapted(replace(ONE, negatives=0), 40),
+        study.adapted(ONE, 40, shuffled=True),
+    ]
+    assert len({trial.folder for trial in trials}) == len(trials)
+    cosines = np.stack([trial.items["made up"] for trial in trials])
+    gaps = np.abs(cosines[:, None] - cosines[None]).max(2)
+    assert (gaps[~np.eye(len(trials), dtype=bool)] > 1e-5).all()
+
+
+def test_the_average_is_of_the_same_training(study):
+    bare = study.adapted(ONE, 40)
+    new = study.new
+    mixed = study.adapted(replace(ONE, keep=0.25), 40)
+    assert study.new == new
+    assert study.mixed(bare, 0.0) is bare
+    by_hand = average(
+        SentenceEncoder.from_pretrained(study.base),
+        SentenceEncoder.from_pretrained(bare.folder),
+        0.25,
+    )
+    loaded = SentenceEncoder.from_pretrained(mixed.folder)
+    assert loaded.fingerprint() == by_hand.fingerprint()
+    expected = study.measured(by_hand)
+    assert np.array_equal(mixed.items[RETRIEVAL], expected[RETRIEVAL])
+    assert mixed.seconds == bare.seconds
+
+
+def test_texts_alone(study):
+    texts = [*study.domain.pairs.positive]
+    trial = study.adapted_to_texts("simcse", texts, batch_size=8, seed=3)
+    assert trial.folder != study.adapted_to_texts("simcse", texts, batch_size=8).folder
+    assert not np.allclose(trial.items["made up"], study.before.items["made up"])
+
+
+def test_scores_are_paired_by_query_and_seed(study, domain):
+    rng = np.random.default_rng(0)
+    size = len(domain.test.queries)
+
+    def made(items):
+        return replace(study.before, items={RETRIEVAL: items})
+
+    ours, theirs = rng.uniform(size=(2, 3, size))
+    trials, others = [made(x) for x in ours], [made(x) for x in theirs]
+    groups = domain.group
+    for found, expected in (
+        (study.score(trials), ours),
+        (study.score(trials, others), ours - theirs),
+        (study.score(trials, others[:1]), ours - theirs[0]),
+    ):
+        assert found == bootstrap_mean(expected, groups=groups)
+    with pytest.raises(ValueError, match="3 seeds against 2"):
+        study.score(trials, others[:2])
+
+
+def test_general_similarity_against_itself_has_not_changed(study):
+    gap = study.general("made up", [study.before] * 2, [study.before])
+    assert (gap.mean, gap.low, gap.high) == (0, 0, 0)
+    alone = study.general("made up", [study.before])
+    assert alone.low <= alone.mean <= alone.high
+
+
+def test_fewer_pairs_are_some_of_more(domain):
+    few, _ = domain.some(10, seed=2)
+    more, _ = domain.some(30, seed=2)
+    every, guard = domain.some(None, seed=2)
+    assert guard is None
+    assert len(few) == 10
+    assert set(few.rows) < set(more.rows) < set(every.rows)
+    assert list(few.rows) == sorted(few.rows)
+    assert every == domain.pairs
+    assert set(domain.some(10, seed=3)[0].rows) != set(few.rows)
+
+
+def test_pairs_made_here_are_as_from_a_file():
+    found = made_pairs(["a", "b"], ["c", "d"], "x.csv")
+    assert found == replace(pick(found, [0, 1]))
+    assert (found.rows, found.source.name, found.negative) == ((1, 2), "x.csv", None)
+
+
+def test_icd10cm_keeps_categories_apart():
+    domain = icd10cm_domain(50, 300)
+    assert len(domain.test.queries) == len(domain.group) == 50
+    assert len(domain.test.corpus_codes) == 300
+    learnt = {code[:3] for code in domain.codes}
+    assert learnt.isdisjoint(domain.group)
+    check_no_leak(domain.pairs, made_pairs(domain.test.queries, domain.test.queries))
+    few, guard = domain.some(20, seed=4)
+    rows = [domain.pairs.rows.index(row) for row in few.rows]
+    codes = [domain.codes[row] for row in rows]
+    assert guard == hierarchy_guard(codes, domain.candidate_codes)
+    assert len(domain.candidates) == len(domain.candidate_codes)
+
+
+def entry(name, library, side, rng):
+    sentence, details = (" ".join(rng.choice(WORDS, 7)) for _ in range(2))
+    return ApiEntry(name, library, side, f"{name}(x)", sentence, details)
+
+
+def test_python_keeps_libraries_apart():
+    rng = np.random.default_rng(0)
+    data = [
+        entry(f"{lib}.{kind}.f{i}", lib, side, rng)
+        for lib, side in (("aa", "train"), ("bb", "train"), ("cc", "test"))
+        for kind in ("image", "table")
+        for i in range(6)
+    ]
+    domain = python_domain(data=data)
+    learnt = {text.split(".")[0] for text in domain.pairs.positive}
+    asked = {name.split(".")[0] for name in domain.test.relevant}
+    assert (learnt, asked) == ({"aa", "bb"}, {"cc"})
+    assert set(domain.group) == {"cc.image", "cc.table"}
+    assert len(domain.group) == len(domain.test.queries) > 0
+    assert domain.candidates is None
+    assert domain.some(5)[1] is None
+    assert len(python_domain(2, 5, data).test.corpus_codes) == 5
