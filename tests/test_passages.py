@@ -97,6 +97,20 @@ def test_a_passage_says_where_it_stands():
         assert DOCUMENTS[one.document][one.start : one.end] == one.text
 
 
+def test_each_side_has_its_prompt():
+    prompts = {"query": "a red query : ", "document": "the passage : "}
+    encoder = tiny_encoder(max_seq_length=24, prompts=prompts)
+    memory = Passages(encoder)
+    memory.add_all({str(i): text for i, text in enumerate(WORDS[:20])})
+    asked = encoder.encode_query(["cat"])
+    scores, rows = exact_search(asked, encoder.encode_document(WORDS[:20]), 20)
+    found = memory.search("cat", 20)
+    assert [one.text for one in found] == [WORDS[i] for i in rows[0]]
+    np.testing.assert_allclose([one.score for one in found], scores[0], atol=1e-6)
+    other = encoder.encode_document(["cat"]) @ encoder.encode_document(WORDS[:20]).T
+    assert np.abs(np.sort(other[0])[::-1] - scores[0]).max() > 1e-3
+
+
 def test_the_same_text_is_encoded_and_found_once():
     memory = filled(max_tokens=8)
     both = "The cat sat on a mat."
@@ -319,6 +333,13 @@ def test_nothing_is_pickled_and_a_killed_save_leaves_the_old(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     listed = json.loads((tmp_path / "m" / "documents.json").read_text())
     assert [name for name, _, _ in listed] == list(DOCUMENTS)
+
+
+def test_all_candidates_may_be_asked_for():
+    memory = filled(max_tokens=8)
+    few = memory.search("the cat", 3, candidates=3)
+    assert few == memory.search("the cat", 9, candidates=9)[:3]
+    assert len(few) == 3
 
 
 def test_citations_are_numbered_and_can_be_looked_up():

@@ -171,6 +171,37 @@ def test_parts_and_internal_modules(tinylib):
         read_library(tinylib.parent / "missing")
 
 
+def test_a_private_base_is_seen_through_one_subclass(tinylib):
+    (tinylib / "kinds.py").write_text(
+        "class _Any:\n    def go(self): 'Go.'\n"
+        "class B(_Any): 'B.'\nclass A(_Any): 'A.'\n"
+    )
+    names = {each.name.removeprefix("tinylib.kinds.") for each in read_library(tinylib)}
+    assert {"A", "A.go", "B"} == {name for name in names if name[0] in "AB"}
+
+
+def test_few_dots_come_before_few_letters(tinylib):
+    with (tinylib / "__init__.py").open("a") as file:
+        file.write("from .plain import fine as as_fine_as_it_can_be\n")
+    names = {each.name for each in read_library(tinylib)}
+    assert "tinylib.as_fine_as_it_can_be" in names
+    assert "tinylib.plain.fine" not in names
+
+
+def test_a_class_may_be_made_by_new(tinylib):
+    made = "class Made:\n    'Made.'\n    def __new__(cls, size): ...\n"
+    (tinylib / "made.py").write_text(made)
+    (found,) = [each for each in read_library(tinylib) if "Made" in each.name]
+    assert found.parameters == ("size",)
+
+
+@pytest.mark.parametrize("path", ["conftest.py", "testing.py", "vendor/plain.py"])
+def test_what_is_not_the_librarys_own_interface_is_left_out(tinylib, path):
+    (tinylib / path).parent.mkdir(exist_ok=True)
+    (tinylib / path).write_text("def strange(): 'Strange.'\n")
+    assert not [each for each in read_library(tinylib) if "strange" in each.name]
+
+
 def test_a_computed_list_of_names_is_not_believed(tinylib):
     with (tinylib / "_core.py").open("a") as file:
         file.write("__all__ += sorted(globals())\n")
