@@ -31,7 +31,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -275,14 +275,18 @@ def split_pairs(split: str, data: Sequence[ApiEntry] | None = None) -> list[Pair
     words with those of an entry there, be it a query or not.
     """
     _check(split)
-    data = load() if data is None else data
+    return list(_pairs_of(split, load() if data is None else tuple(data)))
+
+
+@lru_cache(maxsize=8)  # it takes seconds, and pairs and task ask for the same
+def _pairs_of(split: str, data: tuple[ApiEntry, ...]) -> tuple[Pair, ...]:
     pairs = [pair for pair in retrieval_pairs(data) if pair[1].side == split]
     seen = [each for each in data if each.side in _BEFORE[split]]
     near = {
         *near_rows([q for q, _ in pairs], [e.sentence for e in seen], NEAR),
         *near_rows([e.details for _, e in pairs], [e.details for e in seen], NEAR),
     }
-    return [pair for row, pair in enumerate(pairs) if row not in near]
+    return tuple(pair for row, pair in enumerate(pairs) if row not in near)
 
 
 def _check(split: str) -> None:

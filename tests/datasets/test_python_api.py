@@ -206,10 +206,13 @@ def test_near_rows_by_hand():
     assert near_rows(texts, ["one two three"], 0.75) == [0]
     assert near_rows(texts, ["one two three"], 0.76) == []
     assert near_rows(texts, ["one two three", "FIVE five", ""], 0.5) == [0, 1, 3]
-    # 0.7 · 10 is above 7 for a computer, if by little.
     ten = " ".join("abcdefghij")
     assert near_rows([ten], ["a b c d e f g"], 0.7) == [0]
     assert near_rows([ten], ["a b c d e f"], 0.6) == [0]
+    # 0.28 · 25 is above 7 for a computer, if by little.
+    many = " ".join("abcdefghijklmnopqrstuvwxy")
+    assert near_rows([many], ["a b c d e f g"], 0.28) == [0]
+    assert near_rows([many], ["a b c d e f"], 0.28) == []
     for threshold in (0, 1.1):
         with pytest.raises(ValueError, match="up to 1"):
             near_rows(texts, texts, threshold)
@@ -379,7 +382,7 @@ def test_kept_entries_are_those_that_were_read(small, cache, monkeypatch):
     assert stored["sha256"] == known.sha256
     calls = Counter()
     monkeypatch.setattr(
-        python_api, "entries_of", lambda x: (calls.update([x]), entries_of(x))[1]
+        python_api, "entries_of", lambda library: (calls.update([library]), pillow)[1]
     )
     load.cache_clear()
     assert load(some) == pillow
@@ -394,8 +397,9 @@ def test_kept_entries_are_those_that_were_read(small, cache, monkeypatch):
     assert json.loads(kept.read_bytes()) == stored
 
 
-def test_another_version_is_another_file(cache, monkeypatch):
+def test_another_version_is_another_file(small, cache, monkeypatch):
     some = (BY_NAME["pillow"],)
+    monkeypatch.setattr(python_api, "entries_of", lambda library: small[:9])
     load(some)
     monkeypatch.setattr(
         python_api, "versions", lambda libraries: (("python", "9"), ("pillow", "99"))
