@@ -121,6 +121,19 @@ def test_rows_are_what_they_should_be():
     assert len(made) == found.counts["queries"] == 60 - found.counts["same"]
 
 
+def test_a_generator_is_told_how_many_and_from_which_seed():
+    told = []
+
+    class Told:
+        def generate(self, texts, per_text, seed):
+            told.append((list(texts), per_text, seed))
+            return [[text.split()[0]] for text in texts]
+
+    texts = ["a cat", "the dog", "The  dog"]
+    pseudo_labels(encoder(), texts, Told(), by_words, per_text=4, seed=9)
+    assert told == [(["a cat", "the dog"], 4, 9)]
+
+
 def test_negatives_are_drawn_from_the_seed():
     texts = domain(30)
     queries = {text: [text.split()[0]] for text in texts}
@@ -134,11 +147,12 @@ def test_negatives_are_drawn_from_the_seed():
 
 
 def test_queries_without_news_are_dropped_and_counted():
-    texts = ["a red cat", "a dog", "A  dog", "one bird"]
+    texts = ["a red cat", "a dog", "A  dog", "one bird", "two hills"]
     queries = {
         "a red cat": ["Red", "red", " ", "A red  CAT", "cat"],
         "a dog": ["dog"],
         "one bird": [],
+        "two hills": ["Two  hills"],
     }
     found = pseudo_labels(encoder(), texts, Fixed(queries), by_words)
     assert list(zip(found.anchor, found.positive, strict=True)) == [
@@ -146,8 +160,8 @@ def test_queries_without_news_are_dropped_and_counted():
         ("cat", "a red cat"),
         ("dog", "a dog"),
     ]
-    assert (found.texts, found.duplicates) == (3, 1)
-    assert dict(found.counts) == {"queries": 3, "same": 3, "silent": 1, "without": 0}
+    assert (found.texts, found.duplicates) == (4, 1)
+    assert dict(found.counts) == {"queries": 3, "same": 4, "silent": 2, "without": 0}
 
 
 # -- judges ---------------------------------------------------------------------------

@@ -148,6 +148,12 @@ def terms():
     return [anchors[i] for i in kept], [positives[i] for i in kept]
 
 
+@pytest.fixture(scope="module")
+def vectors_kept(tmp_path_factory):
+    """Return folders where each side keeps its vectors, encoded once for all cases."""
+    return tuple(tmp_path_factory.mktemp(side) for side in ("ours", "theirs"))
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [
@@ -162,7 +168,7 @@ def terms():
         ),
     ],
 )
-def test_is_sentence_transformers(minilm, peer, terms, theirs, ours):
+def test_is_sentence_transformers(minilm, peer, terms, vectors_kept, theirs, ours):
     """Where nothing but ranks, or all ranks, decide, both mine the same triplets."""
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
@@ -172,8 +178,8 @@ def test_is_sentence_transformers(minilm, peer, terms, theirs, ours):
     if filtered:
         theirs = theirs | {"range_max": len(positives)}
         ours = ours | {"rank": (0, len(positives))}
-    before = states()
-    found = mine(minilm, anchors, positives, per_anchor=3, **ours)
+    before, cache = states(), EmbeddingCache(vectors_kept[0])
+    found = mine(minilm, anchors, positives, per_anchor=3, cache=cache, **ours)
     assert states() == before
     expected = mine_hard_negatives(
         Dataset.from_dict({"anchor": anchors, "positive": positives}),
@@ -181,6 +187,7 @@ def test_is_sentence_transformers(minilm, peer, terms, theirs, ours):
         num_negatives=3,
         output_scores=True,
         verbose=False,
+        cache_folder=str(vectors_kept[1]),
         **theirs,
     )
     names = ("anchor", "positive", "negative")
@@ -450,7 +457,13 @@ def test_results_are_kept(tmp_path, caplog):
     def files():
         return sorted((tmp_path / "mined").glob("*"))
 
+    index = VectorIndex.build(
+        encoder.encode(ask["positives"]), model_hash=encoder.fingerprint()
+    )
+    indexed = mine(encoder, **ask, index=index)
+    assert files() == []  # what an index finds is not kept
     first, asked = mine(encoder, **ask), len(calls)
+    np.testing.assert_array_equal(indexed.negatives, first.negatives)
     encoded = cache.misses
     again = mine(encoder, **ask)
     assert (len(calls), cache.misses, len(files())) == (asked, encoded, 1)
@@ -480,10 +493,14 @@ def test_results_are_kept(tmp_path, caplog):
     mine(encoder, **ask)
     encoder.prompts = {"query": "query : "}
     mine(encoder, **ask)
-    assert len(files()) == count + 3
+    encoder.layout = dataclasses.replace(encoder.layout, default_prompt="query")
+    mine(encoder, **ask)
+    encoder.metric = "dot"
+    mine(encoder, **ask)
+    assert len(files()) == count + 5
     mine(encoder, **ask | {"judge": lambda pairs: [0] * len(pairs)})
     mine(Vectors(), **ask)
-    assert len(files()) == count + 3  # what has no name is not kept
+    assert len(files()) == count + 5  # what has no name is not kept
     files_now = {path: path.read_bytes() for path in files()}
     for path, content in files_now.items():
         path.write_bytes(content[: len(content) // 2])

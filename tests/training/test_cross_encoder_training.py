@@ -172,6 +172,28 @@ def test_loss_of_a_batch_is_the_loop(objective, tmp_path):
     assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, abs=1e-5)
 
 
+def told(objective, columns, scores):
+    data = TrainingData(columns)
+    data.tokenize(tiny_cross_encoder())
+    batch = data.__getitems__(range(len(data)))
+    return objective.score_loss(torch.tensor(scores), batch)
+
+
+def test_what_is_told_beside_the_loss():
+    anchor = {"anchor": WORDS[:4]}
+    binary = anchor | {"text": WORDS[4:8], "label": [1, 0.4, 0, 1]}
+    found = told(BinaryCrossEntropy(), binary, [0.2, 0.7, -1.0, -2.0])
+    assert found.diagnostics["accuracy"] == 0.5  # the first and the third
+    negative = [[WORDS[8], WORDS[9]], [WORDS[10]], [WORDS[11]], [WORDS[12]]]
+    rows = anchor | {"positive": WORDS[4:8], "negative": negative}
+    scores = [1.0, 2.0, 0.0, 3.0, 0.5, 1.0, 1.9, -1.0, 4.0]
+    found = told(ListwiseCrossEntropy(), rows, scores)
+    assert found.diagnostics["accuracy"] == 0.5  # a draw is lost, and the last one
+    rows["negative"] = WORDS[8:12]
+    found = told(MarginMSE(), rows | {"label": [9, 9, 9, 9]}, scores[:8])
+    assert float(found.diagnostics["margin"]) == pytest.approx((6 - 2.4) / 4)
+
+
 def test_one_step_is_the_step_by_hand():
     """One step of SGD: transformers' own pass, padded, and PyTorch's own loss."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -1,10 +1,12 @@
 """What the functions that train in one call have in common."""
 
+from contextlib import contextmanager
+
 import pytest
 from conftest import tiny_encoder
 
 from sbert_lab.losses import SimCSELoss
-from sbert_lab.training import SentenceTrainer, TrainingData
+from sbert_lab.training import SentenceTrainer, TrainingData, settings
 from sbert_lab.training.settings import train_usually
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +63,37 @@ def test_a_resumed_curve_is_whole(tmp_path):
     for _ in range(2):  # the second time nothing is left to do
         found = train(folder=tmp_path, arguments=every, resume=True)
         assert found.curve == whole.curve
+
+
+def test_a_bar_counts_the_steps_of_earlier_runs_too(tmp_path, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def noted(total, what, **options):
+        moves = []
+        seen.append(((total, what, options), moves))
+        yield moves.append
+
+    monkeypatch.setattr(settings, "progress", noted)
+    train(folder=tmp_path, epochs=2, show_progress=True)
+    (tmp_path / "checkpoint-16" / "trainer_state.json").unlink()
+    train(folder=tmp_path, epochs=2, resume=True)
+    (first, moves), (again, others) = seen
+    assert first == (16, "train", {"show": True, "minimum": 100})
+    assert again == (16, "train", {"show": None, "minimum": 100})
+    assert moves == [1] * 16
+    assert others == [9, *[1] * 7]
+
+
+def test_what_is_asked_for_reaches_the_trainer():
+    made = []
+    options = {"seed": 7, "bf16": True, "batch_size": 4, "learning_rate": 3e-4}
+    train(made, epochs=1, **options, arguments={"warmup_steps": 3, "max_steps": 2})
+    args = made[0].args
+    assert (args.seed, args.bf16, args.per_device_train_batch_size) == (7, True, 4)
+    assert (args.learning_rate, args.num_train_epochs) == (3e-4, 1)
+    assert (args.warmup_steps, args.max_steps) == (3, 2)  # these win
+    assert made[0].state.global_step == 2
 
 
 def test_bad_numbers_are_refused():
