@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sbert_lab.catalogue import cache_home
+from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.files import sha256_file
 from sbert_lab.lab.profiles import Profile
@@ -33,7 +34,9 @@ _ELSEWHERE = {
 
 
 def trained(
-    name: str, recipe: Mapping[str, object], make: Callable[[], SentenceEncoder]
+    name: str,
+    recipe: Mapping[str, object],
+    make: Callable[[], SentenceEncoder | CrossEncoder],
 ) -> tuple[Path, bool]:
     """Return the folder of a trained model, and whether it was trained just now.
 
