@@ -26,10 +26,16 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 #: What cannot change the weights: everything that only measures, searches or shows.
 _ELSEWHERE = {
     *("__main__.py", "evaluation", "lab", "pretrain", "selection"),
-    *("chunks.py", "fusion.py", "passages.py", "reranking.py"),
+    *(
+        "datasets/icd10cm_pages.py",
+        "chunks.py",
+        "fusion.py",
+        "passages.py",
+        "reranking.py",
+    ),
     *(f"adaptation/{name}.py" for name in ("command", "folder", "measuring")),
     *(f"adaptation/{name}.py" for name in ("options", "outcome", "pictures")),
-    *(f"adaptation/{name}.py" for name in ("report", "texts", "verdict")),
+    *(f"adaptation/{name}.py" for name in ("report", "texts", "two_stages", "verdict")),
 }
 
 

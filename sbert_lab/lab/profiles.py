@@ -96,6 +96,15 @@ class Profile:
         Whose documentation is the second domain; None for all.
     second_pairs, second_queries, second_documents
         Its size.
+    rerank_pairs, rerank_codes
+        Pairs that a reranker, and the encoder below it, learn from, and codes to search
+        in; None for all.
+    rerank_queries, rerank_aside
+        Test queries to rerank; and queries kept aside to choose a mixture with.
+    rerank_depths
+        How many candidates are reranked.
+    pages, typed
+        Longer documents to cite from, and questions to ask of them; None for all.
     titles
         Titles among which the most similar pair is looked for, and how many pairs a
         BERT reads together to see how long one takes.
@@ -158,6 +167,13 @@ class Profile:
     second_pairs: int = 1_000
     second_queries: int = 600
     second_documents: int = 2_000
+    rerank_pairs: int | None = None
+    rerank_codes: int | None = None
+    rerank_queries: int | None = 1_000
+    rerank_aside: int | None = 300
+    rerank_depths: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
+    pages: int | None = 80
+    typed: int | None = None
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 300
@@ -218,6 +234,13 @@ PROFILES = {
             second_pairs=64,
             second_queries=20,
             second_documents=60,
+            rerank_pairs=64,
+            rerank_codes=300,
+            rerank_queries=24,
+            rerank_aside=12,
+            rerank_depths=(5, 10, 20),
+            pages=4,
+            typed=3,
             titles=200,
             premises=16,
             authored_premises=16,
@@ -283,6 +306,9 @@ PROFILES = {
             second_pairs=10_000,
             second_queries=3_000,
             second_documents=4_000,
+            rerank_queries=None,
+            rerank_aside=1_000,
+            pages=None,
             mteb=("STSBenchmark", "SICK-R", "STS12", "Banking77Classification"),
             nli=("all-nli",),
             premises=None,
