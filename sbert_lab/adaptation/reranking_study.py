@@ -11,17 +11,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from sbert_lab.adaptation.data import sha256
+from sbert_lab.adaptation.domains import Domain
 from sbert_lab.adaptation.margins import train_on_margins
 from sbert_lab.adaptation.pseudo_labels import CrossEncoderJudge
-from sbert_lab.adaptation.split import pick
-from sbert_lab.adaptation.study import Domain
 from sbert_lab.cache import EmbeddingCache
 from sbert_lab.cross_encoder import CrossEncoder
-from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.pairs import plain
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.files import write_json
 from sbert_lab.lab.kept import trained
@@ -29,91 +24,6 @@ from sbert_lab.lab.trials import has_fast_bfloat16
 from sbert_lab.mining import Mined, mine
 from sbert_lab.training.cross_encoder import train_cross_encoder
 from sbert_lab.training.data import TrainingData
-
-
-def kept_aside(
-    domain: Domain, share: float = 0.1, queries: int | None = None, seed: int = 0
-) -> Domain:
-    """Return a domain that learns from fewer categories, and is tested on the others.
-
-    To choose whatever has to be chosen without a look at the test: the pairs of some
-    categories of the training side become queries, and all candidates the corpus. A
-    term that is also written for a category that stays is no query.
-
-    Parameters
-    ----------
-    domain
-        One that knows its codes.
-    share
-        Of the categories.
-    queries
-        How many of their terms to ask at most; None for all.
-    seed
-        Of both draws.
-    """
-    if domain.codes is None or domain.candidates is None:
-        raise ValueError(f"{domain.name} has no codes to keep categories aside by")
-    assert domain.candidate_codes is not None
-    rng = np.random.default_rng(seed)
-    group = [code[:3] for code in domain.codes]
-    names = sorted(set(group))
-    count = round(share * len(names))
-    if not 0 < count < len(names):
-        raise ValueError(
-            f"share={share} of {len(names)} categories: leave some on either side"
-        )
-    aside = {names[i] for i in rng.permutation(len(names))[:count].tolist()}
-    stay = [row for row, name in enumerate(group) if name not in aside]
-    known = {plain(domain.pairs.anchor[row]) for row in stay}
-    asked = [
-        row
-        for row, name in enumerate(group)
-        if name in aside and plain(domain.pairs.anchor[row]) not in known
-    ]
-    asked = sorted(rng.permutation(asked)[:queries].tolist())
-    if not asked:
-        raise ValueError("no term is left to ask: keep more categories aside")
-    return replace(
-        domain,
-        pairs=pick(domain.pairs, stay),
-        codes=tuple(domain.codes[row] for row in stay),
-        test=RetrievalTask(
-            tuple(domain.pairs.anchor[row] for row in asked),
-            tuple(domain.codes[row] for row in asked),
-            domain.candidate_codes,
-            domain.candidates,
-        ),
-        group=tuple(group[row] for row in asked),
-    )
-
-
-def narrowed(
-    domain: Domain,
-    pairs: int | None = None,
-    codes: int | None = None,
-    seed: int = 0,
-) -> Domain:
-    """Return a domain with fewer pairs and candidates, for a quick look; None is all.
-
-    Candidates are the answers of the pairs that stay, filled up at random.
-    """
-    if domain.codes is None or domain.candidates is None:
-        raise ValueError(f"{domain.name} has no codes to draw")
-    assert domain.candidate_codes is not None
-    rng = np.random.default_rng(seed)
-    rows = sorted(rng.permutation(len(domain.pairs))[:pairs].tolist())
-    own = [domain.codes[row] for row in rows]
-    wanted = set(own)
-    places = rng.permutation(len(domain.candidates)).tolist()
-    places.sort(key=lambda place: domain.candidate_codes[place] not in wanted)
-    kept = sorted(places[: None if codes is None else max(codes, len(wanted))])
-    return replace(
-        domain,
-        pairs=pick(domain.pairs, rows),
-        codes=tuple(own),
-        candidates=tuple(domain.candidates[place] for place in kept),
-        candidate_codes=tuple(domain.candidate_codes[place] for place in kept),
-    )
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,10 @@ _ELSEWHERE = {
         "passages.py",
         "reranking.py",
     ),
-    *(f"adaptation/{name}.py" for name in ("command", "folder", "measuring")),
-    *(f"adaptation/{name}.py" for name in ("options", "outcome", "pictures")),
-    *(f"adaptation/{name}.py" for name in ("report", "texts", "two_stages", "verdict")),
+    *(f"adaptation/{name}.py" for name in ("command", "domains", "measuring")),
+    *(f"adaptation/{name}.py" for name in ("folder", "options", "outcome")),
+    *(f"adaptation/{name}.py" for name in ("pictures", "report", "texts")),
+    *(f"adaptation/{name}.py" for name in ("two_stages", "verdict")),
 }
 
 

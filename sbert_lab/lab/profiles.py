@@ -81,6 +81,9 @@ class Profile:
     training_run_s
         Seconds a notebook may take whose subject is training, while its models are not
         kept yet.
+    known_pairs, known_codes
+        Pairs of ICD-10-CM that are there to learn from, and codes to take wrong
+        answers from; None for all.
     pair_counts
         Numbers of pairs to adapt a model with, the steps of a learning curve.
     trial_pairs, trial_runs
@@ -96,9 +99,6 @@ class Profile:
         Whose documentation is the second domain; None for all.
     second_pairs, second_queries, second_documents
         Its size.
-    rerank_pairs, rerank_codes
-        Pairs that a reranker, and the encoder below it, learn from, and codes to search
-        in; None for all.
     rerank_queries, rerank_aside
         Test queries to rerank; and queries kept aside to choose a mixture with.
     rerank_depths
@@ -155,6 +155,8 @@ class Profile:
     timed_texts: tuple[int, int] = (256, 48)
     domain_pairs: int | None = 6_000
     training_run_s: int = 5_400
+    known_pairs: int | None = None
+    known_codes: int | None = None
     pair_counts: tuple[int, ...] = (100, 1_000, 3_000, 10_000)
     trial_pairs: int = 1_000
     trial_runs: int = 3
@@ -167,8 +169,6 @@ class Profile:
     second_pairs: int = 1_000
     second_queries: int = 600
     second_documents: int = 2_000
-    rerank_pairs: int | None = None
-    rerank_codes: int | None = None
     rerank_queries: int | None = 1_000
     rerank_aside: int | None = 300
     rerank_depths: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
@@ -222,6 +222,8 @@ PROFILES = {
             processes=1,
             domain_pairs=128,
             training_run_s=60,
+            known_pairs=80,
+            known_codes=150,
             pair_counts=(64, 80),
             trial_pairs=64,
             trial_runs=1,
@@ -234,8 +236,6 @@ PROFILES = {
             second_pairs=64,
             second_queries=20,
             second_documents=60,
-            rerank_pairs=64,
-            rerank_codes=300,
             rerank_queries=24,
             rerank_aside=12,
             rerank_depths=(5, 10, 20),

@@ -4,24 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from coded_domain import coded_domain
 from conftest import random_bert
 from tiny_cross_encoder import WORDS, pair_tokenizer, tiny_cross_encoder
 
 from sbert_lab import SentenceEncoder
+from sbert_lab.adaptation.domains import kept_aside
 from sbert_lab.adaptation.reranking_study import (
     DistillationRecipe,
     RerankerRecipe,
     distilled,
-    kept_aside,
     margins,
-    narrowed,
     reranker,
     rows_for,
 )
-from sbert_lab.adaptation.study import Domain, made_pairs
 from sbert_lab.checkpoint import Layout
 from sbert_lab.cross_encoder import CrossEncoder
-from sbert_lab.datasets.icd10cm import RetrievalTask, by_code, retrieval_corpus
+from sbert_lab.datasets.icd10cm import by_code
 from sbert_lab.lab.trials import has_fast_bfloat16
 from sbert_lab.mining import mine
 from sbert_lab.training.cross_encoder import train_cross_encoder
@@ -37,20 +36,7 @@ ASKED = WORDS[:20], WORDS[20:40]
 
 @pytest.fixture(scope="module")
 def domain():
-    """Return real codes of 20 categories under made-up texts: answers repeat a word."""
-    book = [c for c in retrieval_corpus() if c.category]
-    categories = list(dict.fromkeys(c.category for c in book))[:20]
-    codes = [c.code for name in categories for c in book if c.category == name][:100]
-    rng = np.random.default_rng(0)
-    answers = [f"{WORDS[i]} {rng.choice(WORDS[100:])}" for i in range(len(codes))]
-    terms = [f"{rng.choice(WORDS[100:])} {WORDS[i]}" for i in range(len(codes))]
-    terms[3] = terms[-1]  # the same term in the first category and in the last
-    task = RetrievalTask(tuple(terms), tuple(codes), tuple(codes), tuple(answers))
-    pairs = made_pairs(terms, answers)
-    group = tuple(code[:3] for code in codes)
-    return Domain(
-        "made up", pairs, task, group, tuple(answers), tuple(codes), tuple(codes)
-    )
+    return coded_domain()
 
 
 @pytest.fixture(scope="module")
@@ -72,70 +58,6 @@ def encoder(home):
 
 
 # -- data -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_what_is_kept_aside_is_not_learnt(domain, seed):
-    inner = kept_aside(domain, 0.25, seed=seed)
-    learnt, asked = ({c[:3] for c in codes} for codes in (inner.codes, inner.group))
-    assert len(asked) == round(0.25 * len(set(domain.group))) > 1
-    assert not learnt & asked
-    assert learnt | asked == set(domain.group)
-    assert not set(inner.pairs.anchor) & set(inner.test.queries)
-    whole = dict(zip(domain.codes, domain.pairs.anchor, strict=True))
-    for query, code, group in zip(
-        inner.test.queries, inner.test.relevant, inner.group, strict=True
-    ):
-        assert whole[code] == query
-        assert code[:3] == group
-    rows = zip(inner.codes, inner.pairs.anchor, inner.pairs.positive, strict=True)
-    given = zip(domain.codes, domain.pairs.anchor, domain.pairs.positive, strict=True)
-    assert set(rows) < set(given)
-    assert inner.test.corpus_texts == domain.candidates
-    assert inner.candidates == domain.candidates
-
-
-def test_a_term_of_both_sides_is_not_asked(domain):
-    first, last = domain.codes[3][:3], domain.codes[-1][:3]
-    both = domain.pairs.anchor[-1]
-    split = 0
-    for seed in range(8):
-        inner = kept_aside(domain, 0.4, seed=seed)
-        sides = {name in inner.group for name in (first, last)}
-        if len(sides) == 2:
-            split += 1
-            assert both not in inner.test.queries
-            assert both in inner.pairs.anchor
-    assert split
-
-
-def test_fewer_queries_are_some_of_them(domain):
-    many, few = (kept_aside(domain, 0.4, queries) for queries in (None, 7))
-    assert len(few.test.queries) == 7 == len(few.group)
-    assert set(few.test.relevant) < set(many.test.relevant)
-    assert few.pairs == many.pairs
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_either_side_must_have_some(domain, share):
-    with pytest.raises(ValueError, match="leave some on either side"):
-        kept_aside(domain, share)
-    with pytest.raises(ValueError, match="no codes to keep"):
-        kept_aside(replace(domain, codes=None))
-
-
-def test_a_narrow_domain_holds_its_answers(domain):
-    few = narrowed(domain, 10, 25)
-    assert len(few.pairs) == 10 == len(few.codes)
-    assert len(few.candidates) == 25 == len(few.candidate_codes)
-    assert set(few.codes) <= set(few.candidate_codes)
-    text = dict(zip(domain.candidate_codes, domain.candidates, strict=True))
-    assert [text[code] for code in few.candidate_codes] == list(few.candidates)
-    assert [text[code] for code in few.codes] == list(few.pairs.positive)
-    assert narrowed(domain) == domain
-    assert len(narrowed(domain, 40, 3).candidates) == 40
-    with pytest.raises(ValueError, match="no codes to draw"):
-        narrowed(replace(domain, codes=None), 3)
 
 
 def test_what_was_mined_becomes_rows(domain, encoder):
