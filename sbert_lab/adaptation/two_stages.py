@@ -20,9 +20,11 @@ from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.metrics import Values, ndcg_at_k, recall_at_k
+from sbert_lab.evaluation.sparse import similarity
 from sbert_lab.exact import Vectors, exact_search, normalized
 from sbert_lab.files import write_bytes
 from sbert_lab.lab.timing import Timing, side_by_side
+from sbert_lab.lexical_encoders import Bm25Encoder
 
 Rows = NDArray[np.int64]
 
@@ -173,6 +175,21 @@ def candidates(
     )
     scores, rows = exact_search(queries, corpus, k, "cosine")
     return Candidates(task, rows, scores, np.empty((len(rows), 0), np.float32))
+
+
+def lexical_candidates(task: RetrievalTask, k: int) -> Candidates:
+    """Return each query's k best entries by BM25, fitted to the task's corpus.
+
+    Entries that share no word with the query score 0 and stand behind all others, in
+    the corpus's order.
+    """
+    bm25 = Bm25Encoder.fit(task.corpus_texts)
+    scores = similarity(
+        bm25.encode_query(task.queries), bm25.encode_document(task.corpus_texts), "dot"
+    )
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    first = np.take_along_axis(scores, rows, axis=1).astype(np.float32)
+    return Candidates(task, rows, first, np.empty((len(rows), 0), np.float32))
 
 
 def ndcg_of(task: RetrievalTask, rows: Rows, k: int = 10) -> Values:

@@ -9,6 +9,7 @@ from sbert_lab.adaptation.two_stages import (
     Mixture,
     candidates,
     kept_scores,
+    lexical_candidates,
     ndcg_of,
     query_times,
 )
@@ -16,6 +17,7 @@ from sbert_lab.checkpoint import Layout
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.exact import normalized
+from sbert_lab.lexical_encoders import Bm25Encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -187,6 +189,29 @@ def test_candidates_are_the_nearest():
     picked = np.take_along_axis(scores, found.rows, 1)
     np.testing.assert_allclose(picked, found.first, atol=1e-6)
     assert found.second.shape == (QUERIES, 0)
+
+
+def test_words_find_what_shares_rare_ones():
+    asked = task()
+    found = lexical_candidates(asked, DEEP)
+    assert found.rows.shape == found.first.shape == (QUERIES, DEEP)
+    assert found.second.shape == (QUERIES, 0)
+    bm25 = Bm25Encoder.fit(asked.corpus_texts)
+    zeros = 0
+    for query, rows, scores in zip(
+        asked.queries, found.rows.tolist(), found.first, strict=True
+    ):
+        own = bm25.encode_query([query]) @ bm25.encode_document(asked.corpus_texts).T
+        own = np.asarray(own.todense()).ravel()
+        by_hand = sorted(range(CORPUS), key=lambda row, own=own: (-own[row], row))
+        assert rows == by_hand[:DEEP]
+        np.testing.assert_allclose(scores, own[rows], rtol=1e-6)
+        shares = [
+            bool(set(query.split()) & set(asked.corpus_texts[r].split())) for r in rows
+        ]
+        assert shares == (scores > 0).tolist()
+        zeros += shares.count(False)
+    assert zeros
 
 
 def test_judged_are_the_scores_of_each_pair(cache):
