@@ -1,5 +1,6 @@
 """Small real things to test on: a tiny BERT made here, and the packaged MiniLM."""
 
+import gc
 import os
 import random
 from collections.abc import Iterable
@@ -83,6 +84,13 @@ def states():
 def tiny_encoder(seed: int = 0, **layout) -> SentenceEncoder:
     model, tokenizer = tiny_parts(seed)
     return SentenceEncoder(model, tokenizer, Layout(dimension=16, **layout)).eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage():
+    """Every training ends in a collection; it need not look at whole libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

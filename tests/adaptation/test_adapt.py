@@ -275,31 +275,44 @@ def test_stopped_twice_and_at_the_very_end(base, whole, tmp_path, monkeypatch):
     assert unequal(out, whole[0]) == []
 
 
+@pytest.fixture(scope="module")
+def adapting(base):
+    """A process that begins an adaptation for each folder it is told, in a child."""
+    tests = Path(__file__).resolve().parents[1]
+    script = tests / "adaptation" / "adapt_cases.py"
+    paths = os.pathsep.join([str(tests), str(tests.parent)])
+    with subprocess.Popen(
+        [sys.executable, str(script), str(base)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "when",
     ["work/plan.json", "work/before.json", "work/checkpoints/checkpoint-4", "model"],
 )
-def test_killed_it_ends_in_the_same(base, whole, tmp_path, when):
+def test_killed_it_ends_in_the_same(base, whole, adapting, tmp_path, when):
     """A real SIGKILL, as soon as something is there."""
     out = tmp_path / "out"
-    tests = Path(__file__).resolve().parents[1]
-    script = tests / "adaptation" / "adapt_cases.py"
-    paths = os.pathsep.join([str(tests), str(tests.parent)])
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(base), str(out)],
-        env=os.environ | {"PYTHONPATH": paths},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    adapting.stdin.write(f"{out}\n")
+    adapting.stdin.flush()
+    child = int(adapting.stdout.readline())
     try:
         until = time.monotonic() + 300
-        while not (out / when).exists() and process.poll() is None:
+        while not (out / when).exists():
             assert time.monotonic() < until
+            os.kill(child, 0)  # an error if it has ended
             time.sleep(0.002)
     finally:
-        process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # not finished before
+        os.kill(child, signal.SIGKILL)
+    assert int(adapting.stdout.readline()) == -signal.SIGKILL  # not finished before
     outcome = run(base, out)
     assert unequal(out, whole[0]) == []
     assert alike(outcome, whole[1])
