@@ -157,6 +157,29 @@ def test_notebooks_that_train(hub, tmp_path, monkeypatch, number):
 
 
 @pytest.mark.notebook
+@pytest.mark.parametrize("number", ["07", "08"])
+def test_notebooks_that_adapt(hub, tmp_path, monkeypatch, number):
+    """A base of the hub learns a field, and what it forgets is measured on STS."""
+    monkeypatch.setenv(
+        CHANGES,
+        f"base={TRAINED} decides=false ladder_anchors=20 known_pairs=80 "
+        "known_codes=120 pair_counts=40,60 trial_pairs=40 trial_runs=2 runs=2 "
+        "domain_queries=20 domain_codes=80 trial_queries=20 trial_codes=80 texts=64 "
+        "libraries=tornado,fsspec,pillow second_pairs=40 second_queries=10 "
+        "second_documents=30 rerank_queries=20 rerank_aside=10 rerank_depths=5,10 "
+        "repeats=2 turns=1 pages=3 typed=2",
+    )
+    path = next(p for p in notebooks() if p.name.startswith(f"{number}_"))
+    record = run(path, "paper", out=tmp_path).record
+    results = record["results"]
+    if number == "07":
+        assert all("gain_" + count in results for count in ("40", "60"))
+    else:
+        assert all("mixed_" + depth in results for depth in ("5", "10"))
+    assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
+
+
+@pytest.mark.notebook
 def test_says_what_is_missing(tmp_path, monkeypatch):
     """Without network and cache the notebook stops at its start, with the remedy."""
     from sbert_lab.lab.notebooks import NotebookFailed

@@ -44,10 +44,10 @@ class RerankerRecipe:
 
     objective: str = "listwise"
     negatives: int = 4
-    rank: tuple[int, int] = (0, 50)
-    epochs: float = 1
+    rank: tuple[int, int] = (0, 20)
+    epochs: float = 2
     batch: int = 16
-    rate: float = 5e-5
+    rate: float = 1.5e-4
     seed: int = 0
 
 

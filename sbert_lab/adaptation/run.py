@@ -270,7 +270,7 @@ def teach_pairs(
             training_data(encoder, data.train, mined),
             objective(recipe, [*known, *_several(data.train)], prompts(encoder)),
             recipe,
-            place.folder.checkpoints,
+            place.folder.checkpoints if place.checkpoints else None,
             place.clock,
             callbacks=callbacks,
             show_progress=place.show,

@@ -156,13 +156,15 @@ def train(
     data: TrainingData,
     loss: Objective,
     recipe: Recipe,
-    folder: Path,
+    folder: Path | None,
     clock: Clock,
     *,
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool | None = None,
 ) -> Curve:
     """Train an encoder in place, going on from the last checkpoint in `folder`.
+
+    With no folder no checkpoint is written.
 
     Returns
     -------
@@ -191,9 +193,12 @@ def train(
             learning_rate=recipe.rate,
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
-            resume=True,
+            resume=folder is not None,
             show_progress=show_progress,
-            arguments={"warmup_steps": recipe.warmup, "save_strategy": "steps"},
+            arguments={
+                "warmup_steps": recipe.warmup,
+                "save_strategy": "no" if folder is None else "steps",
+            },
         )
     return found.curve
 

@@ -8,6 +8,7 @@ is kept, and so is what was measured, so that a second run pays for neither.
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,9 +103,9 @@ class Study:
                 {n: [s.first, s.second] for n, s in general.items()},
             ]
         )
-        encoder = SentenceEncoder.from_pretrained(base)
-        self._fingerprint = encoder.fingerprint()
-        self.before = Trial(base, self.measured(encoder))
+        self._encoder = SentenceEncoder.from_pretrained(base)  # never trained itself
+        self._fingerprint = self._encoder.fingerprint()
+        self.before = Trial(base, self.measured(self._encoder))
 
     def adapted(
         self,
@@ -147,17 +148,20 @@ class Study:
                 encoder,
                 self._data(pairs),
                 plain,
-                Place(folder, clock, EmbeddingCache(), self.show),
+                Place(folder, clock, EmbeddingCache(), self.show, checkpoints=False),
                 guard=guard,
             )
 
-        return self.mixed(self._kept("pairs", told, teach), recipe.keep)
+        found, seconds = self._kept("pairs", told, teach)
+        if recipe.keep:
+            return self._averaged(found, seconds, recipe.keep)
+        return Trial(found, self.measured(_load(found)), seconds)
 
     def mined(self, recipe: Recipe, count: int | None = None) -> Mined:
         """Return the hard negatives that `adapted` trains with, to be looked at."""
         pairs, guard = self.domain.some(count, recipe.seed)
         return hard_negatives(
-            SentenceEncoder.from_pretrained(self.base),
+            self._encoder,
             self._data(pairs),
             recipe,
             guard=guard,
@@ -189,17 +193,14 @@ class Study:
                 **options,
             )
 
-        return self._kept(method, told, teach)
+        found, seconds = self._kept(method, told, teach)
+        return Trial(found, self.measured(_load(found)), seconds)
 
     def mixed(self, trial: Trial, keep: float) -> Trial:
         """Average a trial's weights with the base's, of which `keep` is the share."""
         if not keep:
             return trial
-        base, learnt = map(SentenceEncoder.from_pretrained, (self.base, trial.folder))
-        mixture = average(base, learnt, keep)
-        told = {"base": self._fingerprint, "keep": keep, "of": Path(trial.folder).name}
-        folder, _ = trained("averaged", told, lambda: mixture)
-        return replace(trial, folder=str(folder), items=self.measured(mixture))
+        return self._averaged(trial.folder, trial.seconds, keep)
 
     def measured(self, encoder: SentenceEncoder) -> Items:
         """Return what a model gives, item by item; kept by weights and data."""
@@ -234,6 +235,13 @@ class Study:
         others = [one.items for one in over] or None
         return self._yardstick.score(name, [one.items for one in trials], others)
 
+    def _averaged(self, of: str, seconds: float, keep: float) -> Trial:
+        told = {"base": self._fingerprint, "keep": keep, "of": Path(of).name}
+        folder, _ = trained(
+            "averaged", told, lambda: average(self._encoder, _load(of), keep)
+        )
+        return Trial(str(folder), self.measured(_load(str(folder))), seconds)
+
     def _data(self, pairs: Pairs) -> Data:
         rows = tuple(range(len(pairs)))
         return Data(pairs, rows, candidates=self.domain.candidates)
@@ -243,11 +251,12 @@ class Study:
         name: str,
         told: Mapping[str, object],
         teach: Callable[[SentenceEncoder, Folder], None],
-    ) -> Trial:
+    ) -> tuple[str, float]:
+        """Train a copy of the base, or find it; return its folder and the seconds."""
         took: list[float] = []
 
         def make() -> SentenceEncoder:
-            encoder = SentenceEncoder.from_pretrained(self.base)
+            encoder = deepcopy(self._encoder)
             with TemporaryDirectory() as home:
                 folder = Folder(home)
                 folder.work.mkdir()
@@ -264,5 +273,9 @@ class Study:
             write_json(clock, {"seconds": took[0]})
             self.new += 1
         seconds = json.loads(clock.read_bytes())["seconds"] if clock.is_file() else 0.0
-        encoder = SentenceEncoder.from_pretrained(folder)
-        return Trial(str(folder), self.measured(encoder), float(seconds))
+        return str(folder), float(seconds)
+
+
+def _load(folder: str) -> SentenceEncoder:
+    """Load a model that was kept, and no other."""
+    return SentenceEncoder.from_pretrained(folder, allow_hub=False)

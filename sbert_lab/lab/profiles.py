@@ -81,6 +81,8 @@ class Profile:
     training_run_s
         Seconds a notebook may take whose subject is training, while its models are not
         kept yet.
+    base
+        The sentence encoder that is adapted to a field.
     known_pairs, known_codes
         Pairs of ICD-10-CM that are there to learn from, and codes to take wrong
         answers from; None for all.
@@ -155,6 +157,7 @@ class Profile:
     timed_texts: tuple[int, int] = (256, 48)
     domain_pairs: int | None = 6_000
     training_run_s: int = 5_400
+    base: str = "all-MiniLM-L6-v2"
     known_pairs: int | None = None
     known_codes: int | None = None
     pair_counts: tuple[int, ...] = (100, 1_000, 3_000, 10_000)
@@ -169,8 +172,8 @@ class Profile:
     second_pairs: int = 1_000
     second_queries: int = 600
     second_documents: int = 2_000
-    rerank_queries: int | None = 1_000
-    rerank_aside: int | None = 300
+    rerank_queries: int | None = 600
+    rerank_aside: int | None = 200
     rerank_depths: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
     pages: int | None = 80
     typed: int | None = None
@@ -222,10 +225,11 @@ PROFILES = {
             processes=1,
             domain_pairs=128,
             training_run_s=60,
-            known_pairs=80,
+            base="bert-mini",
+            known_pairs=40,
             known_codes=150,
-            pair_counts=(64, 80),
-            trial_pairs=64,
+            pair_counts=(24, 40),
+            trial_pairs=24,
             trial_runs=1,
             domain_queries=30,
             domain_codes=150,
@@ -233,7 +237,7 @@ PROFILES = {
             trial_codes=150,
             texts=64,
             libraries=("tornado", "fsspec", "pillow"),
-            second_pairs=64,
+            second_pairs=24,
             second_queries=20,
             second_documents=60,
             rerank_queries=24,
@@ -300,6 +304,7 @@ PROFILES = {
             processes=5,
             domain_pairs=None,
             training_run_s=86_400,
+            base="all-mpnet-base-v2",
             trial_queries=None,
             trial_codes=None,
             texts=100_000,
