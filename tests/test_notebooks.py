@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from sbert_lab.lab.notebooks import NotebookFailed, run
+from sbert_lab.lab.notebooks import NotebookFailed, first_run_s, run
+from sbert_lab.lab.profiles import PROFILES
 from sbert_lab.paths import notebooks
 
 
@@ -65,3 +66,10 @@ def test_the_kernel_is_this_python(tmp_path):
     with pytest.raises(NotebookFailed, match="no record"):
         run(make(tmp_path, source), "smoke", out=tmp_path)
     assert seen.read_text() == sys.executable
+
+
+def test_a_notebook_that_trains_has_the_time_for_it():
+    profile = PROFILES["laptop"]
+    found = {p.name[:2]: first_run_s(p, profile) for p in notebooks()}
+    assert {found.pop("07"), found.pop("08")} == {profile.training_run_s}
+    assert set(found.values()) == {profile.first_run_s}

@@ -9,6 +9,7 @@ import copy
 import html
 import logging
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from sbert_lab.files import write_bytes, write_json
 from sbert_lab.lab.experiment import read_record
 from sbert_lab.lab.profiles import PROFILES, VARIABLE, Profile
-from sbert_lab.lab.stamp import stamp
+from sbert_lab.lab.stamp import code_cells, stamp
 from sbert_lab.paths import (
     RESULTS,
     build_folder,
@@ -98,6 +99,13 @@ def run(
     return Run(target, page, record, seconds)
 
 
+def first_run_s(path: Path, profile: Profile) -> int:
+    """Return how many seconds a notebook may take when nothing is cached or kept."""
+    code = "\n".join(code_cells(nbformat.read(path, as_version=4)))
+    trains = re.search(r"experiment\.start\([^)]*\btrains=True", code)
+    return profile.training_run_s if trains else profile.first_run_s
+
+
 def clean(notebook: Any) -> None:  # noqa: ANN401  (nbformat is untyped)
     """Take out of a notebook what differs from run to run without meaning anything."""
     number = 0
@@ -140,7 +148,7 @@ def _execute(path: Path, profile: Profile, out: Path) -> Any:  # noqa: ANN401
     }
     client = NotebookClient(
         notebook,
-        timeout=_PATIENCE * profile.first_run_s,
+        timeout=_PATIENCE * first_run_s(path, profile),
         kernel_name="python3",
         record_timing=False,
         extra_arguments=["--IPKernelApp.log_level=40"],  # no start-up advice
