@@ -22,6 +22,7 @@ from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.files import write_json
 from sbert_lab.lab.figures import table
 from sbert_lab.lab.profiles import Profile, current
+from sbert_lab.memory import spare_memory
 from sbert_lab.paths import results_folder
 
 Direction = Literal[">", "<", "within"]
@@ -250,8 +251,10 @@ def start(
         models of the reader's own.
     trains
         Training is what the notebook is about: a run that trains may then take
-        ``training_run_s``.
+        ``training_run_s``, and memory is spared.
     """
+    if trains:
+        spare_memory()
     profile = current()
     sources = {}
     for name in uses:

@@ -17,6 +17,7 @@ from sbert_lab.files import sha256_file
 from sbert_lab.lab.profiles import Profile
 from sbert_lab.lab.trials import raw_encoder, train
 from sbert_lab.losses import Objective
+from sbert_lab.memory import give_back
 from sbert_lab.training import TrainingData
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _ELSEWHERE = {
         "datasets/icd10cm_pages.py",
         "chunks.py",
         "fusion.py",
+        "memory.py",
         "passages.py",
         "reranking.py",
     ),
@@ -61,7 +63,9 @@ def trained(
     folder = cache_home() / "trained" / f"{name}-{digest}"
     if folder.is_dir():
         return folder, False
+    give_back()
     make().save(folder)
+    give_back()
     log.info("%s is kept in %s", name, folder)
     return folder, True
 
