@@ -31,7 +31,7 @@ from sbert_lab.adaptation import stages
 from sbert_lab.adaptation.outcome import read_outcome
 from sbert_lab.adaptation.run import adapt_texts
 from sbert_lab.adaptation.split import pick, split_pairs
-from sbert_lab.adaptation.stages import objective, training_data
+from sbert_lab.adaptation.stages import is_large, objective, training_data
 from sbert_lab.averaging import average
 from sbert_lab.checkpoint import CheckpointError, Layout
 from sbert_lab.datasets.pairs import DataError, plain
@@ -477,11 +477,32 @@ def test_rows_hold_their_own_negative_and_the_mined_ones(base):
     }
 
 
-def test_a_large_batch_is_cut_into_parts():
-    small = objective(RECIPE, (), ("", ""))
-    large = objective(replace(RECIPE, batch=stages.LARGEST_PLAIN + 1), (), ("", ""))
-    assert type(small) is MultipleNegativesRankingLoss
-    assert type(large) is CachedMultipleNegativesRankingLoss
+def test_a_batch_of_many_tokens_is_cut_into_parts(base):
+    encoder = SentenceEncoder.from_pretrained(base, device="cpu")
+    pairs = own_pairs(40)
+    mined = [[pairs.positive[(i + 2) % 40]] for i in range(40)]
+    data = training_data(encoder, pairs, mined)
+    every = [*pairs.anchor, *pairs.positive, *(own[0] for own in mined)]
+    tokens = sum(map(len, encoder.token_ids(every))) / 40
+    fits = int(stages.PLAIN_TOKENS["cpu"] / tokens)
+    assert not is_large(encoder, data, fits)
+    assert is_large(encoder, data, fits + 1)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_loss_knows_whether_it_is(base, tmp_path, monkeypatch, large):
+    taken = []
+
+    def train(encoder, data, loss, *_, **__):
+        taken.append(type(loss))
+        return ()
+
+    monkeypatch.setattr("sbert_lab.adaptation.run.train", train)
+    if large:
+        monkeypatch.setitem(stages.PLAIN_TOKENS, "cpu", 100)
+    run(base, tmp_path / "out")
+    cached = CachedMultipleNegativesRankingLoss
+    assert taken == [cached if large else MultipleNegativesRankingLoss]
 
 
 def test_without_mined_negatives(base, tmp_path):
