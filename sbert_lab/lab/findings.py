@@ -20,20 +20,26 @@ def findings(records: list[dict[str, Any]]) -> str:
             measured = f"{claim['mean']:.4g}"
             if "low" in claim:
                 measured += f" [{claim['low']:.4g}, {claim['high']:.4g}]"
+            statement, metric = map(_cell, (claim["statement"], claim["metric"]))
             lines.append(
-                f"| [{name[:2]}](notebooks/{name}.ipynb) | {claim['statement']} | "
-                f"{measured} {claim['metric']} | {claim['verdict']}"
+                f"| [{name[:2]}](notebooks/{name}.ipynb) | {statement} | "
+                f"{measured} {metric} | {claim['verdict']}"
                 f"{' (on one machine)' if claim['machine'] else ''} |"
             )
     lines += ["", "| notebook | time on two cores | peak memory |", "|---|---|---|"]
     for record in records:
         spent = record["run"]
-        kind = "first run, which encodes" if spent["first_run"] else "vectors cached"
+        kind = "first run" if spent["first_run"] else "vectors and models kept"
         lines.append(
             f"| {record['notebook']} | {spent['seconds']:.0f} s ({kind}) | "
             f"{spent['peak_mb']:,} MB |"
         )
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Return a text whose bars do not end its cell, as |u - v| would."""
+    return text.replace("|", "\\|")
 
 
 def committed() -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -416,9 +417,15 @@ def test_readme_findings_are_those_of_the_records():
 def test_findings_show_every_claim():
     for record in findings.committed():
         table = findings.findings([record])
-        for claim in record["claims"].values():
-            assert claim["statement"] in table
-            assert claim["verdict"] in table
+        rows = table.splitlines()[2:]
+        for claim, row in zip(record["claims"].values(), rows, strict=False):
+            cells = re.split(r"(?<!\\)\|", row)
+            assert len(cells) == 6, "a bar in the text ends its cell"
+            assert cells[2].strip().replace("\\|", "|") == claim["statement"]
+            assert cells[3].strip().replace("\\|", "|").endswith(claim["metric"])
+            assert cells[4].strip().startswith(claim["verdict"])
+    held = [c for r in findings.committed() for c in r["claims"].values()]
+    assert any("|" in c["statement"] + c["metric"] for c in held)
 
 
 def test_doctor(capsys):
