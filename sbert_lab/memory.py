@@ -11,10 +11,13 @@ def spare_memory() -> None:
     """Let oneDNN keep few of the programs that it makes, one for each shape it meets.
 
     Texts of ever new lengths fill its cache with a thousand of them, a gigabyte, and
-    hardly one is asked for again. To be called before the first training; what the
-    environment says already stays.
+    hardly one is asked for again. And let collections pass over what is loaded by now,
+    mostly libraries: every training ends in several of them. To be called before the
+    first training; what the environment says already stays.
     """
     os.environ.setdefault(_CAPACITY, "64")
+    gc.collect()
+    gc.freeze()
 
 
 def give_back() -> None:

@@ -21,6 +21,15 @@ def test_what_the_environment_says_stays(monkeypatch):
     assert os.environ[VARIABLE] == "7"
 
 
+def test_collections_pass_over_what_is_loaded():
+    import gc
+
+    frozen = gc.get_freeze_count()
+    loaded = [[] for _ in range(1_000)]
+    spare_memory()
+    assert gc.get_freeze_count() - frozen >= len(loaded)
+
+
 #: Frees 200 MB below a piece that stays, so that the heap cannot shrink by itself.
 HOLES = """
 from sbert_lab.memory import give_back

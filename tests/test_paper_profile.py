@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import WORDS, tiny_encoder
+from conftest import WORDS, tiny_encoder, tiny_parts
 
 from sbert_lab.catalogue import BY_NAME
+from sbert_lab.checkpoint import Layout
+from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.lab.notebooks import run
 from sbert_lab.lab.profiles import CHANGES, PROFILES
 from sbert_lab.paths import notebooks
@@ -39,7 +41,9 @@ def hub(tmp_path, monkeypatch) -> Path:
     folder = snapshot(home, "model", RAW, "a" * 40)
     raw.transformer.save_pretrained(folder)  # a plain BERT, with its pooler
     raw.tokenizer.save_pretrained(folder)
-    tiny_encoder(seed=2).save(snapshot(home, "model", TRAINED, "b" * 40) / "model")
+    parts = tiny_parts(2, max_position_embeddings=128)
+    encoder = SentenceEncoder(*parts, Layout(dimension=16, max_seq_length=128)).eval()
+    encoder.save(snapshot(home, "model", TRAINED, "b" * 40) / "model")
     trained = home / "models--acme--tiny-sbert" / "snapshots" / ("b" * 40)
     for path in list((trained / "model").iterdir()):
         path.rename(trained / path.name)
