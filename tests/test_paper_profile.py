@@ -41,7 +41,7 @@ def hub(tmp_path, monkeypatch) -> Path:
     folder = snapshot(home, "model", RAW, "a" * 40)
     raw.transformer.save_pretrained(folder)  # a plain BERT, with its pooler
     raw.tokenizer.save_pretrained(folder)
-    parts = tiny_parts(2, max_position_embeddings=128)
+    parts = tiny_parts(2, positions=128)
     encoder = SentenceEncoder(*parts, Layout(dimension=16, max_seq_length=128)).eval()
     encoder.save(snapshot(home, "model", TRAINED, "b" * 40) / "model")
     trained = home / "models--acme--tiny-sbert" / "snapshots" / ("b" * 40)
