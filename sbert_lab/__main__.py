@@ -139,7 +139,7 @@ def _change(options: argparse.Namespace) -> None:
 
 
 def _run_all(options: argparse.Namespace) -> int:
-    from sbert_lab.lab.notebooks import NotebookFailed, run
+    from sbert_lab.lab.notebooks import NotebookFailed, first_run_s, run
     from sbert_lab.lab.profiles import PROFILES
 
     profile, failed = PROFILES[options.profile], 0
@@ -147,7 +147,8 @@ def _run_all(options: argparse.Namespace) -> int:
     for path in _chosen(options.only):
         print(
             f"{path.stem}: {profile.name} profile, up to {profile.budget_s} s "
-            f"({profile.first_run_s} s while vectors are not cached yet) …",
+            f"({first_run_s(path, profile):,} s while vectors and models are not "
+            "kept yet) …",
             flush=True,
         )
         try:

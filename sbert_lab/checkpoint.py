@@ -216,9 +216,7 @@ def write(
         if layout.truncate_dim is not None:
             settings["truncate_dim"] = layout.truncate_dim
         write_json(target / "config_sentence_transformers.json", settings)
-        files = sorted(p for p in target.rglob("*") if p.is_file())
-        sums = {p.relative_to(target).as_posix(): sha256_file(p) for p in files}
-        write_json(target / _OWN, {"format": 1, "sha256": sums})
+        write_sums(target)
 
 
 def _write_dense(folder: Path, part: DenseSpec) -> None:
@@ -242,7 +240,7 @@ def _read(folder: Path, problems: list[str]) -> Layout | None:
     if not any(folder.iterdir()):
         problems.append("the folder is empty; save or copy the model again")
         return None
-    _check_sums(folder, problems)
+    check_sums(folder, problems)
     modules = _modules(folder, problems)
     if modules is None:
         return None
@@ -325,7 +323,14 @@ def _modules(folder: Path, problems: list[str]) -> list[tuple[str, str]] | None:
     return pipeline
 
 
-def _check_sums(folder: Path, problems: list[str]) -> None:
+def write_sums(folder: Path) -> None:
+    """Record the checksum of every file of a folder, for `check_sums`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
+    write_json(folder / _OWN, {"format": 1, "sha256": sums})
+
+
+def check_sums(folder: Path, problems: list[str]) -> None:
     """Compare a folder written here with the checksums recorded when it was saved."""
     if not (folder / _OWN).is_file():
         return

@@ -22,10 +22,16 @@ import torch
 
 from sbert_lab import checkpoint
 from sbert_lab.checkpoint import ACTIVATIONS, CheckpointError
-from sbert_lab.files import new_folder, sha256_file, write_json
+from sbert_lab.files import new_folder, write_json
 from sbert_lab.progress import quiet_transformers
 from sbert_lab.random_state import random_state_kept
-from sbert_lab.transformer import fast_tokenizer
+from sbert_lab.transformer import (
+    LOCALLY,
+    STRICTLY,
+    cannot_be_loaded,
+    fast_tokenizer,
+    refuse_others,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
 #: Functions that may follow the score, by a short name, and how a folder spells them.
 SPELLING = {cls.__name__.lower(): path for path, cls in ACTIVATIONS.items()}
 
-_OWN = "sbert_lab.json"
 _TASK = "sequence-classification"
 
 
@@ -72,7 +77,10 @@ def read(folder: Path) -> CrossLayout:
         raise CheckpointError(
             f"{folder} is not a folder; give the path of a saved model"
         )
-    _check_sums(folder)
+    damaged: list[str] = []
+    checkpoint.check_sums(folder, damaged)
+    if damaged:
+        raise CheckpointError(f"{folder}: {damaged[0]}")
     settings = _json(folder / "config_sentence_transformers.json")
     pipeline = (folder / "modules.json").is_file()
     if pipeline and settings.get("model_type") != "CrossEncoder":
@@ -149,29 +157,19 @@ def load(
     )
 
     folder = folder / layout.transformer
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers(), random_state_kept():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            config = AutoConfig.from_pretrained(folder, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **LOCALLY)
+            config = AutoConfig.from_pretrained(folder, **LOCALLY)
             kinds = config.architectures or ()
             scores = any(kind.endswith("ForSequenceClassification") for kind in kinds)
             if not scores:
                 config.num_labels = 1
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported below, in our words
-                **options,
+                folder, config=config, **STRICTLY
             )
     except Exception as error:  # the library raises many kinds for a damaged file
-        raise CheckpointError(
-            f"{folder} cannot be loaded: {type(error).__name__}: {error}. If the files "
-            "look right, copy them again"
-        ) from error
+        raise cannot_be_loaded(folder, error) from error
     if config.num_labels != 1:
         raise CheckpointError(
             f"{folder} gives {config.num_labels} scores a pair, as a classifier does; "
@@ -185,13 +183,7 @@ def load(
         if not scores and not (name.startswith(base) and "pooler." not in name)
     ]
     lost = [name for name in missing if name not in head]
-    wrong = sorted(str(key[0]) for key in report["mismatched_keys"])
-    if lost or wrong:
-        raise CheckpointError(
-            f"{folder}: the weights do not belong to this config.json: "
-            f"{len(lost)} tensors missing, {len(wrong)} of another shape, first "
-            f"{(lost + wrong)[0]}; copy both from the same model"
-        )
+    refuse_others(folder, lost, report["mismatched_keys"])
     if head and head_seed is None:
         raise CheckpointError(
             f"{folder} has no head that gives a score ({', '.join(head)} missing). To "
@@ -228,9 +220,7 @@ def write(
         cut = _json(target / "tokenizer_config.json")
         cut["model_max_length"] = layout.max_seq_length
         write_json(target / "tokenizer_config.json", cut)
-        files = sorted(p for p in target.rglob("*") if p.is_file())
-        sums = {p.relative_to(target).as_posix(): sha256_file(p) for p in files}
-        write_json(target / _OWN, {"format": 1, "sha256": sums})
+        checkpoint.write_sums(target)
 
 
 def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
@@ -276,20 +266,6 @@ def _only_module(folder: Path) -> str:
     if paths[0].startswith("/") or ".." in Path(paths[0]).parts:
         raise CheckpointError(f"{folder}: module path {paths[0]!r} points outside")
     return paths[0]
-
-
-def _check_sums(folder: Path) -> None:
-    """Compare a folder written here with the checksums recorded when it was saved."""
-    for name, expected in _json(folder / _OWN).get("sha256", {}).items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{folder}: {name} is missing; copy the folder again")
-        if sha256_file(path) != expected:
-            raise CheckpointError(
-                f"{folder}: {name} is not the file that was saved (its sha256 "
-                "differs): it is damaged or swapped; copy it again, or, if you changed "
-                f"it on purpose, delete {_OWN}"
-            )
 
 
 def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The transformer and its tokenizer, loaded strictly from a local folder."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,17 @@ from sbert_lab.progress import quiet_transformers
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: No network, and no code from the folder.
+LOCALLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+#: And no pickle; what is missing or of another shape is told, in our words.
+STRICTLY: dict[str, Any] = LOCALLY | {
+    "dtype": torch.float32,
+    "use_safetensors": True,
+    "output_loading_info": True,
+    "ignore_mismatched_sizes": True,
+}
 
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own carry a huge number
 
@@ -30,34 +42,38 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """
     from transformers import AutoModel, AutoTokenizer
 
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            model, report = AutoModel.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported below, in our words
-                **options,
-            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **LOCALLY)
+            model, report = AutoModel.from_pretrained(folder, **STRICTLY)
     except Exception as error:  # the library raises many kinds for a damaged file
-        raise CheckpointError(
-            f"{folder} cannot be loaded: {type(error).__name__}: {error}. If the files "
-            "look right, copy them again"
-        ) from error
+        raise cannot_be_loaded(folder, error) from error
     missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
-    wrong = sorted(str(k[0]) for k in report["mismatched_keys"])
+    refuse_others(folder, missing, report["mismatched_keys"])
+    if any(key.startswith("pooler.") for key in report["missing_keys"]):
+        model.pooler = None  # else it would be random numbers, and saved as if learnt
+    return model, tokenizer
+
+
+def cannot_be_loaded(folder: Path, error: Exception) -> CheckpointError:
+    """Return the error for files that the library gives up on."""
+    return CheckpointError(
+        f"{folder} cannot be loaded: {type(error).__name__}: {error}. If the files "
+        "look right, copy them again"
+    )
+
+
+def refuse_others(
+    folder: Path, missing: Sequence[str], mismatched: Iterable[Sequence[object]]
+) -> None:
+    """Raise where weights are missing, or are of another shape than the config's."""
+    wrong = sorted(str(key[0]) for key in mismatched)
     if missing or wrong:
         raise CheckpointError(
             f"{folder}: the weights do not belong to this config.json: "
             f"{len(missing)} tensors missing, {len(wrong)} of another shape, first "
-            f"{(missing + wrong)[0]}; copy both from the same model"
+            f"{[*missing, *wrong][0]}; copy both from the same model"
         )
-    if any(key.startswith("pooler.") for key in report["missing_keys"]):
-        model.pooler = None  # else it would be random numbers, and saved as if learnt
-    return model, tokenizer
 
 
 def length_limit(

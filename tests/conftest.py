@@ -1,5 +1,6 @@
 """Small real things to test on: a tiny BERT made here, and the packaged MiniLM."""
 
+import gc
 import os
 import random
 from collections.abc import Iterable
@@ -62,10 +63,11 @@ def random_bert(words: int, width: int, seed: int = 0, **changes):
         return BertModel(config, add_pooling_layer=pooler)
 
 
-def tiny_parts(seed: int = 0, hidden: int = 16):
+def tiny_parts(seed: int = 0, hidden: int = 16, positions: int = 32):
     """Return a random two-layer BERT and a word-level tokenizer of 40 words."""
-    tokenizer = word_tokenizer(WORDS, 32)
-    model = random_bert(len(tokenizer), hidden, seed, intermediate_size=32)
+    tokenizer = word_tokenizer(WORDS, positions)
+    shape = {"intermediate_size": 32, "max_position_embeddings": positions}
+    model = random_bert(len(tokenizer), hidden, seed, **shape)
     return model.eval(), tokenizer
 
 
@@ -83,6 +85,13 @@ def states():
 def tiny_encoder(seed: int = 0, **layout) -> SentenceEncoder:
     model, tokenizer = tiny_parts(seed)
     return SentenceEncoder(model, tokenizer, Layout(dimension=16, **layout)).eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage():
+    """Every training ends in a collection; it need not look at whole libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

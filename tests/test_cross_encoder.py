@@ -1,5 +1,6 @@
 """A cross-encoder against transformers, pair by pair, and sentence-transformers."""
 
+import copy
 import json
 import logging
 import shutil
@@ -194,6 +195,40 @@ def test_pair_lengths_are_those_of_uncut_pairs():
     ]
     wanted = [len(ids) for ids in encoder.pair_ids(FIRST, SECOND)]
     np.testing.assert_array_equal(encoder.pair_lengths(*alone), wanted)
+
+
+def test_a_vocabulary_may_have_holes(way):
+    """Its largest number is then above its length, and still of the first text."""
+    from tokenizers import Tokenizer
+
+    encoder = tiny_cross_encoder()
+    parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    vocabulary = parts["model"]["vocab"]
+    special = {token["content"] for token in parts["added_tokens"]}
+    parts["model"]["vocab"] = {
+        word: number if word in special else number + 90
+        for word, number in vocabulary.items()
+    }
+    tokenizer = type(encoder.tokenizer)(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)), model_max_length=32
+    )
+    config = copy.deepcopy(encoder.transformer.config)
+    config.vocab_size = len(tokenizer) + 90
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = type(encoder.transformer)(config).eval()
+    encoder = CrossEncoder(model, tokenizer)
+    assert max(ids.max() for ids in encoder.token_ids(FIRST)) > len(tokenizer)
+    wanted = one_by_one(encoder, FIRST, SECOND)
+    assert_close(encoder.predict(FIRST, SECOND, activation=None), wanted)
+
+
+def test_a_word_that_the_model_does_not_have_is_no_other_word(way):
+    encoder = tiny_cross_encoder()
+    encoder.tokenizer.add_tokens(["unheard"])
+    encoder = CrossEncoder(encoder.transformer, encoder.tokenizer)
+    with pytest.raises(IndexError):
+        encoder.predict(["unheard", *FIRST], [FIRST[0], *SECOND])
 
 
 # -- other transformers ---------------------------------------------------------------

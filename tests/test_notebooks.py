@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from sbert_lab.lab.notebooks import NotebookFailed, run
+from sbert_lab.lab.notebooks import NotebookFailed, first_run_s, run, within_budget
+from sbert_lab.lab.profiles import PROFILES
 from sbert_lab.paths import notebooks
 
 
@@ -65,3 +66,28 @@ def test_the_kernel_is_this_python(tmp_path):
     with pytest.raises(NotebookFailed, match="no record"):
         run(make(tmp_path, source), "smoke", out=tmp_path)
     assert seen.read_text() == sys.executable
+
+
+def test_a_notebook_that_trains_has_the_time_for_it():
+    profile = PROFILES["laptop"]
+    found = {p.name[:2]: first_run_s(p, profile) for p in notebooks()}
+    assert {found.pop("07"), found.pop("08")} == {profile.training_run_s}
+    assert set(found.values()) == {profile.first_run_s}
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "most"),
+    [
+        ("laptop", "budget_s", 4_000),
+        ("laptop", "first_run_s", 4_000),
+        ("laptop", "training_run_s", 6_000),
+        ("smoke", "training_run_s", 3_000),
+    ],
+)
+def test_only_a_first_run_that_trains_may_take_more_memory(name, budget, most):
+    profile = PROFILES[name]
+    spent = {"seconds": 1, "budget_s": getattr(profile, budget)}
+    spent |= {"peak_mb": most, "budget_mb": profile.budget_mb}
+    within_budget("07", {"run": spent}, profile)
+    with pytest.raises(NotebookFailed, match=f"allows {most:,} MB"):
+        within_budget("07", {"run": spent | {"peak_mb": most + 1}}, profile)

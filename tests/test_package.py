@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sbert_lab"
 
 #: Each layer may import the ones before it, never a later one.
 LAYERS = (
-    "files paths progress random_state batching packed fingerprint catalogue pooling "
-    "checkpoint transformer head cache growing exact fitted quantization reduction "
-    "compressed interface stores tuning static lexical_encoders encoder onnx_graph "
+    "files paths memory progress random_state batching packed fingerprint catalogue "
+    "pooling checkpoint transformer head cache growing exact fitted quantization "
+    "reduction compressed interface stores tuning static lexical_encoders encoder "
+    "onnx_graph "
     "onnx_models distillation averaging layers reranking cross_folder cross_encoder "
     "search fusion chunks passages losses sampling datasets "
     "evaluation mining training lab selection adaptation pretrain __main__"

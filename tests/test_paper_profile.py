@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import WORDS, tiny_encoder
+from conftest import WORDS, tiny_encoder, tiny_parts
 
 from sbert_lab.catalogue import BY_NAME
+from sbert_lab.checkpoint import Layout
+from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.lab.notebooks import run
 from sbert_lab.lab.profiles import CHANGES, PROFILES
 from sbert_lab.paths import notebooks
@@ -39,7 +41,9 @@ def hub(tmp_path, monkeypatch) -> Path:
     folder = snapshot(home, "model", RAW, "a" * 40)
     raw.transformer.save_pretrained(folder)  # a plain BERT, with its pooler
     raw.tokenizer.save_pretrained(folder)
-    tiny_encoder(seed=2).save(snapshot(home, "model", TRAINED, "b" * 40) / "model")
+    parts = tiny_parts(2, positions=128)
+    encoder = SentenceEncoder(*parts, Layout(dimension=16, max_seq_length=128)).eval()
+    encoder.save(snapshot(home, "model", TRAINED, "b" * 40) / "model")
     trained = home / "models--acme--tiny-sbert" / "snapshots" / ("b" * 40)
     for path in list((trained / "model").iterdir()):
         path.rename(trained / path.name)
@@ -153,6 +157,29 @@ def test_notebooks_that_train(hub, tmp_path, monkeypatch, number):
     trained = "NLI softmax" if number == "02" else "NLI, mean"
     for name in PROFILES["paper"].sts:
         assert -1 <= results[f"{name}: {trained}"]["mean"] <= 1
+    assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("number", ["07", "08"])
+def test_notebooks_that_adapt(hub, tmp_path, monkeypatch, number):
+    """A base of the hub learns a field, and what it forgets is measured on STS."""
+    monkeypatch.setenv(
+        CHANGES,
+        f"base={TRAINED} decides=false ladder_anchors=20 known_pairs=80 "
+        "known_codes=120 pair_counts=40,60 trial_pairs=40 trial_runs=2 runs=2 "
+        "domain_queries=20 domain_codes=80 trial_queries=20 trial_codes=80 texts=64 "
+        "libraries=tornado,fsspec,pillow second_pairs=40 second_queries=10 "
+        "second_documents=30 rerank_queries=20 rerank_aside=10 rerank_depths=5,10 "
+        "repeats=2 turns=1 pages=3 typed=2",
+    )
+    path = next(p for p in notebooks() if p.name.startswith(f"{number}_"))
+    record = run(path, "paper", out=tmp_path).record
+    results = record["results"]
+    if number == "07":
+        assert all("gain_" + count in results for count in ("40", "60"))
+    else:
+        assert all("mixed_" + depth in results for depth in ("5", "10"))
     assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
 
 

@@ -13,6 +13,7 @@ from sbert_lab.adaptation.run import adapt as adapt_to_pairs
 from sbert_lab.adaptation.run import adapt_texts
 from sbert_lab.catalogue import ChecksumError, resolve
 from sbert_lab.checkpoint import CheckpointError
+from sbert_lab.memory import spare_memory
 from sbert_lab.selection.command import named_pairs
 
 #: Options to what `Recipe` calls them.
@@ -38,6 +39,7 @@ def adapt(options: argparse.Namespace) -> str:
     SystemExit
         With a message that names the file, the option or the model to change.
     """
+    spare_memory()
     try:
         outcome = _outcome(options)
     except (

@@ -15,10 +15,10 @@ from sbert_lab.adaptation.split import LEAST, pick, row_groups, split_pairs
 from sbert_lab.datasets.pairs import (
     DataError,
     Pairs,
-    _decoded,
-    _open,
     check_no_leak,
     plain,
+    read_table,
+    read_utf8,
 )
 
 
@@ -188,10 +188,10 @@ def read_texts(path: str | Path) -> tuple[str, ...]:
         raise FileNotFoundError(f"{path}: no such file")
     found: list[tuple[int, Any]]
     if path.suffix.lower() == ".txt":
-        lines = _decoded(path).splitlines()
+        lines = read_utf8(path).splitlines()
         found = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
     else:
-        names, records = _open(path)
+        names, records = read_table(path)
         if "text" not in names:
             raise DataError(
                 [

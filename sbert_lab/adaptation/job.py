@@ -48,12 +48,15 @@ class Place:
         its last bit with what it was encoded together with.
     show
         Whether bars are shown; None decides by length and terminal.
+    checkpoints
+        Whether a training writes some, to go on from if it is stopped.
     """
 
     folder: Folder
     clock: Clock
     cache: EmbeddingCache
     show: bool | None
+    checkpoints: bool = True
 
 
 @dataclass(frozen=True)

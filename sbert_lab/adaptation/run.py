@@ -18,7 +18,13 @@ from sbert_lab.adaptation.folder import Folder
 from sbert_lab.adaptation.job import Job, Place, Taught, run
 from sbert_lab.adaptation.outcome import Method, Outcome
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.stages import objective, prompts, train, training_data
+from sbert_lab.adaptation.stages import (
+    is_large,
+    objective,
+    prompts,
+    train,
+    training_data,
+)
 from sbert_lab.adaptation.without_pairs import METHODS
 from sbert_lab.cache import EmbeddingCache
 from sbert_lab.datasets.pairs import Pairs, plain
@@ -265,12 +271,18 @@ def teach_pairs(
         raise ValueError("there are no pairs to teach; see adapt_texts")
     mined, removed = _mined(encoder, data, recipe, guard, known, place)
     with place.clock.stage("train"):
+        rows = training_data(encoder, data.train, mined)
         curve = train(
             encoder,
-            training_data(encoder, data.train, mined),
-            objective(recipe, [*known, *_several(data.train)], prompts(encoder)),
+            rows,
+            objective(
+                recipe,
+                [*known, *_several(data.train)],
+                prompts(encoder),
+                in_parts=is_large(encoder, rows, recipe.batch),
+            ),
             recipe,
-            place.folder.checkpoints,
+            place.folder.checkpoints if place.checkpoints else None,
             place.clock,
             callbacks=callbacks,
             show_progress=place.show,

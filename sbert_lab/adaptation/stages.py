@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 
 Curve = tuple[tuple[int, float], ...]
 
-#: Larger batches are cut into parts that fit into memory (`losses.cached`).
-LARGEST_PLAIN = 256
+#: Tokens of a batch, by device; a larger one is cut into parts (`losses.cached`), which
+#: takes a third more time, and memory for one part only.
+PLAIN_TOKENS = {"cpu": 8_192, "cuda": 1 << 17, "mps": 1 << 15}
 
 _LOGGED = 20  # points of the loss curve, at least
 _SAVED = 2  # points between two checkpoints, of which there are ten at least
@@ -129,10 +130,21 @@ def training_data(
     return data
 
 
+def is_large(encoder: SentenceEncoder, data: TrainingData, batch: int) -> bool:
+    """Return whether a batch has too many tokens to keep all its activations."""
+    data.tokenize(encoder)
+    tokens = batch * float(data.lengths().mean())
+    return tokens > PLAIN_TOKENS.get(encoder.device.type, PLAIN_TOKENS["cpu"])
+
+
 def objective(
-    recipe: Recipe, known: Sequence[tuple[str, str]], prefixes: tuple[str, str]
+    recipe: Recipe,
+    known: Sequence[tuple[str, str]],
+    prefixes: tuple[str, str],
+    *,
+    in_parts: bool = False,
 ) -> Objective:
-    """Return multiple negatives ranking, in parts where the batch is large.
+    """Return multiple negatives ranking.
 
     Parameters
     ----------
@@ -142,11 +154,13 @@ def objective(
         (anchor, positive) pairs that are no wrong answers in any batch.
     prefixes
         Prompts of anchors and of positives.
+    in_parts
+        Whether a batch goes through the model in parts; see `is_large`.
     """
     options: dict[str, Any] = {
         "known": [(prefixes[0] + a, prefixes[1] + p) for a, p in known]
     }
-    if recipe.batch > LARGEST_PLAIN:
+    if in_parts:
         return CachedMultipleNegativesRankingLoss(recipe.temperature, **options)
     return MultipleNegativesRankingLoss(recipe.temperature, **options)
 
@@ -156,13 +170,15 @@ def train(
     data: TrainingData,
     loss: Objective,
     recipe: Recipe,
-    folder: Path,
+    folder: Path | None,
     clock: Clock,
     *,
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool | None = None,
 ) -> Curve:
     """Train an encoder in place, going on from the last checkpoint in `folder`.
+
+    With no folder no checkpoint is written.
 
     Returns
     -------
@@ -191,9 +207,12 @@ def train(
             learning_rate=recipe.rate,
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
-            resume=True,
+            resume=folder is not None,
             show_progress=show_progress,
-            arguments={"warmup_steps": recipe.warmup, "save_strategy": "steps"},
+            arguments={
+                "warmup_steps": recipe.warmup,
+                "save_strategy": "no" if folder is None else "steps",
+            },
         )
     return found.curve
 

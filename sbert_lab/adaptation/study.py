@@ -8,6 +8,7 @@ is kept, and so is what was measured, so that a second run pays for neither.
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,22 +18,17 @@ from typing import Any
 import numpy as np
 
 from sbert_lab.adaptation.data import Data, sha256
+from sbert_lab.adaptation.domains import Domain
 from sbert_lab.adaptation.folder import Folder
 from sbert_lab.adaptation.job import Place
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.run import hard_negatives, teach_pairs
-from sbert_lab.adaptation.split import pick
 from sbert_lab.adaptation.stages import Clock
 from sbert_lab.adaptation.without_pairs import adapt_without_pairs
 from sbert_lab.averaging import average
 from sbert_lab.cache import EmbeddingCache
 from sbert_lab.catalogue import cache_home
-from sbert_lab.datasets import icd10cm, python_api
-from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.python_api import ApiEntry
-from sbert_lab.datasets.python_libraries import LIBRARIES
-from sbert_lab.datasets.relatives import HierarchyGuard, hierarchy_guard
 from sbert_lab.datasets.similarity import ScoredPairs
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
@@ -42,116 +38,6 @@ from sbert_lab.lab.trials import Items, Yardstick, has_fast_bfloat16
 from sbert_lab.mining import Mined
 
 RETRIEVAL = "retrieval"
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What is learnt from, and the search that should become better by it.
-
-    Parameters
-    ----------
-    name
-        Of the field.
-    pairs
-        To train on.
-    test
-        Queries and corpus; shares no text with `pairs`.
-    group
-        Which queries belong together, for intervals: a name each.
-    candidates
-        Where hard negatives come from; None for the answers of training.
-    codes, candidate_codes
-        Of ICD-10-CM, for each pair and each candidate; None where there are none.
-    """
-
-    name: str
-    pairs: Pairs = field(repr=False)
-    test: RetrievalTask = field(repr=False)
-    group: tuple[str, ...] = field(repr=False)
-    candidates: tuple[str, ...] | None = field(default=None, repr=False)
-    codes: tuple[str, ...] | None = field(default=None, repr=False)
-    candidate_codes: tuple[str, ...] | None = field(default=None, repr=False)
-
-    def some(
-        self, count: int | None, seed: int = 0
-    ) -> tuple[Pairs, HierarchyGuard | None]:
-        """Draw pairs; a smaller count of the same seed gives some of the larger's.
-
-        Returns
-        -------
-        Pairs, HierarchyGuard or None
-            In the order of the file, and what keeps their relatives from being mined.
-        """
-        drawn = np.random.default_rng(seed).permutation(len(self.pairs))
-        rows = sorted(drawn[:count].tolist())
-        guard = None
-        if self.codes is not None:
-            codes = [self.codes[row] for row in rows]
-            guard = hierarchy_guard(codes, self.candidate_codes)
-        return pick(self.pairs, rows), guard
-
-
-def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Domain:
-    """Return the terms of ICD-10-CM, split by category.
-
-    Parameters
-    ----------
-    queries, codes
-        Test terms, and codes to search in; None for all. Candidates for hard negatives
-        are all codes, as whoever searches them has them all.
-    """
-    pairs = icd10cm.split_pairs("train")
-    corpus = icd10cm.retrieval_corpus()
-    test = icd10cm.retrieval_task("test", queries, codes)
-    return Domain(
-        "ICD-10-CM",
-        made_pairs(
-            [term for term, _ in pairs], [code.description for _, code in pairs]
-        ),
-        test,
-        tuple(code[:3] for code in test.relevant),
-        tuple(code.description for code in corpus),
-        tuple(code.code for _, code in pairs),
-        tuple(code.code for code in corpus),
-    )
-
-
-def python_domain(
-    queries: int | None = None,
-    documents: int | None = None,
-    libraries: Sequence[str] = (),
-    data: Sequence[ApiEntry] | None = None,
-) -> Domain:
-    """Return Python API search, split by library.
-
-    Parameters
-    ----------
-    queries, documents
-        Test sentences, and documents to search in; None for all.
-    libraries
-        Names of `python_libraries.LIBRARIES`; none for all.
-    data
-        Entries; the default is those of the libraries.
-    """
-    if data is None:
-        chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
-        data = python_api.load(tuple(chosen))
-    test = python_api.retrieval_task("test", queries, documents, data=data)
-    return Domain(
-        "Python API",
-        python_api.training_pairs("train", data),
-        test,
-        # Functions of one module are alike: a.b.c and a.b.d.
-        tuple(name.rpartition(".")[0] for name in test.relevant),
-    )
-
-
-def made_pairs(
-    anchor: Sequence[str], positive: Sequence[str], source: str = "pairs"
-) -> Pairs:
-    """Return texts as pairs, as `read_pairs` would from a file."""
-    rows = tuple(range(1, len(anchor) + 1))
-    return Pairs(tuple(anchor), tuple(positive), None, None, Path(source), rows)
 
 
 @dataclass(frozen=True)
@@ -217,9 +103,9 @@ class Study:
                 {n: [s.first, s.second] for n, s in general.items()},
             ]
         )
-        encoder = SentenceEncoder.from_pretrained(base)
-        self._fingerprint = encoder.fingerprint()
-        self.before = Trial(base, self.measured(encoder))
+        self._encoder = SentenceEncoder.from_pretrained(base)  # never trained itself
+        self._fingerprint = self._encoder.fingerprint()
+        self.before = Trial(base, self.measured(self._encoder))
 
     def adapted(
         self,
@@ -258,22 +144,24 @@ class Study:
 
         def teach(encoder: SentenceEncoder, folder: Folder) -> None:
             clock = Clock(folder.work / "seconds.json", None)
-            cache = EmbeddingCache(folder.work / "cache")
             teach_pairs(
                 encoder,
                 self._data(pairs),
                 plain,
-                Place(folder, clock, cache, self.show),
+                Place(folder, clock, EmbeddingCache(), self.show, checkpoints=False),
                 guard=guard,
             )
 
-        return self.mixed(self._kept("pairs", told, teach), recipe.keep)
+        found, seconds = self._kept("pairs", told, teach)
+        if recipe.keep:
+            return self._averaged(found, seconds, recipe.keep)
+        return Trial(found, self.measured(_load(found)), seconds)
 
     def mined(self, recipe: Recipe, count: int | None = None) -> Mined:
         """Return the hard negatives that `adapted` trains with, to be looked at."""
         pairs, guard = self.domain.some(count, recipe.seed)
         return hard_negatives(
-            SentenceEncoder.from_pretrained(self.base),
+            self._encoder,
             self._data(pairs),
             recipe,
             guard=guard,
@@ -305,17 +193,14 @@ class Study:
                 **options,
             )
 
-        return self._kept(method, told, teach)
+        found, seconds = self._kept(method, told, teach)
+        return Trial(found, self.measured(_load(found)), seconds)
 
     def mixed(self, trial: Trial, keep: float) -> Trial:
         """Average a trial's weights with the base's, of which `keep` is the share."""
         if not keep:
             return trial
-        base, learnt = map(SentenceEncoder.from_pretrained, (self.base, trial.folder))
-        mixture = average(base, learnt, keep)
-        told = {"base": self._fingerprint, "keep": keep, "of": Path(trial.folder).name}
-        folder, _ = trained("averaged", told, lambda: mixture)
-        return replace(trial, folder=str(folder), items=self.measured(mixture))
+        return self._averaged(trial.folder, trial.seconds, keep)
 
     def measured(self, encoder: SentenceEncoder) -> Items:
         """Return what a model gives, item by item; kept by weights and data."""
@@ -350,6 +235,13 @@ class Study:
         others = [one.items for one in over] or None
         return self._yardstick.score(name, [one.items for one in trials], others)
 
+    def _averaged(self, of: str, seconds: float, keep: float) -> Trial:
+        told = {"base": self._fingerprint, "keep": keep, "of": Path(of).name}
+        folder, _ = trained(
+            "averaged", told, lambda: average(self._encoder, _load(of), keep)
+        )
+        return Trial(str(folder), self.measured(_load(str(folder))), seconds)
+
     def _data(self, pairs: Pairs) -> Data:
         rows = tuple(range(len(pairs)))
         return Data(pairs, rows, candidates=self.domain.candidates)
@@ -359,11 +251,12 @@ class Study:
         name: str,
         told: Mapping[str, object],
         teach: Callable[[SentenceEncoder, Folder], None],
-    ) -> Trial:
+    ) -> tuple[str, float]:
+        """Train a copy of the base, or find it; return its folder and the seconds."""
         took: list[float] = []
 
         def make() -> SentenceEncoder:
-            encoder = SentenceEncoder.from_pretrained(self.base)
+            encoder = deepcopy(self._encoder)
             with TemporaryDirectory() as home:
                 folder = Folder(home)
                 folder.work.mkdir()
@@ -380,5 +273,9 @@ class Study:
             write_json(clock, {"seconds": took[0]})
             self.new += 1
         seconds = json.loads(clock.read_bytes())["seconds"] if clock.is_file() else 0.0
-        encoder = SentenceEncoder.from_pretrained(folder)
-        return Trial(str(folder), self.measured(encoder), float(seconds))
+        return str(folder), float(seconds)
+
+
+def _load(folder: str) -> SentenceEncoder:
+    """Load a model that was kept, and no other."""
+    return SentenceEncoder.from_pretrained(folder, allow_hub=False)

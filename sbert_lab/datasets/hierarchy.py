@@ -130,7 +130,7 @@ class _Nearby:
             self._pool("other chapter", code.chapter),
             self._pool("chapter", _block(code)),
             self._pool("block", code.category),
-            [c for c in self._pool("sibling", code.parent) if c is not code],
+            [c for c in self._pool("sibling", code.parent) if c.code != code.code],
         ]
         if not all(pools):
             return None

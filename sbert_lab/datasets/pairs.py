@@ -97,7 +97,7 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
         raise DataError([f"{path}: role {unknown[0]!r} is none of {', '.join(ROLES)}"])
     if len(set(wanted.values())) < len(wanted):
         raise DataError([f"{path}: one column has two roles: {wanted}"])
-    names, records = _open(path)
+    names, records = read_table(path)
     used = {role: name for role, name in wanted.items() if name in names}
     needed = set(REQUIRED) | (set(columns) if columns else set())
     problems = [
@@ -202,8 +202,8 @@ def _value(role: str, value: object) -> tuple[object, str]:
     return value, ""
 
 
-def _open(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    """Return the column names, and (row number, record) one by one."""
+def read_table(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+    """Return the column names of a file, and (row number, record) one by one."""
     kind = path.suffix.lower()
     if kind == ".parquet":
         return _parquet(path)
@@ -216,7 +216,8 @@ def _open(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
     )
 
 
-def _decoded(path: Path) -> str:
+def read_utf8(path: Path) -> str:
+    """Return the text of a file, or say where it is not UTF-8."""
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
@@ -259,7 +260,7 @@ def _csv(
 
 def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each record with the line on which it begins."""
-    text = io.StringIO(_decoded(path), newline="")
+    text = io.StringIO(read_utf8(path), newline="")
     reader = csv.reader(text, delimiter=separator, strict=True)
     while True:
         begins = reader.line_num + 1
@@ -281,7 +282,7 @@ def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 def _jsonl(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
     records: list[tuple[int, dict[str, Any]]] = []
     problems: list[str] = []
-    for row, line in enumerate(_decoded(path).split("\n"), 1):
+    for row, line in enumerate(read_utf8(path).split("\n"), 1):
         if not line.strip():
             continue
         try:

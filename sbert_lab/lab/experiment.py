@@ -22,6 +22,7 @@ from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.files import write_json
 from sbert_lab.lab.figures import table
 from sbert_lab.lab.profiles import Profile, current
+from sbert_lab.memory import spare_memory
 from sbert_lab.paths import results_folder
 
 Direction = Literal[">", "<", "within"]
@@ -80,6 +81,7 @@ class Experiment:
     claims: dict[str, dict[str, Any]] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
     trained: int = 0  #: models trained in this run, for want of kept ones
+    trains: bool = False  #: whether training is its subject, and may take longer
     _started: float = field(default_factory=time.perf_counter)
 
     def hypothesis(
@@ -194,6 +196,8 @@ class Experiment:
         seconds = time.perf_counter() - self._started
         first = self.trained > 0 or self.cache.misses > self.cache.hits
         budget = self.profile.first_run_s if first else self.profile.budget_s
+        if self.trained and self.trains:
+            budget = self.profile.training_run_s
         path = results_folder(self.profile.name) / f"{self.notebook}.json"
         write_json(
             path,
@@ -233,7 +237,9 @@ class Experiment:
         return path
 
 
-def start(notebook: str, *, uses: Sequence[str] = ()) -> Experiment:
+def start(
+    notebook: str, *, uses: Sequence[str] = (), trains: bool = False
+) -> Experiment:
     """Begin an experiment and show what it runs on.
 
     Parameters
@@ -243,7 +249,12 @@ def start(notebook: str, *, uses: Sequence[str] = ()) -> Experiment:
     uses
         Catalogue names, whose checksums are verified and become part of the record; or
         models of the reader's own.
+    trains
+        Training is what the notebook is about: a run that trains may then take
+        ``training_run_s``, and memory is spared.
     """
+    if trains:
+        spare_memory()
     profile = current()
     sources = {}
     for name in uses:
@@ -263,7 +274,7 @@ def start(notebook: str, *, uses: Sequence[str] = ()) -> Experiment:
         ],
         caption="What this run uses",
     )
-    return Experiment(notebook, profile, EmbeddingCache(), sources)
+    return Experiment(notebook, profile, EmbeddingCache(), sources, trains=trains)
 
 
 def read_record(path: Path) -> dict[str, Any]:

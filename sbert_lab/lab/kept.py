@@ -11,23 +11,41 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sbert_lab.catalogue import cache_home
+from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.files import sha256_file
 from sbert_lab.lab.profiles import Profile
 from sbert_lab.lab.trials import raw_encoder, train
 from sbert_lab.losses import Objective
+from sbert_lab.memory import give_back
 from sbert_lab.training import TrainingData
 
 log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-#: What cannot change the weights: everything that only measures or shows.
-_ELSEWHERE = {"lab", "selection", "evaluation", "pretrain", "__main__.py"}
+#: What cannot change the weights: everything that only measures, searches or shows.
+_ELSEWHERE = {
+    *("__main__.py", "evaluation", "lab", "pretrain", "selection"),
+    *(
+        "datasets/icd10cm_pages.py",
+        "chunks.py",
+        "fusion.py",
+        "memory.py",
+        "passages.py",
+        "reranking.py",
+    ),
+    *(f"adaptation/{name}.py" for name in ("command", "domains", "measuring")),
+    *(f"adaptation/{name}.py" for name in ("folder", "options", "outcome")),
+    *(f"adaptation/{name}.py" for name in ("pictures", "report", "texts")),
+    *(f"adaptation/{name}.py" for name in ("two_stages", "verdict")),
+}
 
 
 def trained(
-    name: str, recipe: Mapping[str, object], make: Callable[[], SentenceEncoder]
+    name: str,
+    recipe: Mapping[str, object],
+    make: Callable[[], SentenceEncoder | CrossEncoder],
 ) -> tuple[Path, bool]:
     """Return the folder of a trained model, and whether it was trained just now.
 
@@ -45,7 +63,9 @@ def trained(
     folder = cache_home() / "trained" / f"{name}-{digest}"
     if folder.is_dir():
         return folder, False
+    give_back()
     make().save(folder)
+    give_back()
     log.info("%s is kept in %s", name, folder)
     return folder, True
 
@@ -84,5 +104,9 @@ def _code() -> list[str]:
     return [
         sha256_file(path)
         for path in sorted(_PACKAGE.rglob("*.py"))
-        if path.relative_to(_PACKAGE).parts[0] not in _ELSEWHERE
+        if _ELSEWHERE.isdisjoint(_with_parents(path.relative_to(_PACKAGE)))
     ]
+
+
+def _with_parents(path: Path) -> set[str]:
+    return {part.as_posix() for part in (path, *path.parents)}

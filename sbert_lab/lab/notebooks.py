@@ -9,6 +9,7 @@ import copy
 import html
 import logging
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from sbert_lab.files import write_bytes, write_json
 from sbert_lab.lab.experiment import read_record
 from sbert_lab.lab.profiles import PROFILES, VARIABLE, Profile
-from sbert_lab.lab.stamp import stamp
+from sbert_lab.lab.stamp import code_cells, stamp
 from sbert_lab.paths import (
     RESULTS,
     build_folder,
@@ -31,6 +32,7 @@ from sbert_lab.paths import (
 log = logging.getLogger(__name__)
 
 _PATIENCE = 3  # a notebook is stopped at so many times its budget
+_TRAINING_MEMORY = 1.5  # a first run that trains may take so many times the memory
 
 
 class NotebookFailed(RuntimeError):
@@ -88,7 +90,7 @@ def run(
     write_bytes(target, _written(executed))
     page = target.with_suffix(".html")
     write_bytes(page, _page(executed, path.stem).encode())
-    _within_budget(path.name, record, profile)
+    within_budget(path.name, record, profile)
     if update:
         write_bytes(path, _written(executed))
         write_json(committed_results(profile.name) / record_path.name, record)
@@ -96,6 +98,13 @@ def run(
             content = record_path.with_name(name).read_bytes()
             write_bytes(committed_results(profile.name) / name, content)
     return Run(target, page, record, seconds)
+
+
+def first_run_s(path: Path, profile: Profile) -> int:
+    """Return how many seconds a notebook may take when nothing is cached or kept."""
+    code = "\n".join(code_cells(nbformat.read(path, as_version=4)))
+    trains = re.search(r"experiment\.start\([^)]*\btrains=True", code)
+    return profile.training_run_s if trains else profile.first_run_s
 
 
 def clean(notebook: Any) -> None:  # noqa: ANN401  (nbformat is untyped)
@@ -140,7 +149,7 @@ def _execute(path: Path, profile: Profile, out: Path) -> Any:  # noqa: ANN401
     }
     client = NotebookClient(
         notebook,
-        timeout=_PATIENCE * profile.first_run_s,
+        timeout=_PATIENCE * first_run_s(path, profile),
         kernel_name="python3",
         record_timing=False,
         extra_arguments=["--IPKernelApp.log_level=40"],  # no start-up advice
@@ -155,17 +164,21 @@ def _execute(path: Path, profile: Profile, out: Path) -> Any:  # noqa: ANN401
     return notebook
 
 
-def _within_budget(name: str, record: dict[str, Any], profile: Profile) -> None:
+def within_budget(name: str, record: dict[str, Any], profile: Profile) -> None:
+    """Raise `NotebookFailed` where a run took more time or memory than it may."""
     spent = record["run"]
     if spent["seconds"] > spent["budget_s"]:
         raise NotebookFailed(
             f"{name} took {spent['seconds']:.0f} s; the {profile.name} profile allows "
             f"{spent['budget_s']} s. Is the machine busy with something else?"
         )
-    if spent["peak_mb"] > spent["budget_mb"]:
+    # Dozens of trainings in one process leave holes in the heap, later runs have none.
+    trained = spent["budget_s"] == profile.training_run_s > profile.budget_s
+    allowed = spent["budget_mb"] * (_TRAINING_MEMORY if trained else 1)
+    if spent["peak_mb"] > allowed:
         raise NotebookFailed(
             f"{name} took {spent['peak_mb']:,} MB; the {profile.name} profile allows "
-            f"{spent['budget_mb']:,} MB"
+            f"{allowed:,.0f} MB"
         )
 
 

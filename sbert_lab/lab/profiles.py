@@ -78,6 +78,35 @@ class Profile:
         Short and long texts of one timed call.
     domain_pairs
         Pairs of ICD-10-CM, terms and descriptions, to train on; None for all.
+    training_run_s
+        Seconds a notebook may take whose subject is training, while its models are not
+        kept yet.
+    base
+        The sentence encoder that is adapted to a field.
+    known_pairs, known_codes
+        Pairs of ICD-10-CM that are there to learn from, and codes to take wrong
+        answers from; None for all.
+    pair_counts
+        Numbers of pairs to adapt a model with, the steps of a learning curve.
+    trial_pairs, trial_runs
+        Pairs, one of `pair_counts`, for each of the many adaptations that differ in one
+        thing; and with how many seeds.
+    domain_queries, domain_codes
+        Queries and corpus to measure an adaptation with; None for all.
+    trial_queries, trial_codes
+        The same for those that differ in one thing.
+    texts
+        Texts to adapt to where there are no pairs.
+    libraries
+        Whose documentation is the second domain; None for all.
+    second_pairs, second_queries, second_documents
+        Its size.
+    rerank_queries, rerank_aside
+        Test queries to rerank; and queries kept aside to choose a mixture with.
+    rerank_depths
+        How many candidates are reranked.
+    pages, typed
+        Longer documents to cite from, and questions to ask of them; None for all.
     titles
         Titles among which the most similar pair is looked for, and how many pairs a
         BERT reads together to see how long one takes.
@@ -127,6 +156,27 @@ class Profile:
     index_mb: float = 320
     timed_texts: tuple[int, int] = (256, 48)
     domain_pairs: int | None = 6_000
+    training_run_s: int = 5_400
+    base: str = "all-MiniLM-L6-v2"
+    known_pairs: int | None = None
+    known_codes: int | None = None
+    pair_counts: tuple[int, ...] = (100, 1_000, 3_000, 10_000)
+    trial_pairs: int = 1_000
+    trial_runs: int = 3
+    domain_queries: int | None = None
+    domain_codes: int | None = None
+    trial_queries: int | None = 800
+    trial_codes: int | None = 3_000
+    texts: int = 4_000
+    libraries: tuple[str, ...] = ()
+    second_pairs: int = 1_000
+    second_queries: int = 600
+    second_documents: int = 2_000
+    rerank_queries: int | None = 600
+    rerank_aside: int | None = 200
+    rerank_depths: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
+    pages: int | None = 80
+    typed: int | None = None
     titles: int = 2_000
     nli: tuple[str, ...] = ("authored", "icd10cm")
     premises: int | None = 300
@@ -174,6 +224,27 @@ PROFILES = {
             timed_texts=(40, 8),
             processes=1,
             domain_pairs=128,
+            training_run_s=60,
+            base="bert-mini",
+            known_pairs=40,
+            known_codes=150,
+            pair_counts=(24, 40),
+            trial_pairs=24,
+            trial_runs=1,
+            domain_queries=30,
+            domain_codes=150,
+            trial_queries=30,
+            trial_codes=150,
+            texts=64,
+            libraries=("tornado", "fsspec", "pillow"),
+            second_pairs=24,
+            second_queries=20,
+            second_documents=60,
+            rerank_queries=24,
+            rerank_aside=12,
+            rerank_depths=(5, 10, 20),
+            pages=4,
+            typed=3,
             titles=200,
             premises=16,
             authored_premises=16,
@@ -232,6 +303,17 @@ PROFILES = {
             turns=9,
             processes=5,
             domain_pairs=None,
+            training_run_s=86_400,
+            base="all-mpnet-base-v2",
+            trial_queries=None,
+            trial_codes=None,
+            texts=100_000,
+            second_pairs=10_000,
+            second_queries=3_000,
+            second_documents=4_000,
+            rerank_queries=None,
+            rerank_aside=1_000,
+            pages=None,
             mteb=("STSBenchmark", "SICK-R", "STS12", "Banking77Classification"),
             nli=("all-nli",),
             premises=None,

@@ -34,7 +34,11 @@ def plan(
 ) -> dict[str, Any]:
     """Return what a resumed run must have in common with its beginning, for JSON."""
     kinds = {
-        name: [type(p).__name__ for p in bound.modules() if isinstance(p, Objective)]
+        name: [
+            [type(part).__name__, _settings(part)]
+            for part in bound.modules()
+            if isinstance(part, Objective)
+        ]
         for name, bound in objectives.items()
     }
     return {
@@ -43,6 +47,21 @@ def plan(
         "objective": kinds,
         **{name: getattr(args, name) for name in _SAME},
     }
+
+
+def _settings(objective: Objective) -> dict[str, Any]:
+    """Return the numbers and words that an objective was made with."""
+    return {
+        name: value
+        for name, value in sorted(vars(objective).items())
+        if name != "training" and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(isinstance(part, bool | int | float | str) for part in value)
+    return isinstance(value, bool | int | float | str)
 
 
 def steps(args: SentenceTrainingArguments, batches: int) -> int:

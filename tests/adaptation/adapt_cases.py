@@ -1,8 +1,10 @@
 """A tiny model, made-up pairs that can be learned, and an adaptation of a second.
 
-Started as ``adapt_cases.py BASE OUT`` it adapts, and is there to be killed.
+Started as ``adapt_cases.py BASE`` it adapts into each folder that it reads, in a child
+that is there to be killed: it writes the child's id, and in the end how that ended.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -111,5 +113,14 @@ def names(folder: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)  # before the first product: a child has no other thread
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            run(Path(sys.argv[1]), Path(line.rstrip("\n")))
+            os._exit(0)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()

@@ -31,7 +31,7 @@ from sbert_lab.adaptation import stages
 from sbert_lab.adaptation.outcome import read_outcome
 from sbert_lab.adaptation.run import adapt_texts
 from sbert_lab.adaptation.split import pick, split_pairs
-from sbert_lab.adaptation.stages import objective, training_data
+from sbert_lab.adaptation.stages import is_large, objective, training_data
 from sbert_lab.averaging import average
 from sbert_lab.checkpoint import CheckpointError, Layout
 from sbert_lab.datasets.pairs import DataError, plain
@@ -275,31 +275,44 @@ def test_stopped_twice_and_at_the_very_end(base, whole, tmp_path, monkeypatch):
     assert unequal(out, whole[0]) == []
 
 
+@pytest.fixture(scope="module")
+def adapting(base):
+    """A process that begins an adaptation for each folder it is told, in a child."""
+    tests = Path(__file__).resolve().parents[1]
+    script = tests / "adaptation" / "adapt_cases.py"
+    paths = os.pathsep.join([str(tests), str(tests.parent)])
+    with subprocess.Popen(
+        [sys.executable, str(script), str(base)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "when",
     ["work/plan.json", "work/before.json", "work/checkpoints/checkpoint-4", "model"],
 )
-def test_killed_it_ends_in_the_same(base, whole, tmp_path, when):
+def test_killed_it_ends_in_the_same(base, whole, adapting, tmp_path, when):
     """A real SIGKILL, as soon as something is there."""
     out = tmp_path / "out"
-    tests = Path(__file__).resolve().parents[1]
-    script = tests / "adaptation" / "adapt_cases.py"
-    paths = os.pathsep.join([str(tests), str(tests.parent)])
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(base), str(out)],
-        env=os.environ | {"PYTHONPATH": paths},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    adapting.stdin.write(f"{out}\n")
+    adapting.stdin.flush()
+    child = int(adapting.stdout.readline())
     try:
         until = time.monotonic() + 300
-        while not (out / when).exists() and process.poll() is None:
+        while not (out / when).exists():
             assert time.monotonic() < until
+            os.kill(child, 0)  # an error if it has ended
             time.sleep(0.002)
     finally:
-        process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # not finished before
+        os.kill(child, signal.SIGKILL)
+    assert int(adapting.stdout.readline()) == -signal.SIGKILL  # not finished before
     outcome = run(base, out)
     assert unequal(out, whole[0]) == []
     assert alike(outcome, whole[1])
@@ -464,11 +477,32 @@ def test_rows_hold_their_own_negative_and_the_mined_ones(base):
     }
 
 
-def test_a_large_batch_is_cut_into_parts():
-    small = objective(RECIPE, (), ("", ""))
-    large = objective(replace(RECIPE, batch=stages.LARGEST_PLAIN + 1), (), ("", ""))
-    assert type(small) is MultipleNegativesRankingLoss
-    assert type(large) is CachedMultipleNegativesRankingLoss
+def test_a_batch_of_many_tokens_is_cut_into_parts(base):
+    encoder = SentenceEncoder.from_pretrained(base, device="cpu")
+    pairs = own_pairs(40)
+    mined = [[pairs.positive[(i + 2) % 40]] for i in range(40)]
+    data = training_data(encoder, pairs, mined)
+    every = [*pairs.anchor, *pairs.positive, *(own[0] for own in mined)]
+    tokens = sum(map(len, encoder.token_ids(every))) / 40
+    fits = int(stages.PLAIN_TOKENS["cpu"] / tokens)
+    assert not is_large(encoder, data, fits)
+    assert is_large(encoder, data, fits + 1)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_loss_knows_whether_it_is(base, tmp_path, monkeypatch, large):
+    taken = []
+
+    def train(encoder, data, loss, *_, **__):
+        taken.append(type(loss))
+        return ()
+
+    monkeypatch.setattr("sbert_lab.adaptation.run.train", train)
+    if large:
+        monkeypatch.setitem(stages.PLAIN_TOKENS, "cpu", 100)
+    run(base, tmp_path / "out")
+    cached = CachedMultipleNegativesRankingLoss
+    assert taken == [cached if large else MultipleNegativesRankingLoss]
 
 
 def test_without_mined_negatives(base, tmp_path):

@@ -4,23 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from adapt_cases import RECIPE, WORDS, general, make_base, own_pairs
+from adapt_cases import RECIPE, general, make_base, own_pairs
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.adaptation.split import pick
-from sbert_lab.adaptation.study import (
-    RETRIEVAL,
-    Domain,
-    Study,
-    icd10cm_domain,
-    made_pairs,
-    python_domain,
-)
+from sbert_lab.adaptation.domains import Domain
+from sbert_lab.adaptation.study import RETRIEVAL, Study
 from sbert_lab.averaging import average
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.pairs import check_no_leak
-from sbert_lab.datasets.python_api import ApiEntry
-from sbert_lab.datasets.relatives import hierarchy_guard
 from sbert_lab.evaluation.metrics import ndcg_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.exact import exact_search
@@ -151,59 +141,3 @@ def test_general_similarity_against_itself_has_not_changed(study):
     assert (gap.mean, gap.low, gap.high) == (0, 0, 0)
     alone = study.general("made up", [study.before])
     assert alone.low <= alone.mean <= alone.high
-
-
-def test_fewer_pairs_are_some_of_more(domain):
-    few, _ = domain.some(10, seed=2)
-    more, _ = domain.some(30, seed=2)
-    every, guard = domain.some(None, seed=2)
-    assert guard is None
-    assert len(few) == 10
-    assert set(few.rows) < set(more.rows) < set(every.rows)
-    assert list(few.rows) == sorted(few.rows)
-    assert every == domain.pairs
-    assert set(domain.some(10, seed=3)[0].rows) != set(few.rows)
-
-
-def test_pairs_made_here_are_as_from_a_file():
-    found = made_pairs(["a", "b"], ["c", "d"], "x.csv")
-    assert found == replace(pick(found, [0, 1]))
-    assert (found.rows, found.source.name, found.negative) == ((1, 2), "x.csv", None)
-
-
-def test_icd10cm_keeps_categories_apart():
-    domain = icd10cm_domain(50, 300)
-    assert len(domain.test.queries) == len(domain.group) == 50
-    assert len(domain.test.corpus_codes) == 300
-    learnt = {code[:3] for code in domain.codes}
-    assert learnt.isdisjoint(domain.group)
-    check_no_leak(domain.pairs, made_pairs(domain.test.queries, domain.test.queries))
-    few, guard = domain.some(20, seed=4)
-    rows = [domain.pairs.rows.index(row) for row in few.rows]
-    codes = [domain.codes[row] for row in rows]
-    assert guard == hierarchy_guard(codes, domain.candidate_codes)
-    assert len(domain.candidates) == len(domain.candidate_codes)
-
-
-def entry(name, library, side, rng):
-    sentence, details = (" ".join(rng.choice(WORDS, 7)) for _ in range(2))
-    return ApiEntry(name, library, side, f"{name}(x)", sentence, details)
-
-
-def test_python_keeps_libraries_apart():
-    rng = np.random.default_rng(0)
-    data = [
-        entry(f"{lib}.{kind}.f{i}", lib, side, rng)
-        for lib, side in (("aa", "train"), ("bb", "train"), ("cc", "test"))
-        for kind in ("image", "table")
-        for i in range(6)
-    ]
-    domain = python_domain(data=data)
-    learnt = {text.split(".")[0] for text in domain.pairs.positive}
-    asked = {name.split(".")[0] for name in domain.test.relevant}
-    assert (learnt, asked) == ({"aa", "bb"}, {"cc"})
-    assert set(domain.group) == {"cc.image", "cc.table"}
-    assert len(domain.group) == len(domain.test.queries) > 0
-    assert domain.candidates is None
-    assert domain.some(5)[1] is None
-    assert len(python_domain(2, 5, data=data).test.corpus_codes) == 5

@@ -70,6 +70,8 @@ def test_bad_texts_are_refused(method):
         adapt(model, method, "a cat")
     with pytest.raises(ValueError, match="1 different texts among 3, and at least"):
         adapt(model, method, ["a cat", "A cat", "a  cat"])
+    with pytest.raises(ValueError, match="1 different texts among 2, and at least 2"):
+        adapt(model, method, ["a cat", "A cat"], batch_size=1)
     assert same(before, weights(model))
 
 
@@ -107,6 +109,20 @@ def test_it_is_the_trainer_with_this_objective(method, tmp_path):
     )
     SentenceTrainer(other, args, TrainingData({"text": domain()}), objective).train()
     assert same(weights(one), weights(other))
+
+
+def test_a_decoder_of_its_own_is_taken(tmp_path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    one, other = encoder(), encoder()
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        config = BertConfig(**one.transformer.config.to_dict())
+        BertForMaskedLM(config).save_pretrained(tmp_path)
+    found = adapt(one, "tsdae", decoder=tmp_path, epochs=1)
+    assert found.recipe["decoder"] == str(tmp_path)
+    adapt(other, "tsdae", epochs=1)
+    assert not same(weights(one), weights(other))
 
 
 def simcse_loss(model, texts, temperature=0.05):
@@ -155,6 +171,7 @@ def test_dropout_is_set_back():
     def dropouts(model):
         config = model.transformer.config
         layers = [p.p for p in model.modules() if isinstance(p, torch.nn.Dropout)]
+        layers += [getattr(p, "attention_dropout", None) for p in model.modules()]
         return (
             layers,
             config.hidden_dropout_prob,
@@ -166,8 +183,10 @@ def test_dropout_is_set_back():
         model = encoder()
         set_dropout(model, 0.2)
         model.transformer.encoder.layer[0].output.dropout.p = 0.15
+        # Where MPNet keeps that of attention.
+        model.transformer.encoder.layer[1].attention.self.attention_dropout = 0.25
         before = dropouts(model)
-        assert 0.15 in before[0]
+        assert {0.15, 0.25} < {*before[0]}
         adapt(model, "simcse", dropout=dropout, epochs=1)
         assert dropouts(model) == before
         found[dropout] = weights(model)

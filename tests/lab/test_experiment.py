@@ -130,6 +130,20 @@ def test_first_run_gets_its_own_budget(tmp_path, monkeypatch):
     assert record["run"]["budget_s"] == 600
 
 
+@pytest.mark.parametrize(
+    ("trains", "trained", "budget"),
+    [(True, 1, 5_400), (True, 0, 360), (False, 1, 600)],
+)
+def test_a_run_that_trains_gets_longer_if_that_is_its_subject(
+    tmp_path, monkeypatch, trains, trained, budget
+):
+    monkeypatch.setenv(RESULTS, str(tmp_path))
+    exp = begin(tmp_path)
+    exp.trains, exp.trained = trains, trained
+    record = json.loads(exp.finish().read_text())
+    assert record["run"]["budget_s"] == budget
+
+
 def test_unknown_profile_names_the_known(monkeypatch):
     monkeypatch.setenv(profiles.VARIABLE, "fast")
     with pytest.raises(ValueError, match="smoke, laptop, paper"):

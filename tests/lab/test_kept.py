@@ -33,13 +33,21 @@ def test_trains_anew_when_the_code_changes(tmp_path, monkeypatch):
     package = tmp_path / "package"
     (package / "training").mkdir(parents=True)
     (package / "lab").mkdir()
+    (package / "adaptation").mkdir()
     monkeypatch.setattr(kept, "_PACKAGE", package)
     recipe, folders = {"pairs": 5}, []
     for file, text in (
         ("training/trainer.py", "1"),
         ("lab/figures.py", "1"),  # cannot change a weight
+        ("adaptation/report.py", "1"),  # nor this
         ("training/trainer.py", "2"),
+        ("adaptation/stages.py", "1"),
     ):
         (package / file).write_text(text)
         folders.append(kept.trained("tiny", recipe, tiny_encoder)[0])
-    assert folders[0] == folders[1] != folders[2]
+    assert folders[0] == folders[1] == folders[2]
+    assert len(set(folders[2:])) == 3
+
+
+def test_what_cannot_change_a_weight_exists():
+    assert all((kept._PACKAGE / name).exists() for name in kept._ELSEWHERE)

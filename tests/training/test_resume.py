@@ -272,6 +272,8 @@ def other_rows():
         ({"optim": "sgd"}, "optim"),
         ({"prompts": "query "}, "prompts"),
         ({"objective": CachedMultipleNegativesRankingLoss()}, "objective"),
+        ({"objective": MultipleNegativesRankingLoss(0.1)}, "objective"),
+        ({"objective": MultipleNegativesRankingLoss(symmetric=True)}, "objective"),
         (
             {"batching": "tokens", "batch_tokens": 100, "seed": 2},
             "seed, batching, batch_tokens",
@@ -385,7 +387,10 @@ def test_the_plan_is_plain_json(folder, tmp_path):
     )  # fmt: skip
     plan = json.loads((tmp_path / "checkpoint-1" / "plan.json").read_text())
     assert plan["seed"] == 42
-    assert plan["objective"] == {"one": ["SoftmaxLoss"], "two": ["SoftmaxLoss"]}
+    (kind, settings), *others = plan["objective"]["one"]
+    assert (kind, others) == ("SoftmaxLoss", [])
+    assert settings["parts"] == ["u", "v", "|u-v|"]
+    assert plan["objective"]["two"] == plan["objective"]["one"]
     assert {len(value) for value in plan["data"].values()} == {64}
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
