@@ -1,0 +1,90 @@
+"""What is known beside a text: headings by hand, a rule by a loop, records as read."""
+
+import numpy as np
+import pytest
+from test_two_stages import CORPUS, DEEP, QUERIES, drawn
+
+from sbert_lab.adaptation import records
+from sbert_lab.adaptation.records import (
+    PENALTIES,
+    best_penalty,
+    headings,
+    reading,
+    set_back,
+)
+from sbert_lab.datasets.icd10cm import ancestors, retrieval_corpus
+
+
+def test_headings_by_hand():
+    codes = ["A00", "A00.0", "A01", "A02.1", "A00-A09", "1", "B20"]
+    # A02 itself is not among them; the block and the chapter have parts that are.
+    assert headings(codes).tolist() == [True, False, False, False, True, True, False]
+    assert headings(["A00"]).tolist() == [False]  # its parts are not searched
+
+
+def test_headings_of_the_collection_have_a_finer_entry():
+    book = retrieval_corpus()[:400]
+    codes = [code.code for code in book]
+    by_hand = [
+        any(one in {up.code for up in ancestors(other)} for other in book)
+        for one in codes
+    ]
+    found = headings(codes)
+    assert found.tolist() == by_hand
+    assert 0 < found.sum() < len(found)
+
+
+def test_an_unknown_code_is_named():
+    with pytest.raises(ValueError, match=r"'A000' is no code of ICD-10-CM \(1 such\)"):
+        headings(["A00", "A000"])
+
+
+def test_a_record_tells_a_heading_from_an_entry_of_the_same_words():
+    given = records.of(["Cholera", "Cholera"], ["A00", "A00.0"])
+    assert given == ("Cholera (heading)", "Cholera")
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        records.of(["a", "b"], ["A00"])
+
+
+def test_other_texts_are_read_of_the_same_candidates():
+    found = drawn()
+    texts = [f"text {i}" for i in range(CORPUS)]
+    other = reading(found, texts)
+    assert other.task.corpus_texts == tuple(texts)
+    assert other.task.corpus_codes == found.task.corpus_codes
+    assert other.second.shape == (QUERIES, 0)
+    assert np.array_equal(other.order(), found.order())
+    with pytest.raises(ValueError, match=f"{CORPUS - 1} texts for {CORPUS} entries"):
+        reading(found, texts[1:])
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.1, 3.0])
+def test_the_rule_is_that_of_a_loop(penalty):
+    found = drawn()
+    heading = np.random.default_rng(4).random(CORPUS) < 0.4
+    order = set_back(found, heading, penalty, 12).order(12)
+    for query in range(QUERIES):
+        scored = sorted(
+            range(12),
+            key=lambda i: (
+                -np.float32(
+                    found.first[query, i]
+                    - np.float32(penalty) * heading[found.rows[query, i]]
+                )
+            ),
+        )
+        expected = [*found.rows[query, scored], *found.rows[query, 12:]]
+        assert order[query].tolist() == expected
+    if not penalty:
+        assert np.array_equal(order, found.rows)
+
+
+def test_the_penalty_is_chosen_by_the_score():
+    found = drawn()
+    codes = found.task.corpus_codes
+    wrong = np.array([code not in found.task.relevant for code in codes])
+    # Where only wrong entries are headings, the highest penalty is the best of all.
+    assert best_penalty(found, wrong, DEEP, (0.0, 0.01, 5.0)) == 5.0
+    assert best_penalty(found, ~wrong, DEEP) == PENALTIES[0] == 0.0
+    nobody = np.zeros(CORPUS, dtype=bool)
+    assert best_penalty(found, nobody, DEEP, (0.3, 0.1)) == 0.3  # of equal ones
