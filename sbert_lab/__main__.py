@@ -33,7 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="run notebooks top to bottom")
     run.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
-    run.add_argument("--profile", default="laptop", help="smoke, laptop or paper")
+    run.add_argument(
+        "--profile",
+        default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
+        help="smoke, laptop or paper; by default SBERT_LAB_PROFILE, else laptop",
+    )
     run.add_argument(
         "--set",
         action="append",
@@ -112,7 +116,10 @@ def _run(options: argparse.Namespace) -> int:
     from sbert_lab.lab.profiles import PROFILES
 
     if options.profile not in PROFILES:
-        raise SystemExit(f"--profile {options.profile}: one of {', '.join(PROFILES)}")
+        raise SystemExit(
+            f"--profile {options.profile}: one of {', '.join(PROFILES)}; its default "
+            "is what SBERT_LAB_PROFILE says"
+        )
     if options.set:
         _change(options)
     if options.fresh:

@@ -453,6 +453,19 @@ def test_output_may_be_cut_off():
     assert "Traceback" not in done.stderr
 
 
+def test_the_profile_is_that_of_the_environment(monkeypatch):
+    from sbert_lab.__main__ import _parser
+
+    monkeypatch.delenv("SBERT_LAB_PROFILE", raising=False)
+    assert _parser().parse_args(["run"]).profile == "laptop"
+    monkeypatch.setenv("SBERT_LAB_PROFILE", "smoke")
+    assert _parser().parse_args(["run"]).profile == "smoke"
+    assert _parser().parse_args(["run", "--profile", "paper"]).profile == "paper"
+    monkeypatch.setenv("SBERT_LAB_PROFILE", "huge")
+    with pytest.raises(SystemExit, match="huge: one of smoke, laptop, paper; its def"):
+        main(["run", "01"])
+
+
 def test_command_line_refuses_nonsense():
     with pytest.raises(SystemExit, match="there are: 01_why_bert_cls_fails, 02_tr"):
         main(["run", "77"])
