@@ -117,7 +117,17 @@ def reranker(
     def make() -> CrossEncoder:
         mined = _mined(encoder, domain, count, recipe, show_progress)
         model = CrossEncoder.from_pretrained(begin, head_seed=recipe.seed)
-        _train(model, mined, recipe, show_progress)
+        train_cross_encoder(
+            model,
+            rows_for(mined, recipe.objective),
+            objective=recipe.objective,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch,
+            learning_rate=recipe.rate,
+            seed=recipe.seed,
+            bf16=has_fast_bfloat16(),
+            show_progress=show_progress,
+        )
         return model
 
     return _kept("reranker", about | _told(encoder, domain, count, recipe.seed), make)
@@ -171,69 +181,6 @@ def distilled(
     return _kept("distilled", about | _told(encoder, domain, count, recipe.seed), make)
 
 
-def told_reranker(
-    start: str,
-    found_by: str,
-    domain: Domain,
-    records: Sequence[str],
-    recipe: RerankerRecipe | None = None,
-    *,
-    show_progress: bool | None = None,
-) -> Taught:
-    """Let a cross-encoder go on learning, from records instead of bare texts.
-
-    The search, and so what is mined, sees the texts; the reader is given the record of
-    each: its text, and whatever else is known of the entry (`records.of`).
-
-    Parameters
-    ----------
-    start
-        Folder of the cross-encoder to go on from, its head included.
-    found_by, domain, show_progress
-        As for `reranker`. Relatives may be mined: which of them is right is just what
-        a record tells and a text does not.
-    records
-        Of each candidate of the domain, in their order.
-    recipe
-        How; None for half an epoch of the defaults.
-
-    Raises
-    ------
-    ValueError
-        The domain has no codes, or another number of candidates than of records.
-    """
-    if domain.codes is None or domain.candidate_codes is None:
-        raise ValueError(f"{domain.name} has no codes to tell its entries apart by")
-    if len(records) != len(domain.candidate_codes):
-        raise ValueError(
-            f"{len(records)} records of {len(domain.candidate_codes)} candidates: one "
-            "for each, in their order"
-        )
-    recipe = recipe or RerankerRecipe(epochs=0.5)
-    encoder = SentenceEncoder.from_pretrained(found_by)
-    model = CrossEncoder.from_pretrained(start)
-    free = replace(domain, codes=None)  # without a guard
-    about = {
-        "recipe": asdict(recipe),
-        "start": model.fingerprint(),
-        "codes": sha256([domain.codes, domain.candidate_codes]),
-        "records": sha256(list(records)),
-    }
-
-    def make() -> CrossEncoder:
-        mined = _mined(encoder, free, None, recipe, show_progress)
-        record = dict(zip(domain.candidate_codes or (), records, strict=True))
-        told = replace(
-            mined,
-            positives=tuple(record[code] for code in domain.codes or ()),
-            corpus=tuple(records),
-        )
-        _train(model, told, recipe, show_progress)
-        return model
-
-    return _kept("told-reranker", about | _told(encoder, free, None, recipe.seed), make)
-
-
 def rows_for(mined: Mined, objective: str) -> TrainingData:
     """Return what was mined as a pair objective reads it."""
     columns: dict[str, Sequence[Any]]
@@ -267,23 +214,6 @@ def margins(mined: Mined, judge: CrossEncoder) -> dict[str, list[Any]]:
     half = len(anchor)
     gaps = [of[a] - of[b] for a, b in zip(pairs[:half], pairs[half:], strict=True)]
     return {**rows, "label": gaps}
-
-
-def _train(
-    model: CrossEncoder, mined: Mined, recipe: RerankerRecipe, show: bool | None
-) -> None:
-    """Train in place on what was mined."""
-    train_cross_encoder(
-        model,
-        rows_for(mined, recipe.objective),
-        objective=recipe.objective,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch,
-        learning_rate=recipe.rate,
-        seed=recipe.seed,
-        bf16=has_fast_bfloat16(),
-        show_progress=show,
-    )
 
 
 def _mined(

@@ -17,7 +17,6 @@ from sbert_lab.adaptation.reranking_study import (
     margins,
     reranker,
     rows_for,
-    told_reranker,
 )
 from sbert_lab.checkpoint import Layout
 from sbert_lab.cross_encoder import CrossEncoder
@@ -196,57 +195,6 @@ def test_negatives_of_a_reranker_are_no_relatives(domain, encoder, monkeypatch):
             assert other[0] not in one
             checked += 1
     assert checked > len(domain.pairs)
-
-
-def test_a_reader_goes_on_with_records(domain, encoder, monkeypatch):
-    """It learns from each entry's record, relatives included, and is kept."""
-    from sbert_lab.adaptation import reranking_study
-
-    start = reranker(encoder, domain, RECIPE, count=16, show_progress=False).folder
-    given = [f"{text} mark{i}" for i, text in enumerate(domain.candidates)]
-    seen = []
-
-    def watched(mined, objective):
-        seen.append(mined)
-        return rows_for(mined, objective)
-
-    monkeypatch.setattr(reranking_study, "rows_for", watched)
-    taught = told_reranker(start, encoder, domain, given, RECIPE, show_progress=False)
-    (mined,) = seen
-    assert mined.anchors == domain.pairs.anchor
-    record = dict(zip(domain.candidate_codes, given, strict=True))
-    assert mined.positives == tuple(record[code] for code in domain.codes)
-    assert mined.corpus == tuple(given)
-    related = 0
-    for own, rows in zip(domain.codes, mined.negatives.tolist(), strict=True):
-        others = [domain.candidate_codes[row] for row in rows if row >= 0]
-        assert own not in others
-        related += sum(own.startswith(o) or o.startswith(own) for o in others)
-    assert related
-
-    by_hand = CrossEncoder.from_pretrained(start)
-    train_cross_encoder(
-        by_hand,
-        rows_for(mined, "listwise"),
-        objective="listwise",
-        epochs=1,
-        batch_size=8,
-        learning_rate=3e-3,
-        bf16=has_fast_bfloat16(),
-    )
-    scores = CrossEncoder.from_pretrained(taught.folder).predict(*ASKED)
-    np.testing.assert_allclose(scores, by_hand.predict(*ASKED), atol=1e-5)
-    again = told_reranker(start, encoder, domain, given, RECIPE)
-    assert again == replace(taught, new=False)
-    other = told_reranker(start, encoder, domain, domain.candidates, RECIPE)
-    assert other.folder != taught.folder
-
-
-def test_records_are_of_the_candidates(domain, encoder):
-    with pytest.raises(ValueError, match="2 records of 100 candidates"):
-        told_reranker(encoder, encoder, domain, ["a", "b"])
-    with pytest.raises(ValueError, match="has no codes"):
-        told_reranker(encoder, encoder, replace(domain, codes=None), ["a", "b"])
 
 
 def test_a_student_comes_nearer_to_its_judge(domain, encoder):

@@ -1,7 +1,8 @@
-"""What an index knows of an entry beside its text, and what that alone is worth.
+"""Headings among what is searched: known to the index, told by no text.
 
 A classification lists headings beside the finer entries under them, often in the same
-words. A text does not tell which it is; the classification does.
+words. Where the finer entry is the answer, a rule that sets headings back needs no
+model and costs no time.
 """
 
 from collections.abc import Sequence
@@ -39,24 +40,6 @@ def headings(codes: Sequence[str]) -> NDArray[np.bool_]:
         )
     above = {up.code for code in codes for up in ancestors(book[code])}
     return np.array([code in above for code in codes], dtype=np.bool_)
-
-
-def of(texts: Sequence[str], codes: Sequence[str]) -> tuple[str, ...]:
-    """Return what a reader is given of each entry: its text, and if it is a heading."""
-    return tuple(
-        f"{text} (heading)" if above else text
-        for text, above in zip(texts, headings(codes).tolist(), strict=True)
-    )
-
-
-def reading(found: Candidates, texts: Sequence[str]) -> Candidates:
-    """Return the same candidates with other texts to read, ``[n]``, yet unread."""
-    if len(texts) != len(found.task.corpus_texts):
-        raise ValueError(
-            f"{len(texts)} texts for {len(found.task.corpus_texts)} entries: one each"
-        )
-    task = replace(found.task, corpus_texts=tuple(texts))
-    return replace(found, task=task, second=found.second[:, :0])
 
 
 def set_back(

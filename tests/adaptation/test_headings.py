@@ -1,15 +1,13 @@
-"""What is known beside a text: headings by hand, a rule by a loop, records as read."""
+"""Headings by hand and by the book; the rule that sets them back by a loop."""
 
 import numpy as np
 import pytest
 from test_two_stages import CORPUS, DEEP, QUERIES, drawn
 
-from sbert_lab.adaptation import records
-from sbert_lab.adaptation.records import (
+from sbert_lab.adaptation.headings import (
     PENALTIES,
     best_penalty,
     headings,
-    reading,
     set_back,
 )
 from sbert_lab.datasets.icd10cm import ancestors, retrieval_corpus
@@ -37,25 +35,6 @@ def test_headings_of_the_collection_have_a_finer_entry():
 def test_an_unknown_code_is_named():
     with pytest.raises(ValueError, match=r"'A000' is no code of ICD-10-CM \(1 such\)"):
         headings(["A00", "A000"])
-
-
-def test_a_record_tells_a_heading_from_an_entry_of_the_same_words():
-    given = records.of(["Cholera", "Cholera"], ["A00", "A00.0"])
-    assert given == ("Cholera (heading)", "Cholera")
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
-        records.of(["a", "b"], ["A00"])
-
-
-def test_other_texts_are_read_of_the_same_candidates():
-    found = drawn()
-    texts = [f"text {i}" for i in range(CORPUS)]
-    other = reading(found, texts)
-    assert other.task.corpus_texts == tuple(texts)
-    assert other.task.corpus_codes == found.task.corpus_codes
-    assert other.second.shape == (QUERIES, 0)
-    assert np.array_equal(other.order(), found.order())
-    with pytest.raises(ValueError, match=f"{CORPUS - 1} texts for {CORPUS} entries"):
-        reading(found, texts[1:])
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1, 3.0])
