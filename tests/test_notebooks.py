@@ -91,3 +91,16 @@ def test_only_a_first_run_that_trains_may_take_more_memory(name, budget, most):
     within_budget("07", {"run": spent}, profile)
     with pytest.raises(NotebookFailed, match=f"allows {most:,} MB"):
         within_budget("07", {"run": spent | {"peak_mb": most + 1}}, profile)
+
+
+def test_a_slow_first_run_says_that_the_second_is_short():
+    profile = PROFILES["laptop"]
+    spent = {"peak_mb": 1, "budget_mb": profile.budget_mb}
+    for budget, more in (
+        (profile.training_run_s, "is kept: a second run is short."),
+        (profile.budget_s, "or slow?"),
+    ):
+        slow = spent | {"seconds": budget + 1, "budget_s": budget}
+        with pytest.raises(NotebookFailed, match=f"allows {budget} s") as failed:
+            within_budget("07", {"run": slow}, profile)
+        assert str(failed.value).endswith(more)

@@ -168,9 +168,14 @@ def within_budget(name: str, record: dict[str, Any], profile: Profile) -> None:
     """Raise `NotebookFailed` where a run took more time or memory than it may."""
     spent = record["run"]
     if spent["seconds"] > spent["budget_s"]:
+        again = (
+            " What it trained and encoded is kept: a second run is short."
+            if spent["budget_s"] > profile.budget_s
+            else ""
+        )
         raise NotebookFailed(
             f"{name} took {spent['seconds']:.0f} s; the {profile.name} profile allows "
-            f"{spent['budget_s']} s. Is the machine busy with something else?"
+            f"{spent['budget_s']} s on two cores. Is the machine busy, or slow?{again}"
         )
     # Dozens of trainings in one process leave holes in the heap, later runs have none.
     trained = spent["budget_s"] == profile.training_run_s > profile.budget_s
