@@ -1,5 +1,6 @@
 """Every notebook runs top to bottom in the smoke profile, within its budget."""
 
+import json
 import sys
 
 import pytest
@@ -26,6 +27,8 @@ def test_smoke(path, tmp_path, monkeypatch):
         # What is trained is kept between runs: on a slow machine the next one counts.
         if not trains(path) or "smoke profile allows 60 s" not in str(failed):
             raise
+        record = tmp_path / "results" / "smoke" / f"{path.stem}.json"
+        assert json.loads(record.read_bytes())["run"]["seconds"] <= 2 * 60
         done = run(path, "smoke", out=tmp_path)
     assert path.read_bytes() == before, "a run must not touch the notebook"
     assert done.record["claims"]
