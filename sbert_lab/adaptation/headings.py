@@ -43,38 +43,49 @@ def headings(codes: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def set_back(
-    found: Candidates, heading: NDArray[np.bool_], penalty: float, depth: int
+    found: Candidates, heading: NDArray[np.bool_], penalty: float
 ) -> Candidates:
-    """Return candidates whose second score is a rule: the first, less for headings.
+    """Return candidates in the order of a rule: their first score, less for headings.
 
     Parameters
     ----------
     found
-        Candidates with cosines as first scores.
+        Candidates with cosines as first scores. Where a second stage has read them, it
+        has read all: the rule may bring any of them forward.
     heading
         Of each entry of the corpus, ``[n]``.
     penalty
-        What a heading's cosine is lowered by.
-    depth
-        How many candidates of each query the rule sees.
+        What a heading's cosine is lowered by; equal ones keep their order.
+
+    Raises
+    ------
+    ValueError
+        Only some of the candidates were read.
     """
-    first = found.first[:, :depth]
-    lowered = first - np.float32(penalty) * heading[found.rows[:, :depth]]
-    return replace(found, second=lowered.astype(np.float32))
+    read, all_of = found.second.shape[1], found.first.shape[1]
+    if read not in (0, all_of):
+        raise ValueError(
+            f"{read} of {all_of} candidates a query have a second score; judge all of "
+            "them, or none"
+        )
+    lowered = found.first - np.float32(penalty) * heading[found.rows]
+    place = np.argsort(-lowered, axis=1, kind="stable")
+    rows = np.take_along_axis(found.rows, place, axis=1)
+    first = np.take_along_axis(lowered, place, axis=1).astype(np.float32)
+    second = np.take_along_axis(found.second, place, 1) if read else found.second
+    return replace(found, rows=rows, first=first, second=second)
 
 
 def best_penalty(
     found: Candidates,
     heading: NDArray[np.bool_],
-    depth: int,
     penalties: Sequence[float] = PENALTIES,
 ) -> float:
     """Return the penalty with the highest mean nDCG@10; of equal ones the first.
 
     To be chosen on queries that nothing is claimed of.
     """
-
-    def worth(penalty: float) -> float:
-        return float(set_back(found, heading, penalty, depth).ndcg(depth).mean())
-
-    return max(penalties, key=worth)
+    return max(
+        penalties,
+        key=lambda penalty: float(set_back(found, heading, penalty).ndcg().mean()),
+    )

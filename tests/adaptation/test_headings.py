@@ -1,5 +1,7 @@
 """Headings by hand and by the book; the rule that sets them back by a loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_two_stages import CORPUS, DEEP, QUERIES, drawn
@@ -41,21 +43,28 @@ def test_an_unknown_code_is_named():
 def test_the_rule_is_that_of_a_loop(penalty):
     found = drawn()
     heading = np.random.default_rng(4).random(CORPUS) < 0.4
-    order = set_back(found, heading, penalty, 12).order(12)
+    ruled = set_back(found, heading, penalty)
+    assert (np.diff(ruled.first) <= 0).all()
     for query in range(QUERIES):
-        scored = sorted(
-            range(12),
-            key=lambda i: (
-                -np.float32(
-                    found.first[query, i]
-                    - np.float32(penalty) * heading[found.rows[query, i]]
-                )
-            ),
-        )
-        expected = [*found.rows[query, scored], *found.rows[query, 12:]]
-        assert order[query].tolist() == expected
+        lowered = [
+            found.first[query, i] - np.float32(penalty * heading[found.rows[query, i]])
+            for i in range(DEEP)
+        ]
+        order = sorted(range(DEEP), key=lambda i: -lowered[i])
+        assert ruled.order()[query].tolist() == found.rows[query, order].tolist()
+        assert ruled.second[query].tolist() == found.second[query, order].tolist()
     if not penalty:
-        assert np.array_equal(order, found.rows)
+        assert np.array_equal(ruled.rows, found.rows)
+
+
+def test_whoever_read_some_must_read_all():
+    found, nobody = drawn(), np.zeros(CORPUS, dtype=bool)
+    some = replace(found, second=found.second[:, :3])
+    with pytest.raises(ValueError, match=f"3 of {DEEP} candidates"):
+        set_back(some, nobody, 0.1)
+    none = set_back(replace(found, second=found.second[:, :0]), ~nobody, 0.1)
+    assert none.second.shape == (QUERIES, 0)
+    assert np.array_equal(none.rows, found.rows)  # all lowered alike
 
 
 def test_the_penalty_is_chosen_by_the_score():
@@ -63,7 +72,7 @@ def test_the_penalty_is_chosen_by_the_score():
     codes = found.task.corpus_codes
     wrong = np.array([code not in found.task.relevant for code in codes])
     # Where only wrong entries are headings, the highest penalty is the best of all.
-    assert best_penalty(found, wrong, DEEP, (0.0, 0.01, 5.0)) == 5.0
-    assert best_penalty(found, ~wrong, DEEP) == PENALTIES[0] == 0.0
+    assert best_penalty(found, wrong, (0.0, 0.01, 5.0)) == 5.0
+    assert best_penalty(found, ~wrong) == PENALTIES[0] == 0.0
     nobody = np.zeros(CORPUS, dtype=bool)
-    assert best_penalty(found, nobody, DEEP, (0.3, 0.1)) == 0.3  # of equal ones
+    assert best_penalty(found, nobody, (0.3, 0.1)) == 0.3  # of equal ones
