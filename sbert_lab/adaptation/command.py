@@ -1,17 +1,21 @@
 """``python -m sbert_lab adapt``: a better model from a file, and a short table."""
 
 import argparse
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from sbert_lab.adaptation.data import read_texts
 from sbert_lab.adaptation.outcome import Comparison, Outcome
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.run import adapt as adapt_to_pairs
 from sbert_lab.adaptation.run import adapt_texts
-from sbert_lab.catalogue import ChecksumError, resolve
+from sbert_lab.catalogue import ChecksumError, cache_home, resolve
 from sbert_lab.checkpoint import CheckpointError
 from sbert_lab.memory import spare_memory
 from sbert_lab.selection.command import named_pairs
@@ -41,7 +45,8 @@ def adapt(options: argparse.Namespace) -> str:
     """
     spare_memory()
     try:
-        outcome = _outcome(options)
+        with alone(options.out):
+            outcome = _outcome(options)
     except (
         OSError,
         ValueError,
@@ -54,6 +59,32 @@ def adapt(options: argparse.Namespace) -> str:
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on from here") from None
     return "\n".join(as_table(outcome, options.out))
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep a second command of this user out of a folder; a killed one lets go of it.
+
+    The lock lies with the cache, for the folder is to hold what was asked for alone.
+
+    Raises
+    ------
+    FileExistsError
+        Another command is filling the folder.
+    """
+    where = str(out.expanduser().resolve())
+    name = hashlib.sha256(where.encode()).hexdigest()[:16]
+    path = cache_home() / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"{out} is being filled by another run; wait for its end, or give another "
+            "folder"
+        ) from None
+    with lock:
+        yield
 
 
 def as_table(outcome: Outcome, out: Path) -> list[str]:

@@ -226,6 +226,33 @@ def test_the_table_says_before_after_and_where(tmp_path):
     assert as_table(bare, Path("out"))[0] == ""
 
 
+def test_two_at_once_do_not_fill_one_folder(
+    home, asked, refused, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
+    waits = (
+        "import sys, time; from pathlib import Path\n"
+        "from sbert_lab.adaptation.command import alone\n"
+        "with alone(Path(sys.argv[1])):\n"
+        "    print('in', flush=True); time.sleep(600)"
+    )
+    out = home / "shared"
+    spelt = str(home / "full" / ".." / "shared")  # the same folder in other words
+    with subprocess.Popen(
+        [sys.executable, "-c", waits, spelt], stdout=subprocess.PIPE, text=True
+    ) as first:
+        try:
+            assert first.stdout.readline() == "in\n"
+            text = refused(*given(home, out=out))
+            assert text.startswith(f"{out} is being filled by another run")
+            assert not asked
+            main(["adapt", *given(home, out=tmp_path / "other")])
+        finally:
+            first.kill()  # as a killed run lets go
+    main(["adapt", *given(home, out=out)])
+    assert len(asked) == 2
+
+
 def test_a_stop_by_hand_says_how_to_go_on(home, monkeypatch, refused):
     def stop(*_, **__):
         raise KeyboardInterrupt
