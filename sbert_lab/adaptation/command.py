@@ -1,7 +1,6 @@
 """``python -m sbert_lab adapt``: a better model from a file, and a short table."""
 
 import argparse
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sbert_lab.adaptation.data import read_texts
+from sbert_lab.adaptation.data import read_texts, sha256
 from sbert_lab.adaptation.outcome import Comparison, Outcome
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.run import adapt as adapt_to_pairs
@@ -72,8 +71,7 @@ def alone(out: Path) -> Iterator[None]:
     FileExistsError
         Another command is filling the folder.
     """
-    where = str(out.expanduser().resolve())
-    name = hashlib.sha256(where.encode()).hexdigest()[:16]
+    name = sha256(str(out.expanduser().resolve()))[:16]
     path = cache_home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
