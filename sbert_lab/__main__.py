@@ -166,7 +166,8 @@ def _run_all(options: argparse.Namespace) -> int:
             continue
         claims = done.record["claims"].values()
         verdicts = ", ".join(f"{c['id']} {c['verdict']}" for c in claims)
-        print(f"  {done.seconds:.0f} s, {done.record['run']['peak_mb']:,} MB")
+        slow = f", after {done.slow_s:,.0f} s that trained" if done.slow_s else ""
+        print(f"  {done.seconds:.0f} s, {done.record['run']['peak_mb']:,} MB{slow}")
         print(f"  {verdicts}")
         print(f"  {_shown(done.notebook)}\n  {_shown(done.page)}")
     print(f"{'some failed' if failed else 'all done'} in {_minutes(started)}")

@@ -1,6 +1,5 @@
 """Every notebook runs top to bottom in the smoke profile, within its budget."""
 
-import json
 import sys
 
 import pytest
@@ -10,26 +9,12 @@ from sbert_lab.lab.profiles import PROFILES
 from sbert_lab.paths import notebooks
 
 
-def trains(path):
-    """Whether it trains so much that a first run has a budget of its own."""
-    laptop = PROFILES["laptop"]
-    return first_run_s(path, laptop) == laptop.training_run_s
-
-
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 def test_smoke(path, tmp_path, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
-    try:
-        done = run(path, "smoke", out=tmp_path)
-    except NotebookFailed as failed:
-        # What is trained is kept between runs: on a slow machine the next one counts.
-        if not trains(path) or "smoke profile allows 60 s" not in str(failed):
-            raise
-        record = tmp_path / "results" / "smoke" / f"{path.stem}.json"
-        assert json.loads(record.read_bytes())["run"]["seconds"] <= 2 * 60
-        done = run(path, "smoke", out=tmp_path)
+    done = run(path, "smoke", out=tmp_path)
     assert path.read_bytes() == before, "a run must not touch the notebook"
     assert done.record["claims"]
     assert {c["verdict"] for c in done.record["claims"].values()} == {"not tested"}
@@ -66,6 +51,45 @@ def test_a_notebook_over_its_budget_fails(tmp_path):
     )
     with pytest.raises(NotebookFailed, match="allows 60 s"):
         run(make(tmp_path, source), "smoke", out=tmp_path)
+
+
+SLOW_TRAINING = """
+from pathlib import Path
+from sbert_lab.lab import experiment
+exp = experiment.start('99_test', trains=True)
+kept = Path({kept!r})
+if not kept.exists():
+    exp.trained = 1
+    exp._started -= {first}
+    kept.touch()
+else:
+    exp._started -= {later}
+exp.finish()
+"""
+
+
+def slow_training(tmp_path, **seconds):
+    source = SLOW_TRAINING.format(kept=str(tmp_path / "kept"), **seconds)
+    return make(tmp_path, source)
+
+
+@pytest.mark.notebook
+def test_after_a_slow_training_the_next_run_counts(tmp_path, caplog):
+    path = slow_training(tmp_path, first=70, later=0)
+    done = run(path, "smoke", out=tmp_path)
+    assert done.slow_s == pytest.approx(70, abs=20)
+    assert done.record["run"]["models_trained"] == 0
+    assert done.record["run"]["seconds"] < 60
+    assert "run again" in caplog.text
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("seconds", [(70, 70), (3_600, 0)])
+def test_a_training_is_not_slow_without_limit(tmp_path, seconds):
+    first, later = seconds
+    path = slow_training(tmp_path, first=first, later=later)
+    with pytest.raises(NotebookFailed, match="allows 60 s"):
+        run(path, "smoke", out=tmp_path)
 
 
 @pytest.mark.notebook
