@@ -176,7 +176,7 @@ def _run_all(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from sbert_lab.lab.experiment import differences, read_record
-    from sbert_lab.lab.notebooks import run
+    from sbert_lab.lab.notebooks import NotebookFailed, run
     from sbert_lab.paths import committed_results
 
     wrong = 0
@@ -187,7 +187,10 @@ def _verify(options: argparse.Namespace) -> int:
             wrong += 1
             continue
         print(f"{path.stem}: running …", flush=True)
-        found = differences(read_record(committed), run(path, "laptop").record)
+        try:
+            found = differences(read_record(committed), run(path, "laptop").record)
+        except NotebookFailed as error:
+            found = [f"FAILED: {error}"]
         wrong += bool(found)
         print("\n".join(f"  {line}" for line in found or ["agrees with the record"]))
     return 1 if wrong else 0

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -439,6 +440,23 @@ def test_notebooks_are_chosen_by_number():
     from sbert_lab.__main__ import _chosen
 
     assert _chosen(["4"]) == _chosen(["04"]) == _chosen(["04_similarity_search"])
+
+
+def test_verify_goes_on_past_a_notebook_that_fails(monkeypatch, capsys):
+    from sbert_lab.lab import notebooks
+
+    def run(path, profile):
+        if path.stem.startswith("04"):
+            raise notebooks.NotebookFailed("over its budget")
+        record = paths.committed_results(profile) / f"{path.stem}.json"
+        return SimpleNamespace(record=json.loads(record.read_text()))
+
+    monkeypatch.setattr(notebooks, "run", run)
+    assert main(["verify", "04", "05"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: over its budget" in out
+    assert out.rstrip().endswith("agrees with the record")
+    assert main(["verify", "05"]) == 0
 
 
 def test_output_may_be_cut_off():
