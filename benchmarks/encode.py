@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.catalogue import resolve
 from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.similarity import stsb
-from sbert_lab.lab.timing import Timing, side_by_side
+from sbert_lab.experiments.timing import Timing, side_by_side
+from sbert_lab.models.registry import resolve
 
 BATCH_SIZES = (8, 16, 32, 64, 128)
 MODEL = "all-MiniLM-L6-v2"

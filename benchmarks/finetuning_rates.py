@@ -3,7 +3,7 @@
     python benchmarks/finetuning_rates.py [--rates 3e-5 1e-4 3e-4 1e-3]
 
 A comparison of starts at one learning rate may favour one of them. So the rate of
-`python -m sbert_lab.pretrain transfer` is chosen here: on the development pairs, for
+`python -m tools.pretraining transfer` is chosen here: on the development pairs, for
 the shipped weights and for random ones. Needs the STS Benchmark (SBERT_LAB_DATA_HOME,
 see README). Writes data/results/finetuning_rates.json.
 """
@@ -16,18 +16,14 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoConfig
 
-from sbert_lab.catalogue import resolve
+from sbert_lab._utils import root, write_json
 from sbert_lab.datasets.similarity import stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
-from sbert_lab.files import write_json
-from sbert_lab.lab.trials import has_fast_bfloat16
-from sbert_lab.paths import root
-from sbert_lab.pretrain import starts
-from sbert_lab.pretrain.transfer import (
-    SIMILARITY,
-    encoder_of,
-    finetuned_for_similarity,
-)
+from sbert_lab.experiments.trials import has_fast_bfloat16
+from sbert_lab.models.layers import untrained_bert
+from sbert_lab.models.registry import resolve
+from tools.pretraining import starts
+from tools.pretraining.transfer import SIMILARITY, encoder_of, finetuned_for_similarity
 
 
 def main() -> None:
@@ -49,7 +45,7 @@ def main() -> None:
     config = AutoConfig.from_pretrained(folder)
     makers = {
         "shipped": lambda: starts.pretrained(folder),
-        "random": lambda: starts.untrained(config, options.seed),
+        "random": lambda: untrained_bert(config, options.seed),
     }
     dev = stsb("dev")
     found: dict[str, dict[str, float]] = {name: {} for name in makers}

@@ -16,16 +16,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from sbert_lab._utils import root, write_json
 from sbert_lab.datasets.nli import Inference, sick_entailment
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.datasets.similarity import ScoredPairs, stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.files import write_json
-from sbert_lab.lab import trials
-from sbert_lab.lab.profiles import PROFILES, Profile
-from sbert_lab.layers import encode_ways
-from sbert_lab.paths import root
+from sbert_lab.experiments import trials
+from sbert_lab.experiments.profiles import PROFILES, Profile
+from sbert_lab.models.layers import encode_ways
 
 log = logging.getLogger(__name__)
 

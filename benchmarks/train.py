@@ -21,16 +21,12 @@ import torch
 from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.catalogue import resolve
 from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.similarity import stsb
-from sbert_lab.lab.timing import Timing, times_as_fast
+from sbert_lab.experiments.timing import Timing, times_as_fast
 from sbert_lab.losses import MultipleNegativesRankingLoss
-from sbert_lab.training import (
-    SentenceTrainer,
-    SentenceTrainingArguments,
-    TrainingData,
-)
+from sbert_lab.models.registry import resolve
+from sbert_lab.training import SentenceTrainer, SentenceTrainingArguments, TrainingData
 
 WARM_UP = 5  # steps that are not counted: memory is fetched, kernels are chosen
 

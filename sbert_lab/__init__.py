@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sbert_lab.cache import EmbeddingCache
-    from sbert_lab.encoder import SentenceEncoder
-    from sbert_lab.exact import exact_search
-    from sbert_lab.search import VectorIndex
+    from sbert_lab.index.exact import exact_search
+    from sbert_lab.index.vector_index import VectorIndex
+    from sbert_lab.models.embedding_cache import EmbeddingCache
+    from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 _HOME = {
-    "EmbeddingCache": "sbert_lab.cache",
-    "SentenceEncoder": "sbert_lab.encoder",
-    "VectorIndex": "sbert_lab.search",
-    "exact_search": "sbert_lab.exact",
+    "EmbeddingCache": "sbert_lab.models.embedding_cache",
+    "SentenceEncoder": "sbert_lab.models.sentence_encoder",
+    "VectorIndex": "sbert_lab.index.vector_index",
+    "exact_search": "sbert_lab.index.exact",
 }
 
 __all__ = ["EmbeddingCache", "SentenceEncoder", "VectorIndex", "exact_search"]

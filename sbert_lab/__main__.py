@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(only: Sequence[str]) -> list[Path]:
-    from sbert_lab.paths import notebooks
+    from sbert_lab._utils import notebooks
 
     found, only = notebooks(), [name.zfill(2) for name in only]
     chosen = [p for p in found if not only or p.name[:2] in only or p.stem in only]
@@ -113,7 +113,7 @@ def _chosen(only: Sequence[str]) -> list[Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sbert_lab.lab.profiles import PROFILES
+    from sbert_lab.experiments.profiles import PROFILES
 
     if options.profile not in PROFILES:
         raise SystemExit(
@@ -133,7 +133,7 @@ def _change(options: argparse.Namespace) -> None:
     """Hand the changes of ``--set`` on to the notebooks, once they are seen sound."""
     import shlex
 
-    from sbert_lab.lab.profiles import CHANGES, PROFILES, changed
+    from sbert_lab.experiments.profiles import CHANGES, PROFILES, changed
 
     if options.update:
         raise SystemExit("--update keeps the project's own settings: leave out --set")
@@ -146,8 +146,8 @@ def _change(options: argparse.Namespace) -> None:
 
 
 def _run_all(options: argparse.Namespace) -> int:
-    from sbert_lab.lab.notebooks import NotebookFailed, first_run_s, run
-    from sbert_lab.lab.profiles import PROFILES
+    from sbert_lab.experiments.notebooks import NotebookFailed, first_run_s, run
+    from sbert_lab.experiments.profiles import PROFILES
 
     profile, failed = PROFILES[options.profile], 0
     started = time.perf_counter()
@@ -175,9 +175,9 @@ def _run_all(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from sbert_lab.lab.experiment import differences, read_record
-    from sbert_lab.lab.notebooks import NotebookFailed, run
-    from sbert_lab.paths import committed_results
+    from sbert_lab._utils import committed_results
+    from sbert_lab.experiments.experiment import differences, read_record
+    from sbert_lab.experiments.notebooks import NotebookFailed, run
 
     wrong = 0
     for path in _chosen(options.only):
@@ -197,7 +197,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _lint(options: argparse.Namespace) -> int:
-    from sbert_lab.lab.lint import lint
+    from sbert_lab.experiments.lint import lint
 
     problems = [problem for path in _chosen(options.only) for problem in lint(path)]
     print("\n".join(problems) or "the notebooks keep the house style")
@@ -205,7 +205,7 @@ def _lint(options: argparse.Namespace) -> int:
 
 
 def _readme(_: argparse.Namespace) -> int:
-    from sbert_lab.lab.findings import update_readme
+    from sbert_lab.experiments.findings import update_readme
 
     print("README.md renewed" if update_readme() else "README.md is up to date")
     return 0
@@ -213,7 +213,7 @@ def _readme(_: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     """Print ours beside theirs. 1 if a score differs, 2 if one is not measured."""
-    from sbert_lab.lab.benchmarking import TOLERANCE, reproduce
+    from sbert_lab.evaluation.benchmark import TOLERANCE, reproduce
 
     print(f"{'model':20} {'task':24} published      here  difference")
     missing = differ = 0
@@ -240,10 +240,10 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _benchmark(options: argparse.Namespace) -> int:
     """Print a model's score in each task, and where the record is."""
-    from sbert_lab.catalogue import cache_home
-    from sbert_lab.checkpoint import CheckpointError
-    from sbert_lab.evaluation.mteb_bridge import TaskScore
-    from sbert_lab.lab.benchmarking import run_benchmark
+    from sbert_lab.evaluation.benchmark import run_benchmark
+    from sbert_lab.evaluation.mteb import TaskScore
+    from sbert_lab.models.checkpoint import CheckpointError
+    from sbert_lab.models.registry import cache_home
 
     if options.size is not None and options.size < 16:
         raise SystemExit(f"--size {options.size}: 16 or more")
@@ -287,7 +287,7 @@ def _doctor(_: argparse.Namespace) -> int:
 
     import torch
 
-    from sbert_lab.catalogue import ENTRIES, cache_home, data_home, status
+    from sbert_lab.models.registry import ENTRIES, cache_home, data_home, status
 
     print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, ", end="")
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

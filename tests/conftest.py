@@ -14,8 +14,8 @@ from hypothesis import settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.catalogue import BY_NAME, data_home, locate
-from sbert_lab.checkpoint import Layout
+from sbert_lab.models.checkpoint import Layout
+from sbert_lab.models.registry import BY_NAME, data_home, locate
 
 # A busy machine is slow, and no example is wrong for that.
 settings.register_profile("no deadline", deadline=None)

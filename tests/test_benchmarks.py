@@ -10,11 +10,11 @@ import pytest
 from tiny_raw_bert import make_raw, tiny_profile
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.catalogue import data_home
+from sbert_lab._utils import root
 from sbert_lab.datasets.nli import authored, sick_entailment
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.datasets.similarity import ScoredPairs, stsb
-from sbert_lab.paths import root
+from sbert_lab.models.registry import data_home
 
 
 def benchmark(name):
@@ -207,7 +207,7 @@ def test_rates_are_tried_from_both_starts(sets_here, raw_folder, tmp_path, monke
         for p in [stsb(split)]
     }
     monkeypatch.setattr(module, "stsb", few.get)
-    monkeypatch.setattr("sbert_lab.pretrain.transfer.stsb", few.get)
+    monkeypatch.setattr("tools.pretraining.transfer.stsb", few.get)
     monkeypatch.setattr(module, "resolve", lambda _: raw_folder)
     options = "--rates 1e-9 1e-3 --epochs 1 --seed 3 --out".split()
     monkeypatch.setattr(sys, "argv", ["rates", *options, str(out)])
@@ -221,7 +221,7 @@ def test_rates_are_tried_from_both_starts(sets_here, raw_folder, tmp_path, monke
 
 
 def test_the_rate_of_transfer_is_the_best_on_record():
-    from sbert_lab.pretrain.transfer import SIMILARITY
+    from tools.pretraining.transfer import SIMILARITY
 
     record = root() / "data" / "results" / "finetuning_rates.json"
     for scores in json.loads(record.read_text())["by start and rate"].values():

@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
-from sbert_lab import files
-from sbert_lab.files import new_folder, write_bytes, write_json
+from sbert_lab import _utils as files
+from sbert_lab._utils import new_folder, write_bytes, write_json
 
 
 def test_write_replaces_whole(tmp_path):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sbert_lab.memory import give_back, spare_memory
+from sbert_lab._utils import give_back, spare_memory
 
 VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 

@@ -3,7 +3,7 @@
 import torch
 from conftest import word_tokenizer
 
-from sbert_lab.cross_encoder import CrossEncoder
+from sbert_lab.models.cross_encoder import CrossEncoder
 
 HEAD = "ba ko mi ru te su la no pe vi do ga hu ji ze".split()
 TAIL = "lan mor tis ket vun pol das rim sho ner".split()

@@ -6,8 +6,8 @@ from pathlib import Path
 from conftest import random_bert
 from transformers import AutoTokenizer
 
-from sbert_lab.catalogue import BY_NAME, locate
-from sbert_lab.lab.profiles import PROFILES, Profile
+from sbert_lab.experiments.profiles import PROFILES, Profile
+from sbert_lab.models.registry import BY_NAME, locate
 
 WIDTH = 32
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sbert_lab._utils import spare_memory
+from sbert_lab.adaptation.adapt import adapt as adapt_to_pairs
+from sbert_lab.adaptation.adapt import adapt_texts
 from sbert_lab.adaptation.data import read_texts, sha256
 from sbert_lab.adaptation.outcome import Comparison, Outcome
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.run import adapt as adapt_to_pairs
-from sbert_lab.adaptation.run import adapt_texts
-from sbert_lab.catalogue import ChecksumError, cache_home, resolve
-from sbert_lab.checkpoint import CheckpointError
-from sbert_lab.memory import spare_memory
+from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.registry import ChecksumError, cache_home, resolve
 from sbert_lab.selection.command import named_pairs
 
 #: Options to what `Recipe` calls them.
@@ -199,8 +199,8 @@ def _judge(name: str) -> Any:  # noqa: ANN401  (a cross-encoder, or a function)
     import json
 
     from sbert_lab.adaptation.pseudo_labels import similarity_judge
-    from sbert_lab.cross_encoder import CrossEncoder
-    from sbert_lab.encoder import SentenceEncoder
+    from sbert_lab.models.cross_encoder import CrossEncoder
+    from sbert_lab.models.sentence_encoder import SentenceEncoder
 
     folder = resolve(name)
     modules = folder / "modules.json"

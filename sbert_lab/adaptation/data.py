@@ -11,7 +11,7 @@ import numpy as np
 
 from sbert_lab.adaptation.measuring import Search
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.split import LEAST, pick, row_groups, split_pairs
+from sbert_lab.datasets.pair_split import LEAST, pick, row_groups, split_pairs
 from sbert_lab.datasets.pairs import (
     DataError,
     Pairs,

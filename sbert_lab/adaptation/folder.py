@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sbert_lab._utils import write_json
 from sbert_lab.adaptation.outcome import Outcome, read_outcome
-from sbert_lab.files import write_json
 
 
 class Folder:

@@ -14,17 +14,17 @@ from typing import Any
 
 import torch
 
+from sbert_lab._utils import write_bytes
 from sbert_lab.adaptation.data import Data, sha256
 from sbert_lab.adaptation.folder import Folder, make_plan
 from sbert_lab.adaptation.measuring import Measure, Measured, general_sets
 from sbert_lab.adaptation.outcome import Method, Outcome, write_outcome
 from sbert_lab.adaptation.report import report, require
 from sbert_lab.adaptation.stages import Clock, Curve
-from sbert_lab.averaging import average
-from sbert_lab.cache import EmbeddingCache
 from sbert_lab.datasets.similarity import ScoredPairs
-from sbert_lab.encoder import SentenceEncoder
-from sbert_lab.files import write_bytes
+from sbert_lab.models.averaging import average
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.checks import check_prompts
 
 log = logging.getLogger(__name__)

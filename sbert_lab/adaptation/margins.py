@@ -10,12 +10,12 @@ from sbert_lab.adaptation.generators import CropGenerator, Generator
 from sbert_lab.adaptation.pseudo_labels import PseudoLabels, pseudo_labels
 from sbert_lab.adaptation.stages import prompts
 from sbert_lab.adaptation.unlabelled import Adapted
-from sbert_lab.cache import EmbeddingCache
-from sbert_lab.cross_encoder import CrossEncoder
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.losses.margin_mse import MarginMSELoss
-from sbert_lab.mining.choice import Judge
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.data import TrainingData, check_columns
+from sbert_lab.training.hard_negatives.choice import Judge
 from sbert_lab.training.settings import Trained, train_usually
 from sbert_lab.training.trainer import SentenceTrainer
 

@@ -10,18 +10,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sbert_lab._utils import write_json
 from sbert_lab.adaptation.outcome import Comparison, Example
-from sbert_lab.adaptation.split import row_groups
-from sbert_lab.cache import EmbeddingCache
-from sbert_lab.catalogue import BY_NAME, locate
+from sbert_lab.datasets.pair_split import row_groups
 from sbert_lab.datasets.pairs import DataError, Pairs, plain
 from sbert_lab.datasets.similarity import ScoredPairs, ladder, stsb
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.metrics import ndcg_at_k, recall_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.exact import normalized
-from sbert_lab.files import write_json
-from sbert_lab.lab.trials import Yardstick
+from sbert_lab.experiments.trials import Yardstick
+from sbert_lab.index.exact import normalized
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import BY_NAME, locate
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 #: What the reader's own search is called, and by what it is judged; the first counts.
 OWN = "your pairs"

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.files import write_json
 
 #: What a model was adapted with.
 Method = Literal["pairs", "simcse", "tsdae", "pseudo-labels"]

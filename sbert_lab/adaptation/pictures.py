@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sbert_lab.adaptation.outcome import Comparison
 from sbert_lab.adaptation.texts import clean
 from sbert_lab.adaptation.verdict import change, signed
+from sbert_lab.evaluation.figures import colours, intervals, legend_below, new_figure
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.lab.figures import colours, intervals, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from sbert_lab.adaptation.generators import Generator
 from sbert_lab.adaptation.unlabelled import different_texts
-from sbert_lab.cache import EmbeddingCache
-from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.datasets.pairs import plain
-from sbert_lab.exact import normalized
-from sbert_lab.interface import (
+from sbert_lab.index.exact import normalized
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.interface import (
     Encoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.mining.choice import Judge, judge_scores
-from sbert_lab.mining.hard import mine
+from sbert_lab.training.hard_negatives.choice import Judge, judge_scores
+from sbert_lab.training.hard_negatives.hard import mine
 
 log = logging.getLogger(__name__)
 

@@ -10,22 +10,17 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from sbert_lab._utils import quiet_transformers, write_json
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.encoder import SentenceEncoder
-from sbert_lab.files import write_json
-from sbert_lab.lab.trials import has_fast_bfloat16
+from sbert_lab.experiments.trials import has_fast_bfloat16
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
     Objective,
 )
-from sbert_lab.progress import quiet_transformers
-from sbert_lab.training import (
-    SentenceTrainer,
-    SentenceTrainingArguments,
-    TrainingData,
-)
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.training import SentenceTrainer, SentenceTrainingArguments, TrainingData
 from sbert_lab.training.resuming import steps
 from sbert_lab.training.settings import train_usually
 

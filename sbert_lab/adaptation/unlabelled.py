@@ -16,10 +16,10 @@ from torch import nn
 
 from sbert_lab.adaptation.outcome import Method
 from sbert_lab.datasets.pairs import DataError, plain
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss
 from sbert_lab.losses.objective import Objective
 from sbert_lab.losses.simcse import SimCSELoss
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.dropout import set_dropout
 from sbert_lab.training.settings import train_usually

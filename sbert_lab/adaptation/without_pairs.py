@@ -9,7 +9,7 @@ from typing import Any
 from sbert_lab.adaptation.margins import gpl
 from sbert_lab.adaptation.outcome import METHODS as ALL_METHODS
 from sbert_lab.adaptation.unlabelled import Adapted, simcse, tsdae
-from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 #: What can be done with texts alone, by name.
 METHODS: dict[str, Callable[..., Adapted]] = {

@@ -15,8 +15,8 @@ from functools import cache
 
 import numpy as np
 
-from sbert_lab.catalogue import BY_NAME, locate, verify
-from sbert_lab.paths import root
+from sbert_lab._utils import root
+from sbert_lab.models.registry import BY_NAME, locate, verify
 
 #: Terms that describe no disease but point at other codes.
 _CROSS_REFERENCE = re.compile(

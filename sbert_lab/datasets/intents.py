@@ -7,13 +7,13 @@ its authors publish it, or from the hub.
 import csv
 from dataclasses import dataclass
 
-from sbert_lab.catalogue import resolve
 from sbert_lab.datasets.similarity import (
     is_snapshot,
     local_file,
     read_rows,
     split_files,
 )
+from sbert_lab.models.registry import resolve
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sbert_lab.catalogue import BY_NAME, resolve
+from sbert_lab._utils import root
 from sbert_lab.datasets.similarity import (
     SICK_FILES,
     is_snapshot,
@@ -21,7 +21,7 @@ from sbert_lab.datasets.similarity import (
     read_rows,
     split_files,
 )
-from sbert_lab.paths import root
+from sbert_lab.models.registry import BY_NAME, resolve
 
 Label = Literal["entailment", "neutral", "contradiction"]
 #: A label's place is its class number, as in AllNLI on the hub.

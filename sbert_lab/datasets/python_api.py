@@ -36,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sbert_lab.catalogue import cache_home
+from sbert_lab._utils import sha256_file, write_json
 from sbert_lab.datasets import docstring_text, docstrings
 from sbert_lab.datasets.docstring_text import (
     CODE_WORD,
@@ -58,7 +58,7 @@ from sbert_lab.datasets.python_libraries import (
     installed,
     versions,
 )
-from sbert_lab.files import sha256_file, write_json
+from sbert_lab.models.registry import cache_home
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from sbert_lab.catalogue import BY_NAME, resolve
-from sbert_lab.paths import root
+from sbert_lab._utils import root
+from sbert_lab.models.registry import BY_NAME, resolve
 
 #: The files in which SICK's authors publish it, by split.
 SICK_FILES = {

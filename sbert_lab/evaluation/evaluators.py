@@ -7,14 +7,14 @@ import numpy as np
 
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.similarity import ScoredPairs
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.metrics import (
     ndcg_at_k,
     pairwise_cosine,
     recall_at_k,
     spearman,
 )
-from sbert_lab.exact import exact_search
+from sbert_lab.index.exact import exact_search
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 class Evaluator(Protocol):

@@ -16,7 +16,7 @@ from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import RerankingTask, content_hash
 from sbert_lab.datasets.intents import LabelledTexts
 from sbert_lab.datasets.similarity import ScoredPairs
-from sbert_lab.evaluation.mteb_bridge import using_mteb
+from sbert_lab.evaluation.mteb import using_mteb
 
 if TYPE_CHECKING:
     from datasets import Dataset

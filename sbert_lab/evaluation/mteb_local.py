@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sbert_lab.datasets.intents import banking77
 from sbert_lab.datasets.similarity import ScoredPairs, sick, stsb
-from sbert_lab.evaluation.mteb_bridge import using_mteb
+from sbert_lab.evaluation.mteb import using_mteb
 
 if TYPE_CHECKING:
     from mteb import AbsTask

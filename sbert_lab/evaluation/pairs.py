@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sbert_lab._utils import METRICS, Metric
 from sbert_lab.evaluation.result import ProtocolResult
 from sbert_lab.evaluation.sparse import (
     Rows,
@@ -17,7 +18,6 @@ from sbert_lab.evaluation.sparse import (
     is_sparse,
     row_products,
 )
-from sbert_lab.exact import METRICS, Metric
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
+from sbert_lab._utils import METRICS, Metric
 from sbert_lab.evaluation.metrics import (
     average_precision_at_k,
     ndcg_at_k,
@@ -19,7 +20,7 @@ from sbert_lab.evaluation.metrics import (
 )
 from sbert_lab.evaluation.result import ProtocolResult
 from sbert_lab.evaluation.sparse import Rows, checked_sparse, is_sparse, similarity
-from sbert_lab.exact import METRICS, Metric, checked
+from sbert_lab.index.exact import checked
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sbert_lab._utils import Metric
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.evaluation.classification import classification
@@ -28,8 +29,7 @@ from sbert_lab.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_spearman,
 )
-from sbert_lab.exact import Metric
-from sbert_lab.interface import Encoded
+from sbert_lab.models.interface import Encoded
 
 #: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
 Encode = Callable[[Sequence[str]], Encoded]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sbert_lab.exact import Metric, Vectors
+from sbert_lab._utils import Metric, Vectors
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

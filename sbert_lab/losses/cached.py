@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbert_lab.batching import token_budget_batches
 from sbert_lab.losses.gradient_cache import cached_loss
 from sbert_lab.losses.multiple_negatives import MultipleNegativesRankingLoss
 from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, split
+from sbert_lab.models.batching import token_budget_batches
 
 
 class CachedLoss(Objective):

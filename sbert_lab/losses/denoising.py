@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.batching import pad_right
+from sbert_lab._utils import quiet_transformers
 from sbert_lab.losses.objective import (
     Batch,
     Encode,
@@ -20,7 +20,7 @@ from sbert_lab.losses.objective import (
     trained_width,
 )
 from sbert_lab.losses.precision import widened
-from sbert_lab.progress import quiet_transformers
+from sbert_lab.models.batching import pad_right
 
 
 def deleted(

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.losses.objective import (
     Batch,
     Encode,
@@ -19,6 +18,7 @@ from sbert_lab.losses.objective import (
     Tokens,
 )
 from sbert_lab.losses.precision import widened
+from sbert_lab.models.cross_encoder import CrossEncoder
 
 Item = TypeVar("Item")
 Numbers = NDArray[np.int64]

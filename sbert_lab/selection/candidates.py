@@ -13,11 +13,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from sbert_lab.catalogue import BY_NAME, cache_home, locate, resolve
-from sbert_lab.checkpoint import CheckpointError
-from sbert_lab.encoder import SentenceEncoder
-from sbert_lab.interface import Encoder
-from sbert_lab.static import StaticEncoder
+from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.interface import Encoder
+from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.static import StaticEncoder
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,13 @@ def _own(name_or_path: str, _: Corpus) -> Encoder:
 
 
 def _bm25(corpus: Corpus) -> Encoder:
-    from sbert_lab.lexical_encoders import Bm25Encoder
+    from sbert_lab.models.lexical import Bm25Encoder
 
     return Bm25Encoder.fit(corpus)
 
 
 def _lsa(corpus: Corpus) -> Encoder:
-    from sbert_lab.lexical_encoders import LsaEncoder
+    from sbert_lab.models.lexical import LsaEncoder
 
     dimension = min(256, max(2, len(corpus) // 4))
     while dimension > 2:  # texts of few letters have fewer pairs of them than that
@@ -142,7 +142,7 @@ def _lsa(corpus: Corpus) -> Encoder:
 
 
 def _transformer(name: str, _: Corpus) -> Encoder:
-    reader = logging.getLogger("sbert_lab.checkpoint")
+    reader = logging.getLogger("sbert_lab.models.checkpoint")
     level = reader.level
     reader.setLevel(logging.ERROR)  # a plain BERT is meant to be one
     try:
@@ -156,7 +156,7 @@ def _static(name: str, _: Corpus) -> Encoder:
 
 
 def _int8(name: str, _: Corpus) -> Encoder:
-    from sbert_lab.onnx_models import OnnxEncoder
+    from sbert_lab.models.onnx import OnnxEncoder
 
     return OnnxEncoder.from_pretrained(name)
 
@@ -171,7 +171,7 @@ def _distilled(name: str, _: Corpus) -> Encoder:
 
 def _converted_folder(name: str) -> Path:
     """Return the folder of an ONNX graph's weights, converted on first use."""
-    from sbert_lab.onnx_models import encoder_from_onnx
+    from sbert_lab.models.onnx import encoder_from_onnx
 
     folder = cache_home() / "converted" / f"{name}-{_edition(name)}"
     if not folder.is_dir():
@@ -182,7 +182,7 @@ def _converted_folder(name: str) -> Path:
 
 def _distilled_folder(name: str) -> Path:
     """Return the folder of static vectors, distilled from an encoder on first use."""
-    from sbert_lab.distillation import distil
+    from sbert_lab.models.distillation import distil
 
     folder = cache_home() / "distilled" / f"{name}-{_edition(name)}"
     if not folder.is_dir():

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from sbert_lab.cache import EmbeddingCache
-from sbert_lab.catalogue import ChecksumError, cache_home
-from sbert_lab.checkpoint import CheckpointError
+from sbert_lab._utils import committed_results, results_folder, write_bytes
 from sbert_lab.datasets.pairs import DataError, Pairs, read_pairs
-from sbert_lab.files import write_bytes
-from sbert_lab.paths import committed_results, results_folder
+from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import ChecksumError, cache_home
 from sbert_lab.selection.candidates import names_here
 from sbert_lab.selection.costs import ProcessDied
 from sbert_lab.selection.recommend import (
@@ -165,7 +164,7 @@ def _picture(
     found: Recommendation | None,
     refusal: str,
 ) -> str:
-    from sbert_lab.lab.figures import png
+    from sbert_lab.evaluation.figures import png
     from sbert_lab.selection.picture import pareto_picture
 
     path = options.out or Path("selection.png")

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbert_lab.interface import Encoder, encode_documents, encode_queries
-from sbert_lab.progress import Advance, progress
+from sbert_lab._utils import Advance, progress
+from sbert_lab.models.interface import Encoder, encode_documents, encode_queries
 from sbert_lab.selection.rows import Spread
 
 #: What a process has imported before its memory and its loading are measured: the
@@ -39,8 +39,8 @@ _PRELOADED = (
     "sklearn.feature_extraction.text",
     "sklearn.decomposition",
     "scipy.sparse",
-    "sbert_lab.encoder",
-    "sbert_lab.onnx_models",
+    "sbert_lab.models.sentence_encoder",
+    "sbert_lab.models.onnx",
     "sbert_lab.selection.candidates",
 )
 

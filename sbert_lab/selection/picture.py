@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sbert_lab.lab.figures import colours, label, log_x, new_figure
+from sbert_lab.evaluation.figures import colours, label, log_x, new_figure
 from sbert_lab.selection.recommend import Constraints, broken, pareto_front
 from sbert_lab.selection.rows import Row, Survey
 

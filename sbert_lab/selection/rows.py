@@ -11,8 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.files import write_json
 
 #: Costs of a row, each with its unit, as it is shown.
 COSTS = {

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sbert_lab.cache import EmbeddingCache
+from sbert_lab._utils import progress
 from sbert_lab.datasets import icd10cm_tasks
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.evaluation.scoreboard import KINDS, Measured, interval
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.interface import Encoder, encode_documents
-from sbert_lab.progress import progress
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.interface import Encoder, encode_documents
 from sbert_lab.selection import candidates
 from sbert_lab.selection.costs import encoding_costs, footprints, search_costs
 from sbert_lab.selection.quality import corpus_of, on_icd10cm, on_pairs

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from sbert_lab.sampling import Mixing
+from sbert_lab.training.batch_samplers import Mixing
 
 #: What transformers offers and this trainer does not do, with the value that asks for
 #: nothing; anything else is refused, for an option that is read by nobody misleads.

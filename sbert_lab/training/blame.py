@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sbert_lab.encoder import evaluating
 from sbert_lab.losses.objective import Batch, Tokens
+from sbert_lab.models.sentence_encoder import evaluating
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.module import TrainedModule
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Objective
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.leaks import HeldOut, leaks, refuse_leaks

@@ -13,10 +13,10 @@ import numpy as np
 from torch import nn
 from transformers.trainer_utils import TrainOutput
 
-from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.datasets.pairs import DataError
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.losses.pair_scores import OBJECTIVES, PairObjective
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.settings import train_usually

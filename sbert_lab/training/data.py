@@ -14,7 +14,7 @@ from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.losses.objective import Batch, Objective, Tokens
 
 if TYPE_CHECKING:
-    from sbert_lab.encoder import SentenceEncoder
+    from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 Numbers = NDArray[np.int64]
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from sbert_lab.encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 def set_dropout(encoder: SentenceEncoder, probability: float) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from sbert_lab.sampling import (
+from sbert_lab.training.arguments import SentenceTrainingArguments
+from sbert_lab.training.batch_samplers import (
     Batching,
     BatchSampler,
     no_duplicate_batches,
     random_batches,
     token_batches,
 )
-from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.data import TrainingData
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbert_lab.batching import pad_right, token_budget_batches
-from sbert_lab.encoder import SentenceEncoder
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
+from sbert_lab.models.batching import pad_right, token_budget_batches
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 #: Padded tokens that go through the model together. On a CPU a group that fits the
 #: caches is fastest; a GPU takes the whole batch at once.

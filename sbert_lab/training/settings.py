@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
-from sbert_lab.progress import Advance, progress
+from sbert_lab._utils import Advance, progress
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.resuming import checkpoint, steps
 from sbert_lab.training.trainer import SentenceTrainer

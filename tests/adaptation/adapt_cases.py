@@ -14,12 +14,12 @@ from conftest import random_bert, word_tokenizer
 from safetensors.torch import load_file
 
 from sbert_lab import SentenceEncoder
+from sbert_lab.adaptation.adapt import adapt
 from sbert_lab.adaptation.outcome import Outcome
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.run import adapt
-from sbert_lab.checkpoint import Layout
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.models.checkpoint import Layout
 
 HEAD = "ba ko mi ru te su la no pe vi do ga".split()
 TAIL = "lan mor tis ket vun pol das rim".split()

@@ -28,17 +28,17 @@ from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.adaptation import stages
+from sbert_lab.adaptation.adapt import adapt_texts
 from sbert_lab.adaptation.outcome import read_outcome
-from sbert_lab.adaptation.run import adapt_texts
-from sbert_lab.adaptation.split import pick, split_pairs
 from sbert_lab.adaptation.stages import is_large, objective, training_data
-from sbert_lab.averaging import average
-from sbert_lab.checkpoint import CheckpointError, Layout
+from sbert_lab.datasets.pair_split import pick, split_pairs
 from sbert_lab.datasets.pairs import DataError, plain
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
+from sbert_lab.models.averaging import average
+from sbert_lab.models.checkpoint import CheckpointError, Layout
 
 FINISHED = {"model", "outcome.json", "report.html"}
 
@@ -497,7 +497,7 @@ def test_the_loss_knows_whether_it_is(base, tmp_path, monkeypatch, large):
         taken.append(type(loss))
         return ()
 
-    monkeypatch.setattr("sbert_lab.adaptation.run.train", train)
+    monkeypatch.setattr("sbert_lab.adaptation.adapt.train", train)
     if large:
         monkeypatch.setitem(stages.PLAIN_TOKENS, "cpu", 100)
     run(base, tmp_path / "out")

@@ -17,9 +17,9 @@ from sbert_lab.adaptation import command
 from sbert_lab.adaptation.command import as_table
 from sbert_lab.adaptation.data import read_texts
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.split import pick
-from sbert_lab.cross_encoder import CrossEncoder
+from sbert_lab.datasets.pair_split import pick
 from sbert_lab.datasets.pairs import DataError
+from sbert_lab.models.cross_encoder import CrossEncoder
 
 
 def write_pairs(path, pairs, names=("anchor", "positive")):

@@ -15,7 +15,7 @@ from sbert_lab.adaptation.measuring import (
     answer_ranks,
     general_sets,
 )
-from sbert_lab.adaptation.split import row_groups
+from sbert_lab.datasets.pair_split import row_groups
 from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.evaluation.metrics import spearman
 from sbert_lab.evaluation.ranking import retrieval

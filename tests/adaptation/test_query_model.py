@@ -8,7 +8,7 @@ from unlabelled_cases import domain
 
 from sbert_lab.adaptation.generators import text_generator
 from sbert_lab.adaptation.query_model import Seq2SeqGenerator, _Draw
-from sbert_lab.checkpoint import CheckpointError
+from sbert_lab.models.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     """Write a tiny T5 whose queries end by chance."""
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from sbert_lab.progress import quiet_transformers
+    from sbert_lab._utils import quiet_transformers
 
     tokenizer = word_tokenizer(WORDS, 64)
     config = T5Config(

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.hierarchy import (
-    RELATIONS,
-    graded_pairs,
-    scored_pairs,
-)
+from sbert_lab.datasets.hierarchy import RELATIONS, graded_pairs, scored_pairs
 from sbert_lab.datasets.icd10cm import ancestors, split_of
 from sbert_lab.datasets.relatives import hierarchy_guard
 

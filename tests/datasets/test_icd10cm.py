@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from sbert_lab import catalogue
 from sbert_lab.datasets import icd10cm
+from sbert_lab.models import registry as catalogue
 
 
 def test_all_codes_are_there_and_unique():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from sbert_lab.catalogue import BY_NAME, ENTRIES, data_home, resolve
 from sbert_lab.datasets.nli import (
     LABELS,
     Inference,
@@ -19,6 +18,7 @@ from sbert_lab.datasets.nli import (
     sick_entailment,
     snli_sample,
 )
+from sbert_lab.models.registry import BY_NAME, ENTRIES, data_home, resolve
 
 HEADER = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
 SICK = [

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from sbert_lab.catalogue import BY_NAME
 from sbert_lab.datasets.similarity import (
     ScoredPairs,
     by_name,
@@ -14,6 +13,7 @@ from sbert_lab.datasets.similarity import (
     similarity_ladder,
     stsb,
 )
+from sbert_lab.models.registry import BY_NAME
 
 ROWS = [("A cat sat.", "A cat is sitting.", 4.5), ("Zwölf Äpfel", "a dog", 0.0)]
 MORE = [("one", "two", 2.0)]

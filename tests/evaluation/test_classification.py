@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sbert_lab._utils import random_state_kept
 from sbert_lab.evaluation.protocols import classification, training_rows
-from sbert_lab.random_state import random_state_kept
 
 
 def test_draws_differ_and_hold_the_asked_number_of_each_label():

@@ -1,11 +1,7 @@
 import numpy as np
 import pytest
 
-from sbert_lab.evaluation.protocols import (
-    clustered_rows,
-    clustering,
-    clustering_legacy,
-)
+from sbert_lab.evaluation.protocols import clustered_rows, clustering, clustering_legacy
 
 
 def made(count=150):

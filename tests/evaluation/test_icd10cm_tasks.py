@@ -10,7 +10,7 @@ import torch
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import by_code, split_of
 from sbert_lab.evaluation.icd10cm_tasks import TASKS, benchmark, task
-from sbert_lab.evaluation.mteb_bridge import MtebEncoder, evaluate, using_mteb
+from sbert_lab.evaluation.mteb import MtebEncoder, evaluate, using_mteb
 
 with using_mteb() as mteb:
     from mteb import abstasks

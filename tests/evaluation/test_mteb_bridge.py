@@ -16,10 +16,10 @@ import pytest
 import torch
 from conftest import states, tiny_encoder
 
-from sbert_lab.cache import EmbeddingCache
-from sbert_lab.evaluation import mteb_bridge
-from sbert_lab.evaluation.mteb_bridge import MtebEncoder, evaluate, using_mteb
+from sbert_lab.evaluation import mteb as mteb_bridge
+from sbert_lab.evaluation.mteb import MtebEncoder, evaluate, using_mteb
 from sbert_lab.evaluation.mteb_local import LOCAL_TASKS, with_local_data
+from sbert_lab.models.embedding_cache import EmbeddingCache
 
 with using_mteb() as mteb:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -302,7 +302,7 @@ def test_first_import_leaves_the_random_state_too():
     """mteb seeds the world while it is imported: seen only in a new process."""
     script = (
         "import random; import numpy as np, torch;"
-        "from sbert_lab.evaluation.mteb_bridge import using_mteb;"
+        "from sbert_lab.evaluation.mteb import using_mteb;"
         "s = lambda: (random.getstate(), np.random.get_state()[1].tolist(),"
         " torch.get_rng_state().tolist());"
         "before = s()\nwith using_mteb(): pass\nprint(s() == before)"
@@ -421,7 +421,7 @@ def test_local_data_are_those_of_the_hub(evaluation_data, monkeypatch):
 
 def test_absent_data_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr("sbert_lab.catalogue._from_hub", lambda *_: None)
+    monkeypatch.setattr("sbert_lab.models.registry._from_hub", lambda *_: None)
     for name in LOCAL_TASKS:
         with pytest.raises(FileNotFoundError, match="SBERT_LAB_DATA_HOME"):
             with_local_data(name)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sbert_lab._utils import random_state_kept
 from sbert_lab.evaluation.protocols import (
     classification,
     clustered_rows,
@@ -16,7 +17,6 @@ from sbert_lab.evaluation.protocols import (
     sts,
     training_rows,
 )
-from sbert_lab.random_state import random_state_kept
 
 SEEDS = range(4)
 

@@ -11,7 +11,8 @@ from conftest import tiny_encoder
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import by_code
 from sbert_lab.datasets.icd10cm_tasks import term_retrieval
-from sbert_lab.evaluation import icd10cm_tasks, mteb_bridge
+from sbert_lab.evaluation import icd10cm_tasks
+from sbert_lab.evaluation import mteb as mteb_bridge
 from sbert_lab.evaluation.result import ProtocolResult
 from sbert_lab.evaluation.scoreboard import (
     KINDS,
@@ -21,7 +22,7 @@ from sbert_lab.evaluation.scoreboard import (
     measure,
     p_value,
 )
-from sbert_lab.lexical_encoders import Bm25Encoder
+from sbert_lab.models.lexical import Bm25Encoder
 
 SIZE = 16
 

@@ -8,7 +8,6 @@ from batches import batch_of, drawn
 from conftest import tiny_parts
 from torch import nn
 
-from sbert_lab.checkpoint import DenseSpec
 from sbert_lab.losses import (
     AnglELoss,
     CachedMultipleNegativesRankingLoss,
@@ -36,6 +35,7 @@ from sbert_lab.losses import (
     softmax_loss,
     triplet_loss,
 )
+from sbert_lab.models.checkpoint import DenseSpec
 
 N, D = 8, 6
 TEXTS = [f"text {n}" for n in range(4 * N)]

@@ -10,9 +10,9 @@ from batches import batch_of
 from conftest import WORDS, tiny_encoder, tiny_parts
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.checkpoint import Layout
 from sbert_lab.losses import DenoisingAutoEncoderLoss, denoising_loss
 from sbert_lab.losses.denoising import deleted
+from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import set_dropout
 from sbert_lab.training.module import TrainedModule, encode_tokens
 

@@ -11,12 +11,12 @@ from torch.utils._pytree import tree_leaves
 from transformers import BertConfig, BertModel
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.checkpoint import Layout
 from sbert_lab.losses import (
     Batch,
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
+from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training.module import encode_tokens
 
 

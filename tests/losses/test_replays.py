@@ -9,8 +9,6 @@ from batches import batch_of, numbers_of, sentences
 from conftest import tiny_parts
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.batching import token_budget_batches
-from sbert_lab.checkpoint import Layout
 from sbert_lab.losses import (
     CachedLoss,
     CachedMultipleNegativesRankingLoss,
@@ -22,6 +20,8 @@ from sbert_lab.losses import (
     TripletLoss,
     cached_loss,
 )
+from sbert_lab.models.batching import token_budget_batches
+from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import set_dropout
 from sbert_lab.training.module import TrainedModule, encode_tokens
 

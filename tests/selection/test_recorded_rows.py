@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from sbert_lab.paths import committed_results
+from sbert_lab._utils import committed_results
 from sbert_lab.selection.command import RECORDED
 from sbert_lab.selection.recommend import (
     Constraints,

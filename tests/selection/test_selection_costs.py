@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.sparse import issparse
 
-from sbert_lab.lexical_encoders import Bm25Encoder
+from sbert_lab.models.lexical import Bm25Encoder
 from sbert_lab.selection import costs
 from sbert_lab.selection.costs import (
     ProcessDied,
@@ -128,12 +128,12 @@ def test_queries_and_documents_are_encoded_as_such(clock):
 def test_warnings_are_held_back_while_the_clock_runs(clock, caplog):
     class Warns(Timed):
         def encode(self, texts):
-            logging.getLogger("sbert_lab.encoder").warning("cut")
+            logging.getLogger("sbert_lab.models.sentence_encoder").warning("cut")
             return super().encode(texts)
 
     encoding_costs({"a": Warns(clock)}, SHORT, LONG, rounds=1)
     assert "cut" not in caplog.text
-    logging.getLogger("sbert_lab.encoder").warning("said again")
+    logging.getLogger("sbert_lab.models.sentence_encoder").warning("said again")
     assert "said again" in caplog.text
 
 

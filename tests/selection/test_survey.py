@@ -9,14 +9,14 @@ from conftest import tiny_encoder
 from sbert_lab.datasets import icd10cm_tasks
 from sbert_lab.datasets.pairs import read_pairs
 from sbert_lab.evaluation.scoreboard import interval
-from sbert_lab.interface import encode_documents
+from sbert_lab.models.interface import encode_documents
+from sbert_lab.models.static import StaticEncoder
 from sbert_lab.selection import candidates, survey
 from sbert_lab.selection.candidates import Candidate, load
 from sbert_lab.selection.costs import search_costs
 from sbert_lab.selection.quality import OWN, on_icd10cm, on_pairs
 from sbert_lab.selection.rows import COSTS, Spread, read_survey, write_survey
 from sbert_lab.selection.survey import measure_survey, paragraphs
-from sbert_lab.static import StaticEncoder
 
 KINDS = ("Retrieval", "STS", "Clustering", "PairClassification")
 

@@ -11,7 +11,6 @@ from conftest import states, tiny_encoder
 from tiny_cross_encoder import WORDS, tiny_cross_encoder
 from torch.nn import functional as F
 
-from sbert_lab.cross_encoder import CrossEncoder
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.losses.pair_scores import (
@@ -20,12 +19,9 @@ from sbert_lab.losses.pair_scores import (
     MarginMSE,
     listwise_cross_entropy_loss,
 )
-from sbert_lab.sampling import BatchSampler, random_batches
-from sbert_lab.training import (
-    SentenceTrainer,
-    SentenceTrainingArguments,
-    TrainingData,
-)
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.training import SentenceTrainer, SentenceTrainingArguments, TrainingData
+from sbert_lab.training.batch_samplers import BatchSampler, random_batches
 from sbert_lab.training.cross_encoder import CrossEncoderTrainer, train_cross_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -15,13 +15,13 @@ from tiny_training import (
 )
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.checkpoint import Layout
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     CosineSimilarityLoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
 )
+from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import TrainingData
 
 

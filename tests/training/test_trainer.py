@@ -41,8 +41,8 @@ from sbert_lab.losses import (
     Objective,
     SoftmaxLoss,
 )
-from sbert_lab.sampling import BatchSampler, random_batches
 from sbert_lab.training import TrainingData, set_dropout
+from sbert_lab.training.batch_samplers import BatchSampler, random_batches
 
 
 @pytest.fixture(scope="session")

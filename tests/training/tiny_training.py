@@ -9,8 +9,8 @@ from conftest import random_bert, word_tokenizer
 from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.checkpoint import Layout
 from sbert_lab.losses import Objective
+from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,

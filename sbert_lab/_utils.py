@@ -1,0 +1,261 @@
+"""What every folder of the package uses: atomic files, progress, seeds and paths.
+
+A process can be killed between any two instructions. Files are written beside their
+target and swapped in one step, so that a reader finds the old content or the new.
+"""
+
+import ctypes
+import errno
+import gc
+import hashlib
+import json
+import logging
+import os
+import random
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+#: float32 ``[n, d]``, one row a text.
+Vectors = NDArray[np.float32]
+
+#: How two vectors are compared; larger is nearer in both.
+Metric = Literal["cosine", "dot"]
+METRICS: tuple[Metric, ...] = ("cosine", "dot")
+
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # fcntl.h
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically: the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (whatever json takes)
+    """Write a value as indented JSON, atomically; NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+@contextmanager
+def new_folder(target: Path, marker: str) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `target` when the block ends well.
+
+    If the block raises, or the process dies inside it, `target` stays as it was.
+
+    Parameters
+    ----------
+    target
+        Where the folder shall stand. A previous one of its kind is replaced whole.
+    marker
+        A file that every folder of this kind holds. A folder that holds other files
+        and not this one is somebody's, and is refused.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file; give the path of a folder")
+    if target.is_dir() and not (target / marker).exists():
+        others = sorted(path.name for path in target.iterdir())
+        if others:
+            raise FileExistsError(
+                f"{target} holds other files ({', '.join(others[:3])} …), which saving "
+                "would remove; give a new folder, or an empty one"
+            )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    beside.mkdir()
+    try:
+        yield beside
+        for file in beside.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        _swap(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Give `new` the name `target`; what stood there afterwards stands at `new`."""
+    if not target.exists():
+        new.rename(target)
+    elif not _exchange(new, target):
+        # No atomic exchange here: for an instant the name is free, and the previous
+        # folder stands complete beside it under a name that says so.
+        aside = target.with_name(f"{target.name}.previous")
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+        new.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two names in one system call; False where the platform has none."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = os.fsencode(a), os.fsencode(b)
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL):  # an old kernel, or a file system without
+        return False
+    raise OSError(code, os.strerror(code), str(b))
+
+
+RESULTS = "SBERT_LAB_RESULTS"
+
+
+def root() -> Path:
+    """Return the project's folder: the nearest one above that holds ``notebooks``.
+
+    Falls back to the present folder, so that a notebook copied elsewhere still runs.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package, Path.cwd(), *Path.cwd().parents):
+        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
+    return Path.cwd()
+
+
+def notebooks() -> list[Path]:
+    """Return the notebooks in order."""
+    return sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def build_folder() -> Path:
+    """Return the folder of what `make notebooks` makes; never committed."""
+    return root() / "build"
+
+
+def results_folder(profile: str) -> Path:
+    """Return where a run's record goes: ``$SBERT_LAB_RESULTS``, or under build/.
+
+    The committed records of data/results are written only by ``run --update``.
+    """
+    base = os.environ.get(RESULTS)
+    return (Path(base) if base else build_folder() / "results") / profile
+
+
+def committed_results(profile: str) -> Path:
+    """Return the folder of the committed records."""
+    return root() / "data" / "results" / profile
+
+
+Advance = Callable[[int], object]
+
+
+@contextmanager
+def progress(
+    total: int, what: str, *, show: bool | None = None, minimum: int = 2_000
+) -> Iterator[Advance]:
+    """Show a bar on standard error; yields a function that moves it.
+
+    Parameters
+    ----------
+    total
+        Items in all.
+    what
+        One word in front of the bar.
+    show
+        True or False decide; None shows it for `minimum` items or more, and only on a
+        terminal, so that logs and executed notebooks stay clean.
+    minimum
+        Fewer items than this would only flicker.
+    """
+    if show is None:
+        show = total >= minimum and sys.stderr.isatty()
+    if not show:
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=what, unit_scale=True) as bar:
+        yield bar.update
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep that library's reports and bars off the screen; restore them afterwards."""
+    from transformers.utils import logging as noise
+
+    level, bar = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    noise.set_verbosity(logging.CRITICAL)
+    noise.disable_progress_bar()
+    try:
+        yield
+    finally:
+        noise.set_verbosity(level)
+        if bar:
+            noise.enable_progress_bar()
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leave every global generator as it was, whatever is drawn or seeded inside."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+
+
+def spare_memory() -> None:
+    """Let oneDNN keep few of the programs that it makes, one for each shape it meets.
+
+    Texts of ever new lengths fill its cache with a thousand of them, a gigabyte, and
+    hardly one is asked for again. And let collections pass over what is loaded by now,
+    mostly libraries: every training ends in several of them. To be called before the
+    first training; what the environment says already stays.
+    """
+    os.environ.setdefault(_CAPACITY, "64")
+    gc.collect()
+    gc.freeze()
+
+
+def give_back() -> None:
+    """Return to the system what was freed, before a training and after it.
+
+    glibc keeps it for later, in pieces that a next training often cannot use: a dozen
+    trainings in one process would take half as much again. Elsewhere than on glibc
+    only Python's garbage is collected.
+    """
+    gc.collect()
+    if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,214 @@
+"""Fields to adapt a model to: pairs to learn, and a search that should become better.
+
+Two come with the project; made smaller for a quick look, or with categories kept
+aside to choose by.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from sbert_lab.datasets import icd10cm, python_api
+from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.pair_split import pick
+from sbert_lab.datasets.pairs import Pairs, plain
+from sbert_lab.datasets.python_api import ApiEntry
+from sbert_lab.datasets.python_libraries import LIBRARIES
+from sbert_lab.datasets.relatives import HierarchyGuard, hierarchy_guard
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What is learnt from, and the search that should become better by it.
+
+    Parameters
+    ----------
+    name
+        Of the field.
+    pairs
+        To train on.
+    test
+        Queries and corpus; shares no text with `pairs`.
+    group
+        Which queries belong together, for intervals: a name each.
+    candidates
+        Where hard negatives come from; None for the answers of training.
+    codes, candidate_codes
+        Of ICD-10-CM, for each pair and each candidate; None where there are none.
+    """
+
+    name: str
+    pairs: Pairs = field(repr=False)
+    test: RetrievalTask = field(repr=False)
+    group: tuple[str, ...] = field(repr=False)
+    candidates: tuple[str, ...] | None = field(default=None, repr=False)
+    codes: tuple[str, ...] | None = field(default=None, repr=False)
+    candidate_codes: tuple[str, ...] | None = field(default=None, repr=False)
+
+    def some(
+        self, count: int | None, seed: int = 0
+    ) -> tuple[Pairs, HierarchyGuard | None]:
+        """Draw pairs; a smaller count of the same seed gives some of the larger's.
+
+        Returns
+        -------
+        Pairs, HierarchyGuard or None
+            In the order of the file, and what keeps their relatives from being mined.
+        """
+        drawn = np.random.default_rng(seed).permutation(len(self.pairs))
+        rows = sorted(drawn[:count].tolist())
+        guard = None
+        if self.codes is not None:
+            codes = [self.codes[row] for row in rows]
+            guard = hierarchy_guard(codes, self.candidate_codes)
+        return pick(self.pairs, rows), guard
+
+
+def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Domain:
+    """Return the terms of ICD-10-CM, split by category.
+
+    Parameters
+    ----------
+    queries, codes
+        Test terms, and codes to search in; None for all. Candidates for hard negatives
+        are all codes, as whoever searches them has them all.
+    """
+    pairs = icd10cm.split_pairs("train")
+    corpus = icd10cm.retrieval_corpus()
+    test = icd10cm.retrieval_task("test", queries, codes)
+    return Domain(
+        "ICD-10-CM",
+        made_pairs(
+            [term for term, _ in pairs], [code.description for _, code in pairs]
+        ),
+        test,
+        tuple(code[:3] for code in test.relevant),
+        tuple(code.description for code in corpus),
+        tuple(code.code for _, code in pairs),
+        tuple(code.code for code in corpus),
+    )
+
+
+def python_domain(
+    queries: int | None = None,
+    documents: int | None = None,
+    libraries: Sequence[str] = (),
+    data: Sequence[ApiEntry] | None = None,
+) -> Domain:
+    """Return Python API search, split by library.
+
+    Parameters
+    ----------
+    queries, documents
+        Test sentences, and documents to search in; None for all.
+    libraries
+        Names of `python_libraries.LIBRARIES`; none for all.
+    data
+        Entries; the default is those of the libraries.
+    """
+    if data is None:
+        chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
+        data = python_api.load(tuple(chosen))
+    test = python_api.retrieval_task("test", queries, documents, data=data)
+    return Domain(
+        "Python API",
+        python_api.training_pairs("train", data),
+        test,
+        # Functions of one module are alike: a.b.c and a.b.d.
+        tuple(name.rpartition(".")[0] for name in test.relevant),
+    )
+
+
+def made_pairs(
+    anchor: Sequence[str], positive: Sequence[str], source: str = "pairs"
+) -> Pairs:
+    """Return texts as pairs, as `read_pairs` would from a file."""
+    rows = tuple(range(1, len(anchor) + 1))
+    return Pairs(tuple(anchor), tuple(positive), None, None, Path(source), rows)
+
+
+def kept_aside(
+    domain: Domain, share: float = 0.1, queries: int | None = None, seed: int = 0
+) -> Domain:
+    """Return a domain that learns from fewer categories, and is tested on the others.
+
+    To choose whatever has to be chosen without a look at the test: the pairs of some
+    categories of the training side become queries, and all candidates the corpus. A
+    term that is also written for a category that stays is no query.
+
+    Parameters
+    ----------
+    domain
+        One that knows its codes.
+    share
+        Of the categories.
+    queries
+        How many of their terms to ask at most; None for all.
+    seed
+        Of both draws.
+    """
+    if domain.codes is None or domain.candidates is None:
+        raise ValueError(f"{domain.name} has no codes to keep categories aside by")
+    assert domain.candidate_codes is not None
+    rng = np.random.default_rng(seed)
+    group = [code[:3] for code in domain.codes]
+    names = sorted(set(group))
+    count = round(share * len(names))
+    if not 0 < count < len(names):
+        raise ValueError(
+            f"share={share} of {len(names)} categories: leave some on either side"
+        )
+    aside = {names[i] for i in rng.permutation(len(names))[:count].tolist()}
+    stay = [row for row, name in enumerate(group) if name not in aside]
+    known = {plain(domain.pairs.anchor[row]) for row in stay}
+    asked = [
+        row
+        for row, name in enumerate(group)
+        if name in aside and plain(domain.pairs.anchor[row]) not in known
+    ]
+    asked = sorted(rng.permutation(asked)[:queries].tolist())
+    if not asked:
+        raise ValueError("no term is left to ask: keep more categories aside")
+    return replace(
+        domain,
+        pairs=pick(domain.pairs, stay),
+        codes=tuple(domain.codes[row] for row in stay),
+        test=RetrievalTask(
+            tuple(domain.pairs.anchor[row] for row in asked),
+            tuple(domain.codes[row] for row in asked),
+            domain.candidate_codes,
+            domain.candidates,
+        ),
+        group=tuple(group[row] for row in asked),
+    )
+
+
+def narrowed(
+    domain: Domain,
+    pairs: int | None = None,
+    codes: int | None = None,
+    seed: int = 0,
+) -> Domain:
+    """Return a domain with fewer pairs and candidates, for a quick look; None is all.
+
+    Candidates are the answers of the pairs that stay, filled up at random.
+    """
+    if domain.codes is None or domain.candidates is None:
+        raise ValueError(f"{domain.name} has no codes to draw")
+    assert domain.candidate_codes is not None
+    rng = np.random.default_rng(seed)
+    rows = sorted(rng.permutation(len(domain.pairs))[:pairs].tolist())
+    own = [domain.codes[row] for row in rows]
+    wanted = set(own)
+    places = rng.permutation(len(domain.candidates)).tolist()
+    places.sort(key=lambda place: domain.candidate_codes[place] not in wanted)
+    kept = sorted(places[: None if codes is None else max(codes, len(wanted))])
+    return replace(
+        domain,
+        pairs=pick(domain.pairs, rows),
+        codes=tuple(own),
+        candidates=tuple(domain.candidates[place] for place in kept),
+        candidate_codes=tuple(domain.candidate_codes[place] for place in kept),
+    )

@@ -1,0 +1,102 @@
+"""What others published, and where: figures and references by key.
+
+Nothing that was published is typed into a notebook: values come from
+``data/published.json``, references from ``data/references.json``.
+"""
+
+import html
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sbert_lab._utils import root
+from sbert_lab.evaluation.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Published:
+    """A value from a paper or a model card.
+
+    Parameters
+    ----------
+    value, unit
+        The number, or the words, and what it counts.
+    what
+        What was measured.
+    source
+        Key of the reference.
+    place
+        Where in the source.
+    """
+
+    value: float | str
+    unit: str
+    what: str
+    source: str
+    place: str
+
+
+def published(key: str) -> Published:
+    """Return a published value by its key."""
+    return Published(**_read("published.json", key))
+
+
+def published_value(key: str) -> float | str | None:
+    """Return a published value, or None where none is on record."""
+    found = _all("published.json").get(key)
+    return None if found is None else Published(**found).value
+
+
+def published_row(table: str, name: str) -> dict[str, float]:
+    """Return all that a table says of a model, by task: keys ``table.name.task``."""
+    start = f"{table}.{name}."
+    found = {
+        key.removeprefix(start): float(entry["value"])
+        for key, entry in _all("published.json").items()
+        if key.startswith(start)
+    }
+    if not found:
+        raise KeyError(f"data/published.json has nothing under {start}…")
+    return found
+
+
+def reproduced(theirs: float, ours: Interval) -> str:
+    """Return what our measure says of a published difference.
+
+    ``"reproduced"`` if our interval holds it and not zero; ``"undecided"`` if it holds
+    both, and so is too wide to tell; ``"direction only"`` if ours has its sign beyond
+    doubt; else ``"not reproduced"``.
+    """
+    if ours.low <= theirs <= ours.high:
+        return "undecided" if ours.low <= 0 <= ours.high else "reproduced"
+    same_sign = ours.low > 0 if theirs > 0 else ours.high < 0
+    return "direction only" if same_sign else "not reproduced"
+
+
+def references(*keys: str) -> None:
+    """Display references by their keys."""
+    from IPython.display import HTML, display
+
+    items = "".join(f"<li>{_reference(key)}</li>" for key in keys)
+    display(HTML(f"<ul>{items}</ul>"))
+
+
+def _reference(key: str) -> str:
+    entry = _read("references.json", key)
+    text = f"{entry['authors']} ({entry['year']}). {entry['title']}. {entry['where']}. "
+    link = html.escape(entry["link"], quote=True)
+    return f"[{html.escape(key)}] {html.escape(text)}<a href='{link}'>{link}</a>"
+
+
+def _read(file: str, key: str) -> Any:  # noqa: ANN401  (whatever the JSON holds)
+    entries = _all(file)
+    if key not in entries:
+        raise KeyError(f"{file} has no entry {key!r}; it has {', '.join(entries)}")
+    return entries[key]
+
+
+def _all(file: str) -> dict[str, Any]:
+    entries: dict[str, Any] = json.loads(
+        (root() / "data" / file).read_text(encoding="utf-8")
+    )
+    return entries

@@ -1,0 +1,351 @@
+"""An experiment: what was expected, what came out, and whether that settles it.
+
+The order is enforced: a hypothesis is recorded before any result, a claim can only be
+made about a hypothesis, and the verdict follows from the interval by a rule that was
+fixed beforehand. The record is a JSON file; README tables and `verify` read it.
+"""
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from sbert_lab._utils import results_folder, spare_memory, write_json
+from sbert_lab.evaluation.figures import table
+from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.experiments.profiles import Profile, current
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import BY_NAME, resolve
+
+Direction = Literal[">", "<", "within"]
+Verdict = Literal["holds", "fails", "inconclusive", "not tested"]
+Compare = Literal["exact", "tolerance", "interval", "ignore"]
+
+_LIBRARIES = ("torch", "transformers", "faiss-cpu", "numpy", "scikit-learn")
+
+
+class ClaimFailed(AssertionError):
+    """The measurement contradicts the hypothesis."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What is expected, stated before it is measured.
+
+    Parameters
+    ----------
+    id
+        Short name, unique in the notebook.
+    statement
+        One sentence that a reader understands without the notebook.
+    metric
+        What is measured, with its unit.
+    direction, margin
+        ``">"``: the estimate's interval lies above `margin`. ``"<"``: below it.
+        ``"within"``: the interval lies inside ± `margin`.
+    machine
+        True if it is about time or memory: recorded, shown, and never stops a run.
+    reputed
+        True if it is what the field says, put to the test here: that it fails is then
+        a finding, which is recorded and shown, and does not stop the run. `verify`
+        still asks for the same verdict.
+    """
+
+    id: str
+    statement: str
+    metric: str
+    direction: Direction
+    margin: float
+    machine: bool = False
+    reputed: bool = False
+
+
+@dataclass
+class Experiment:
+    """The record of one notebook run. Make one with `start`."""
+
+    notebook: str
+    profile: Profile
+    cache: EmbeddingCache
+    sources: dict[str, str]
+    hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: list[str] = field(default_factory=list)
+    trained: int = 0  #: models trained in this run, for want of kept ones
+    trains: bool = False  #: whether training is its subject, and may take longer
+    _started: float = field(default_factory=time.perf_counter)
+
+    def hypothesis(
+        self,
+        id: str,
+        statement: str,
+        metric: str,
+        direction: Direction,
+        margin: float,
+        *,
+        machine: bool = False,
+        reputed: bool = False,
+    ) -> None:
+        """Record what is expected; only before the first result. See `Hypothesis`."""
+        if self.results or self.claims:
+            raise RuntimeError(
+                f"hypothesis {id!r} comes after a result; state it before measuring"
+            )
+        if id in self.hypotheses:
+            raise ValueError(f"hypothesis {id!r} is stated twice")
+        self.hypotheses[id] = Hypothesis(
+            id, statement, metric, direction, margin, machine, reputed
+        )
+
+    def record(
+        self,
+        id: str,
+        value: float | Interval,
+        unit: str,
+        *,
+        compare: Compare = "interval",
+        tolerance: float = 0.0,
+    ) -> None:
+        """Keep a measured value under a name.
+
+        `compare` says how `verify` holds a later run against this one: ``exact``
+        (counts), ``tolerance`` (± `tolerance`), ``interval`` (they overlap), or
+        ``ignore`` (time, memory).
+        """
+        row = _as_dict(value) | {"unit": unit, "compare": compare}
+        if compare == "interval" and not isinstance(value, Interval):
+            raise ValueError(f"{id}: compare='interval' needs an Interval")
+        if compare == "tolerance":
+            row["tolerance"] = tolerance
+        self.results[id] = row
+
+    def claim(self, id: str, estimate: float | Interval) -> Verdict:
+        """Hold a hypothesis against its measurement.
+
+        Returns
+        -------
+        str
+            ``holds``, ``inconclusive``, or ``not tested`` in a profile that decides
+            nothing. One about time or memory, or by repute, may also return ``fails``.
+
+        Raises
+        ------
+        ClaimFailed
+            The whole interval contradicts the hypothesis.
+        KeyError
+            There is no such hypothesis.
+        """
+        if id not in self.hypotheses:
+            raise KeyError(f"no hypothesis {id!r}; state it before measuring")
+        hypothesis = self.hypotheses[id]
+        measured = _as_dict(estimate)
+        low, high = measured.get("low", estimate), measured.get("high", estimate)
+        verdict = _verdict(hypothesis, float(low), float(high))
+        if not self.profile.decides:
+            verdict = "not tested"
+        self.claims[id] = asdict(hypothesis) | measured | {"verdict": verdict}
+        table(
+            [
+                {
+                    "claim": hypothesis.statement,
+                    "measured": f"{estimate}"
+                    if isinstance(estimate, Interval)
+                    else f"{estimate:.4g}",
+                    "holds if": _rule(hypothesis),
+                    "verdict": verdict,
+                }
+            ],
+            caption=f"Claim {id}: {hypothesis.metric}",
+        )
+        if verdict == "fails" and not (hypothesis.machine or hypothesis.reputed):
+            raise ClaimFailed(
+                f"{id}: {hypothesis.statement} Measured {estimate}, and it would hold "
+                f"if {_rule(hypothesis)}"
+            )
+        return verdict
+
+    def attach(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file of data beside the record; ``run --update`` commits it with it.
+
+        Parameters
+        ----------
+        name
+            The file's name.
+        write
+            Is given its path.
+        """
+        write(results_folder(self.profile.name) / name)
+        self.attached.append(name)
+
+    def finish(self) -> Path:
+        """Write the record, show time and memory, and return the record's path."""
+        open_claims = sorted(self.hypotheses.keys() - self.claims.keys())
+        if open_claims:
+            raise RuntimeError(
+                f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
+            )
+        seconds = time.perf_counter() - self._started
+        first = self.trained > 0 or self.cache.misses > self.cache.hits
+        budget = self.profile.first_run_s if first else self.profile.budget_s
+        if self.trained and self.trains:
+            budget = self.profile.training_run_s
+        path = results_folder(self.profile.name) / f"{self.notebook}.json"
+        write_json(
+            path,
+            {
+                "format": 1,
+                "notebook": self.notebook,
+                "profile": self.profile.name,
+                "versions": _versions(),
+                "sources": self.sources,
+                "results": self.results,
+                "claims": self.claims,
+                "attached": self.attached,
+                "run": {
+                    "seconds": round(seconds, 1),
+                    "budget_s": budget,
+                    "peak_mb": round(_peak_mb()),
+                    "budget_mb": self.profile.budget_mb,
+                    "first_run": first,
+                    "texts_encoded": self.cache.misses,
+                    "models_trained": self.trained,
+                },
+            },
+        )
+        table(
+            [
+                {
+                    "time": f"{seconds:.0f} s of {budget} s",
+                    "peak memory": f"{_peak_mb():,.0f} MB of "
+                    f"{self.profile.budget_mb:,} MB",
+                    "texts encoded anew": f"{self.cache.misses:,}",
+                    "models trained": self.trained,
+                    "record": f"{path.parent.name}/{path.name}",
+                }
+            ],
+            caption="This run against its budget",
+        )
+        return path
+
+
+def start(
+    notebook: str, *, uses: Sequence[str] = (), trains: bool = False
+) -> Experiment:
+    """Begin an experiment and show what it runs on.
+
+    Parameters
+    ----------
+    notebook
+        ``"NN_slug"``, the notebook's file name without its ending.
+    uses
+        Catalogue names, whose checksums are verified and become part of the record; or
+        models of the reader's own.
+    trains
+        Training is what the notebook is about: a run that trains may then take
+        ``training_run_s``, and memory is spared.
+    """
+    if trains:
+        spare_memory()
+    profile = current()
+    sources = {}
+    for name in uses:
+        resolve(name, allow_hub=profile.name == "paper")
+        known = BY_NAME[name].sha256 if name in BY_NAME else {}
+        sources[name] = next(iter(known.values()), "")
+    table(
+        [
+            {"what": "profile", "value": f"{profile.name} ({profile.about})"},
+            {"what": "seed", "value": str(profile.seed)},
+            {"what": "Python", "value": platform.python_version()},
+            *({"what": k, "value": v} for k, v in _versions().items()),
+            *(
+                {"what": name, "value": f"sha256 {sha[:12]}…" if sha else "yours"}
+                for name, sha in sources.items()
+            ),
+        ],
+        caption="What this run uses",
+    )
+    return Experiment(notebook, profile, EmbeddingCache(), sources, trains=trains)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `finish` wrote."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
+    """Compare two records of one notebook; one sentence for each disagreement.
+
+    Values are compared as each result says; claims by their verdicts, except those
+    about the machine.
+    """
+    found = []
+    for name, old in committed["results"].items():
+        new = fresh["results"].get(name)
+        if new is None:
+            found.append(f"{name}: no longer measured")
+        elif not _agrees(old, new):
+            found.append(f"{name}: {_shown(old)} is now {_shown(new)}")
+    for name, old in committed["claims"].items():
+        new = fresh["claims"].get(name, {"verdict": "no longer made"})
+        if not old["machine"] and new["verdict"] != old["verdict"]:
+            found.append(f"claim {name}: {old['verdict']} is now {new['verdict']}")
+    return found
+
+
+def _agrees(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if old["compare"] == "ignore":
+        return True
+    if old["compare"] == "tolerance":
+        return bool(abs(old["mean"] - new["mean"]) <= old["tolerance"])
+    if old["compare"] == "interval":
+        return bool(old["low"] <= new["high"] and new["low"] <= old["high"])
+    return bool(old["mean"] == new["mean"])
+
+
+def _shown(row: dict[str, Any]) -> str:
+    interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if "low" in row else ""
+    return f"{row['mean']:.6g}{interval} {row['unit']}"
+
+
+def _verdict(hypothesis: Hypothesis, low: float, high: float) -> Verdict:
+    margin = hypothesis.margin
+    if hypothesis.direction == ">":
+        holds, fails = low > margin, high < margin
+    elif hypothesis.direction == "<":
+        holds, fails = high < margin, low > margin
+    else:
+        holds = -margin <= low and high <= margin
+        fails = low > margin or high < -margin
+    return "holds" if holds else "fails" if fails else "inconclusive"
+
+
+def _rule(hypothesis: Hypothesis) -> str:
+    if hypothesis.direction == "within":
+        return f"all of it within ±{hypothesis.margin:g}"
+    side = "above" if hypothesis.direction == ">" else "below"
+    return f"all of it {side} {hypothesis.margin:g}"
+
+
+def _as_dict(value: float | Interval) -> dict[str, Any]:
+    if isinstance(value, Interval):
+        return asdict(value)
+    return {"mean": float(value)}
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def _peak_mb() -> float:
+    """Return this process's largest resident size; the unit differs by platform."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -1,0 +1,1 @@
+"""Vectors become answers: exact and approximate search, compression, passages."""

@@ -1,0 +1,115 @@
+"""Exact search: compare with everything, and keep the best.
+
+The reference against which every faster index is measured. Two measures, both
+"larger is nearer": ``"cosine"`` and ``"dot"``.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sbert_lab._utils import METRICS, Metric, Vectors
+
+_ROWS_AT_ONCE = 16_384  # corpus rows scored together
+_QUERIES_AT_ONCE = 1_024
+
+
+def normalized(vectors: Vectors) -> Vectors:
+    """Scale rows to unit length, ``[n, d] -> [n, d]``; zero rows stay zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+    return scaled
+
+
+def exact_search(
+    queries: Vectors,
+    corpus: Vectors,
+    k: int,
+    metric: Metric = "cosine",
+    *,
+    normalized_corpus: bool = False,
+) -> tuple[Vectors, NDArray[np.int64]]:
+    """Find the k best corpus rows for each query by comparing with all of them.
+
+    One pass over the corpus, a block at a time, keeping a running top k: memory grows
+    with the queries, not with the corpus, which may be a memory map. Each block is
+    scaled once, however many queries there are.
+
+    Parameters
+    ----------
+    queries, corpus
+        float32 ``[q, d]`` and ``[n, d]``.
+    k
+        Answers a query; fewer come back if the corpus is smaller.
+    metric
+        ``"cosine"`` or ``"dot"``.
+    normalized_corpus
+        True if the corpus has unit length already.
+
+    Returns
+    -------
+    scores
+        float32 ``[q, k]``, falling.
+    positions
+        int64 ``[q, k]``, rows of the corpus; equal scores in order of position.
+    """
+    queries = checked(queries, "queries")
+    if k < 1:
+        raise ValueError(f"k={k}: ask for at least one neighbour")
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
+    if corpus.ndim != 2 or corpus.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"corpus is {list(corpus.shape)} and queries are {list(queries.shape)}: "
+            "both must have the same number of columns; were they encoded by the same "
+            "model?"
+        )
+    k = min(k, len(corpus))
+    if metric == "cosine":
+        queries = normalized(queries)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    positions = np.full((len(queries), k), -1, np.int64)
+    for start in range(0, len(corpus), _ROWS_AT_ONCE):
+        block = np.asarray(corpus[start : start + _ROWS_AT_ONCE], np.float32)
+        if metric == "cosine" and not normalized_corpus:
+            block = normalized(block)
+        for first in range(0, len(queries), _QUERIES_AT_ONCE):
+            rows = slice(first, first + _QUERIES_AT_ONCE)
+            _keep_best(queries[rows], block, start, scores[rows], positions[rows])
+    return scores, positions
+
+
+def _keep_best(
+    queries: Vectors,
+    block: Vectors,
+    offset: int,
+    scores: Vectors,
+    positions: NDArray[np.int64],
+) -> None:
+    """Merge one block's best rows into the running top k, in place."""
+    k = scores.shape[1]
+    similar = torch.from_numpy(queries) @ torch.from_numpy(block).T  # [q, rows]
+    best, where = similar.topk(min(k, len(block)), dim=1)
+    all_scores = np.concatenate([scores, best.numpy()], axis=1)
+    all_positions = np.concatenate([positions, where.numpy() + offset], axis=1)
+    order = np.lexsort((all_positions, -all_scores), axis=1)[:, :k]
+    scores[:] = np.take_along_axis(all_scores, order, 1)
+    positions[:] = np.take_along_axis(all_positions, order, 1)
+
+
+def checked(vectors: Vectors, name: str) -> Vectors:
+    """Return `vectors` as contiguous float32 ``[n, d]``, or say what is wrong."""
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must be numbers of shape [n, d], not {array.dtype} of shape "
+            f"{list(array.shape)}"
+        )
+    floats = np.ascontiguousarray(array, np.float32)
+    bad = np.flatnonzero(~np.isfinite(floats).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name}: row {bad[0]} is not finite ({len(bad)} such rows); a search over "
+            "it would mean nothing: encode that text again, or drop it"
+        )
+    return floats

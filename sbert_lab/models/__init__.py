@@ -1,0 +1,1 @@
+"""Text becomes tokens, tokens become vectors: the encoders and their folders."""

@@ -1,0 +1,251 @@
+"""Encoders that know words and no meaning: BM25, and latent semantic analysis.
+
+Both are fitted on the corpus to be searched, in seconds and without labels. They are
+what a trained model must beat: BM25 where query and document share their words, latent
+semantic analysis where they share parts of words, and such as go together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from sbert_lab._utils import Metric, Vectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+#: Words that are not counted: the English list of Lucene.
+STOP_WORDS = (
+    "a an and are as at be but by for if in into is it no not of on or such that the "
+    "their then there these they this to was will with"
+).split()
+
+
+@dataclass(frozen=True, eq=False)
+class Bm25Encoder:
+    """BM25 as a product of sparse vectors, one dimension a word.
+
+    A query is its word counts; a document holds, at each of its words, ``idf · tf /
+    (tf + k1 · (1 − b + b · length / average length))``. Their dot product is the BM25
+    score. ``idf = ln(1 + (N − n + ½) / (n + ½))`` for a word in n of N documents: the
+    variant of Lucene, where no word counts against a document.
+
+    Use `fit` to make one.
+
+    Parameters
+    ----------
+    counter
+        Counts words; fitted.
+    idf
+        float32 ``[V]``.
+    average_length
+        Of the corpus, in counted words.
+    k1
+        How late repetitions of a word stop to add.
+    b
+        How much long documents are held back, 0 to 1.
+
+    Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
+    """
+
+    counter: "CountVectorizer"
+    idf: Vectors
+    average_length: float
+    k1: float = 1.5
+    b: float = 0.75
+
+    #: A BM25 score is a dot product; scaling to unit length would lose it.
+    metric: Metric = "dot"
+
+    @classmethod
+    def fit(
+        cls, corpus_texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75
+    ) -> Self:
+        """Take vocabulary, idf and average length from a corpus.
+
+        Words are runs of two or more letters or digits, in lower case, without
+        `STOP_WORDS`.
+
+        Raises
+        ------
+        TypeError
+            A text is not a string; names its position.
+        ValueError
+            There is no text, none has a word, or `k1` or `b` is out of range.
+        ModuleNotFoundError
+            scikit-learn is not installed; says what to type.
+        """
+        if not (k1 >= 0 and 0 <= b <= 1):
+            raise ValueError(f"k1={k1}, b={b}: k1 is 0 or more, b from 0 to 1")
+        counter = _text_module().CountVectorizer(
+            stop_words=STOP_WORDS, dtype=np.float32
+        )
+        counts = _fitted(counter, corpus_texts)
+        documents = counts.shape[0]
+        found_in = np.bincount(counts.indices, minlength=counts.shape[1])
+        idf = np.log1p((documents - found_in + 0.5) / (found_in + 0.5))
+        average = float(counts.sum()) / documents
+        return cls(counter, idf.astype(np.float32), average, k1, b)
+
+    @property
+    def dimension(self) -> int:
+        """Number of words in the vocabulary."""
+        return len(self.idf)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model: idf, and the words in UTF-8."""
+        return int(self.idf.nbytes) + _vocabulary_bytes(self.counter)
+
+    def encode_query(self, texts: Sequence[str]) -> "csr_array":
+        """Count the known words of each text, float32 ``[n, V]``."""
+        return _rows(self.counter.transform(_strings(texts)))
+
+    def encode_document(self, texts: Sequence[str]) -> "csr_array":
+        """Return BM25 weights, float32 ``[n, V]``.
+
+        The length of a text is that of its known words. One without any gives an empty
+        row.
+        """
+        weights = self.encode_query(texts)
+        length = weights.sum(axis=1, dtype=np.float64)
+        slack = self.k1 * (1 - self.b + self.b * length / self.average_length)
+        row = np.repeat(np.arange(len(length)), np.diff(weights.indptr))
+        saturated = weights.data / (weights.data + slack[row])
+        weights.data = (self.idf[weights.indices] * saturated).astype(np.float32)
+        return weights
+
+    def encode(self, texts: Sequence[str]) -> "csr_array":
+        """`encode_document`: for tasks whose two sides are of one kind."""
+        return self.encode_document(texts)
+
+
+@dataclass(frozen=True, eq=False)
+class LsaEncoder:
+    """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
+
+    Features that stand in the same documents come to lie in the same direction.
+
+    Use `fit` to make one.
+
+    Parameters
+    ----------
+    weigher
+        Gives tf-idf weights; fitted.
+    components
+        Right singular vectors, float32 ``[d, V]``.
+
+    Source: Deerwester et al. 1990.
+    """
+
+    weigher: "TfidfVectorizer"
+    components: Vectors
+
+    @classmethod
+    def fit(
+        cls, corpus_texts: Sequence[str], *, dimension: int = 256, seed: int = 0
+    ) -> Self:
+        """Find the directions in which the texts of a corpus differ most.
+
+        Features are pairs of neighbouring letters of a word, its edges included. On the
+        training terms of ICD-10-CM they find more codes than words do, or longer runs
+        of letters: there are about a thousand, of which few dimensions lose little.
+
+        Parameters
+        ----------
+        corpus_texts
+            More of them than dimensions.
+        dimension
+            Width of the vectors.
+        seed
+            Of the randomised SVD (Halko et al. 2011).
+
+        Raises
+        ------
+        TypeError
+            A text is not a string; names its position.
+        ValueError
+            There is no text, none has a word, or they are too few for `dimension`.
+        ModuleNotFoundError
+            scikit-learn is not installed; says what to type.
+        """
+        weigher = _text_module().TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True, dtype=np.float32
+        )
+        weights = _fitted(weigher, corpus_texts)
+        if not 1 <= dimension <= min(weights.shape):
+            raise ValueError(
+                f"dimension={dimension} of {weights.shape[0]} texts with "
+                f"{weights.shape[1]} different features: pass dimension= from 1 to "
+                f"{min(weights.shape)}, or fit on more texts"
+            )
+        from sklearn.decomposition import TruncatedSVD
+
+        svd = TruncatedSVD(n_components=dimension, random_state=seed).fit(weights)
+        return cls(weigher, np.ascontiguousarray(svd.components_, np.float32))
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors."""
+        return len(self.components)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model: components, idf, and the features' names in UTF-8."""
+        numbers = self.components.nbytes + self.weigher.idf_.nbytes
+        return int(numbers) + _vocabulary_bytes(self.weigher)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
+        weights = _rows(self.weigher.transform(_strings(texts)))
+        vectors: Vectors = weights @ self.components.T
+        return vectors
+
+
+def _text_module() -> Any:  # noqa: ANN401  (a module without types)
+    try:
+        return import_module("sklearn.feature_extraction.text")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "lexical encoders count words with scikit-learn: pip install scikit-learn"
+        ) from error
+
+
+def _fitted(vectorizer: Any, texts: Sequence[str]) -> "csr_array":  # noqa: ANN401
+    """Fit on texts and return their rows, or say what they lack."""
+    listed = _strings(texts)
+    analyze = vectorizer.build_analyzer()
+    if not any(analyze(text) for text in listed):
+        raise ValueError(
+            f"none of {len(listed)} texts has a word to count: fit on the texts that "
+            "will be searched"
+        )
+    return _rows(vectorizer.fit_transform(listed))
+
+
+def _rows(matrix: Any) -> "csr_array":  # noqa: ANN401  (what scikit-learn returns)
+    from scipy.sparse import csr_array
+
+    return csr_array(matrix)
+
+
+def _strings(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list, or say which one is not a string."""
+    if isinstance(texts, str):
+        raise TypeError("texts must be a list of strings, not one: pass [text]")
+    listed = list(texts)
+    for position, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"texts[{position}] is {text!r} ({type(text).__name__}), not a string; "
+                "drop it, or convert it with str()"
+            )
+    return listed
+
+
+def _vocabulary_bytes(vectorizer: Any) -> int:  # noqa: ANN401
+    return sum(len(word.encode()) for word in vectorizer.vocabulary_)

@@ -1,0 +1,399 @@
+"""Passages: what is found, cited, kept and refused, on tiny models."""
+
+import doctest
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import WORDS, tiny_encoder, word_tokenizer
+from tiny_cross_encoder import tiny_cross_encoder
+
+from sbert_lab import exact_search
+from sbert_lab.index import passages
+from sbert_lab.index.chunking import chunk, tokenizer_of
+from sbert_lab.index.fusion import reciprocal_rank_fusion
+from sbert_lab.index.passages import Cited, Passages, cited
+from sbert_lab.models.lexical import Bm25Encoder, LsaEncoder
+from sbert_lab.models.static import StaticEncoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DOCUMENTS = {
+    "pets": "The cat sat on a mat. A dog ran over the hill. The lazy bird flew.",
+    "colours": "One red fox.\n\nTwo green birds, three blue dogs and a brown cat.",
+    "empty": " \n",
+    "copy": "The cat sat on a mat. The quick brown fox jumps.",
+}
+
+
+class Counting:
+    """An encoder that notes what it encodes."""
+
+    def __init__(self, **layout):
+        self.inner, self.seen = tiny_encoder(max_seq_length=12, **layout), []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def encode(self, texts):
+        self.seen += texts
+        return self.inner.encode(texts)
+
+    encode_document = encode
+
+    def encode_query(self, texts):
+        return self.inner.encode(texts)
+
+
+def filled(**options):
+    found = Passages(Counting(), **options)
+    found.add_all(DOCUMENTS)
+    return found
+
+
+def as_pairs(found):
+    return [(one.document, one.text) for one in found]
+
+
+def test_it_is_the_pieces_one_after_the_other():
+    """By hand: cut, encode each text once, compare, merge with BM25, judge."""
+    encoder, judge = tiny_encoder(max_seq_length=12), tiny_cross_encoder()
+    texts = []
+    for text in DOCUMENTS.values():
+        texts += [part.text for part in chunk(text, encoder, 8, overlap=2)]
+    assert len(set(texts)) == len(texts) - 1  # one is in two documents
+    texts = list(dict.fromkeys(texts))
+    query = "a brown cat on the hill"
+    vectors = encoder.encode(texts)
+    scores, dense = exact_search(encoder.encode([query]), vectors, 5)
+    options = {"max_tokens": 8, "overlap": 2}
+    found = filled(**options).search(query, 3, candidates=5)
+    assert [one.text for one in found] == [texts[i] for i in dense[0, :3]]
+    np.testing.assert_allclose([one.score for one in found], scores[0, :3], atol=1e-6)
+
+    bm25 = Bm25Encoder.fit(texts)
+    weights = (bm25.encode(texts) @ bm25.encode_query([query]).T).toarray()[:, 0]
+    by_words = [i for i in np.argsort(-weights, kind="stable")[:5] if weights[i] > 0]
+    scores, both = reciprocal_rank_fusion([dense, [by_words]], k=5)
+    assert sorted(both[0]) != sorted(dense[0])  # words find others
+    found = filled(hybrid=True, **options).search(query, 3, candidates=5)
+    assert [one.text for one in found] == [texts[i] for i in both[0, :3]]
+    assert [one.score for one in found] == scores[0, :3].tolist()
+
+    candidates = [texts[i] for i in both[0]]
+    order, judged = judge.rerank(query, candidates)
+    found = filled(hybrid=True, cross_encoder=judge, **options)
+    found = found.search(query, 3, candidates=5)
+    assert [one.text for one in found] == [candidates[i] for i in order[:3]]
+    assert [one.score for one in found] == judged[:3].tolist()
+    assert order[:3].tolist() != [0, 1, 2]
+
+
+def test_a_passage_says_where_it_stands():
+    for one in filled(max_tokens=8, overlap=2).search("the cat", 50):
+        assert isinstance(one, Cited)
+        assert DOCUMENTS[one.document][one.start : one.end] == one.text
+
+
+def test_each_side_has_its_prompt():
+    prompts = {"query": "a red query : ", "document": "the passage : "}
+    encoder = tiny_encoder(max_seq_length=24, prompts=prompts)
+    memory = Passages(encoder)
+    memory.add_all({str(i): text for i, text in enumerate(WORDS[:20])})
+    asked = encoder.encode_query(["cat"])
+    scores, rows = exact_search(asked, encoder.encode_document(WORDS[:20]), 20)
+    found = memory.search("cat", 20)
+    assert [one.text for one in found] == [WORDS[i] for i in rows[0]]
+    np.testing.assert_allclose([one.score for one in found], scores[0], atol=1e-6)
+    other = encoder.encode_document(["cat"]) @ encoder.encode_document(WORDS[:20]).T
+    assert np.abs(np.sort(other[0])[::-1] - scores[0]).max() > 1e-3
+
+
+def test_the_same_text_is_encoded_and_found_once():
+    memory = filled(max_tokens=8)
+    both = "The cat sat on a mat."
+    assert memory.encoder.seen.count(both) == 1
+    pairs = as_pairs(memory.search(both, 50))
+    assert pairs[0] == ("pets", both)
+    texts = [text for _, text in pairs]
+    assert sorted(texts) == sorted(memory.encoder.seen)
+    memory.remove("pets")
+    assert as_pairs(memory.search(both, 1)) == [("copy", both)]
+    memory.remove("copy")
+    assert both not in [text for _, text in as_pairs(memory.search(both, 50))]
+
+
+def test_growing_encodes_only_what_is_new():
+    memory = filled(max_tokens=8)
+    memory.encoder.seen.clear()
+    memory.add("pets", DOCUMENTS["pets"])
+    memory.add("again", DOCUMENTS["pets"])
+    assert memory.encoder.seen == []
+    memory.add("pets", DOCUMENTS["pets"] + " The red bird sat.")
+    assert memory.encoder.seen == ["The lazy bird flew. The red bird sat."[20:]]
+
+
+def test_replacing_and_removing():
+    memory = filled(max_tokens=8, hybrid=True)
+    assert len(memory) == 4
+    assert memory.documents == DOCUMENTS
+    memory.add("pets", "A zebra. The quick brown fox jumps over.")
+    assert len(memory) == 4
+    pairs = as_pairs(memory.search("zebra", 50))
+    assert ("copy", "The cat sat on a mat.") in pairs
+    assert "A dog ran over the hill." not in [text for _, text in pairs]
+    assert any(name == "pets" and "zebra" in text for name, text in pairs)
+    fresh = Passages(memory.encoder, max_tokens=8, hybrid=True)
+    fresh.add_all(memory.documents)
+    for query in ("zebra", "the brown fox", "cat"):
+        again = fresh.search(query, 50)
+        assert sorted(as_pairs(again)) == sorted(as_pairs(memory.search(query, 50)))
+    with pytest.raises(KeyError, match="'nobody'"):
+        memory.remove("nobody")
+    for name in DOCUMENTS:
+        memory.remove(name)
+    assert len(memory) == 0
+    assert memory.search("the cat") == []
+    memory.add_all(DOCUMENTS)
+    assert memory.search("the cat", 1) != []
+
+
+def test_the_document_that_is_cited_stays_the_same_when_loaded(tmp_path):
+    memory = filled(max_tokens=8)
+    memory.add("pets", DOCUMENTS["pets"] + " The red bird sat.")  # now the later one
+    memory.save(tmp_path)
+    for one in (memory, Passages.load(tmp_path, Counting())):
+        assert one.search("The cat sat on a mat.", 1)[0].document == "copy"
+
+
+def test_words_alone_find_a_name():
+    """The encoder knows no zebra from another unknown word; BM25 does."""
+    memory = Passages(tiny_encoder(max_seq_length=24), hybrid=True)
+    memory.add_all({f"d{i}": f"the {word} sat" for i, word in enumerate("xyz")})
+    memory.add("it", "zebra one two")
+    assert "it" in [one.document for one in memory.search("zebra", 1, candidates=4)]
+    memory.remove("it")
+    assert "it" not in [one.document for one in memory.search("zebra", 4)]
+
+
+def test_a_query_of_unknown_words_is_left_to_the_vectors():
+    dense, both = (filled(max_tokens=8, hybrid=hybrid) for hybrid in (False, True))
+    query = "Who wrote this?"
+    assert as_pairs(both.search(query, 50)) == as_pairs(dense.search(query, 50))
+    assert as_pairs(both.search("cat", 50)) != as_pairs(dense.search("cat", 50))
+
+
+def test_a_hybrid_search_without_any_word():
+    memory = Passages(tiny_encoder(), hybrid=True)
+    memory.add("dots", "...")
+    assert as_pairs(memory.search("?!")) == [("dots", "...")]
+
+
+def test_adding_is_all_or_nothing(monkeypatch):
+    memory = filled(max_tokens=8)
+    before = memory.search("the cat", 50)
+    with pytest.raises(ValueError, match="surrogate"):
+        memory.add_all({"pets": "A zebra.", "bad": "\ud800"})
+    with pytest.raises(TypeError, match="NoneType"):
+        memory.add_all({"new": "A zebra.", "bad": None})
+
+    def fails(texts):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(memory.encoder, "encode_document", fails)
+    with pytest.raises(RuntimeError):
+        memory.add("pets", "A zebra.")
+    assert memory.search("the cat", 50) == before
+    assert memory.documents == DOCUMENTS
+
+
+@pytest.mark.parametrize("kind", ["flat", "exact", "hnsw"])
+def test_saved_and_loaded_it_is_the_same(tmp_path, kind):
+    memory = filled(max_tokens=8, overlap=2, hybrid=True, kind=kind)
+    memory.remove("pets")  # a hole in the index
+    memory.save(tmp_path / "memory")
+    encoder, judge = Counting(), tiny_cross_encoder()
+    again = Passages.load(tmp_path / "memory", encoder)
+    assert again.documents == memory.documents
+    assert encoder.seen == []
+    for query in ("the cat", "a brown fox", "zebra"):
+        assert again.search(query, 50) == memory.search(query, 50)
+    for one in (again, memory):
+        one.add("pets", DOCUMENTS["pets"] + " Three zebras.")
+    assert again.search("zebras", 50) == memory.search("zebras", 50)
+    assert (again.max_tokens, again.overlap) == (8, 2)
+    again.save(tmp_path / "memory")  # over the old one
+    judged = Passages.load(tmp_path / "memory", encoder, cross_encoder=judge)
+    found = judged.search("zebras", 50)
+    wanted = judge.predict(["zebras"] * len(found), [one.text for one in found])
+    np.testing.assert_allclose([one.score for one in found], wanted, atol=1e-6)
+
+
+def test_empty_passages_are_saved_too(tmp_path):
+    Passages(tiny_encoder()).save(tmp_path)
+    again = Passages.load(tmp_path, tiny_encoder())
+    assert again.search("the cat") == []
+    again.add("one", "the cat")
+    assert as_pairs(again.search("cat")) == [("one", "the cat")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1},
+        {"pooling": ("cls",)},
+        {"prompts": {"document": "passage : "}},
+    ],
+    ids=str,
+)
+def test_another_encoder_is_refused(tmp_path, other):
+    memory = Passages(tiny_encoder())
+    memory.add("one", "the cat")
+    memory.save(tmp_path)
+    with pytest.raises(ValueError, match="distances between them mean nothing"):
+        Passages.load(tmp_path, tiny_encoder(**other))
+    assert Passages.load(tmp_path, tiny_encoder()).documents == {"one": "the cat"}
+
+
+def test_an_encoder_that_has_changed_is_noticed(tmp_path):
+    memory = Passages(tiny_encoder())
+    memory.add("one", "the cat")
+    memory.save(tmp_path)
+    with torch.no_grad():
+        next(memory.encoder.parameters()).mul_(1.01)
+    with pytest.raises(ValueError, match="the encoder has changed"):
+        memory.save(tmp_path)
+    assert Passages.load(tmp_path, tiny_encoder()).documents == {"one": "the cat"}
+
+
+def test_an_encoder_without_a_fingerprint_is_known_by_what_it_says(tmp_path):
+    words = tokenizer_of(word_tokenizer(WORDS, 32))
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(words.get_vocab_size(), 6)).astype(np.float32)
+    memory = Passages(StaticEncoder(table, words))
+    memory.add_all(DOCUMENTS)
+    memory.save(tmp_path)
+    again = Passages.load(tmp_path, StaticEncoder(table, words))
+    assert again.search("cat") == memory.search("cat")
+    with pytest.raises(ValueError, match="mean nothing"):
+        Passages.load(tmp_path, StaticEncoder(table[:, :4], words))
+
+
+def test_an_encoder_may_be_given_a_tokenizer(tmp_path):
+    encoder = LsaEncoder.fit(list(DOCUMENTS.values()), dimension=3)
+    with pytest.raises(TypeError, match="LsaEncoder carries no fast tokenizer"):
+        Passages(encoder)
+    words = word_tokenizer(WORDS, 32)
+    memory = Passages(encoder, tokenizer=words, max_tokens=8)
+    memory.add_all(DOCUMENTS)
+    assert memory.search("The cat sat on a mat.", 1)[0].score == pytest.approx(1)
+    memory.save(tmp_path)
+    again = Passages.load(tmp_path, encoder, tokenizer=words)
+    assert again.search("dogs") == memory.search("dogs")
+
+
+def test_damage_is_noticed(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no passages"):
+        Passages.load(tmp_path, tiny_encoder())
+    filled(max_tokens=8).save(tmp_path)
+    kept = {p: p.read_bytes() for p in Path(tmp_path).rglob("*") if p.is_file()}
+    assert len(kept) == 6
+    for path, content in kept.items():
+        if path.name == "passages.json":
+            damages = [b"{", b"[]", content.replace(b'"next"', b'"last"')]
+        else:
+            damages = [content[:-9], content.replace(b"c", b"d", 1) + b" ", None]
+        for damage in damages:
+            path.write_bytes(damage) if damage is not None else path.unlink()
+            with pytest.raises((ValueError, FileNotFoundError), match="damaged|holds"):
+                Passages.load(tmp_path, Counting())
+        path.write_bytes(content)
+    Passages.load(tmp_path, Counting())
+
+
+def test_nothing_is_pickled_and_a_killed_save_leaves_the_old(tmp_path, monkeypatch):
+    memory = filled(max_tokens=8)
+    memory.save(tmp_path / "m")
+    names = {p.name for p in (tmp_path / "m").rglob("*") if p.is_file()}
+    assert names == {
+        "passages.json", "documents.json",
+        "index.json", "index.faiss", "ids.npy", "removed.npy",
+    }  # fmt: skip
+    memory.add("pets", "A zebra.")
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(passages, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        memory.save(tmp_path / "m")
+    assert Passages.load(tmp_path / "m", Counting()).documents == DOCUMENTS
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    listed = json.loads((tmp_path / "m" / "documents.json").read_text())
+    assert [name for name, _, _ in listed] == list(DOCUMENTS)
+
+
+def test_all_candidates_may_be_asked_for():
+    memory = filled(max_tokens=8)
+    few = memory.search("the cat", 3, candidates=3)
+    assert few == memory.search("the cat", 9, candidates=9)[:3]
+    assert len(few) == 3
+
+
+def test_citations_are_numbered_and_can_be_looked_up():
+    found = filled(max_tokens=8).search("the cat", 3)
+    blocks = cited(found).split("\n\n")
+    for number, (block, one) in enumerate(zip(blocks, found, strict=True), 1):
+        head, text = block.split("\n", 1)
+        match = re.fullmatch(r"\[(\d)\] (\w+), characters (\d+)–(\d+):", head)
+        where, name, start, end = match.groups()
+        assert int(where) == number
+        assert DOCUMENTS[name][int(start) : int(end)] == text == one.text
+    assert cited([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "error", "message"),
+    [
+        ("", {}, ValueError, "query is empty"),
+        (" \n", {}, ValueError, "query is empty"),
+        (None, {}, TypeError, "the query is a NoneType"),
+        ("a", {"k": 0}, ValueError, "k=0"),
+        ("a", {"k": 9, "candidates": 8}, ValueError, "k=9: from 1 to candidates=8"),
+    ],
+)
+def test_a_search_that_cannot_be(query, options, error, message):
+    with pytest.raises(error, match=message):
+        Passages(tiny_encoder()).search(query, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "  ", "two\nlines", "end\n", "two\u2028lines", "\udc80", 3, None]
+)
+def test_a_name_is_a_line(name):
+    with pytest.raises(ValueError, match="name of a document"):
+        Passages(tiny_encoder()).add(name, "the cat")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 31}, "reads 30 tokens"),
+        ({"max_tokens": 0}, "max_tokens=0"),
+        ({"max_tokens": 8, "overlap": 5}, "overlap=5"),
+        ({"kind": "ivfpq"}, "too few to learn"),
+        ({"kind": "tree"}, "kind='tree'"),
+    ],
+)
+def test_options_are_checked_before_anything_is_added(options, message):
+    with pytest.raises(ValueError, match=message):
+        Passages(tiny_encoder(), **options)
+
+
+def test_the_example_holds(minilm):
+    found = doctest.testmod(passages)
+    assert found.attempted == 6
+    assert not found.failed

@@ -1,0 +1,650 @@
+"""A cross-encoder against transformers, pair by pair, and sentence-transformers."""
+
+import copy
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import states, tiny_encoder
+from safetensors.torch import load_file, save_file
+from tiny_cross_encoder import WORDS, pair_tokenizer, tiny_cross_encoder
+
+from sbert_lab.models import cross_encoder
+from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.cross_encoder import CrossEncoder, rerank
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RNG = np.random.default_rng(0)
+FIRST = [" ".join(RNG.choice(WORDS, RNG.integers(1, 8))) for _ in range(30)]
+SECOND = [" ".join(RNG.choice(WORDS, RNG.integers(1, 12))) for _ in range(30)]
+LONG = " ".join(WORDS[:40])
+
+
+@pytest.fixture(params=["packed", "padded"])
+def way(request, monkeypatch):
+    """Both ways of reading, in batches of a few pairs and chunks of a few batches."""
+    monkeypatch.setattr(cross_encoder, "CHUNK", 13)
+    if request.param == "padded":
+        monkeypatch.setattr(cross_encoder, "is_supported", lambda _: False)
+
+
+def one_by_one(encoder, first, second, segments=True):
+    """Return transformers' own scores, float32 ``[n]``, each pair alone."""
+    found = []
+    for pair in zip(first, second, strict=True):
+        tokens = encoder.tokenizer(
+            *pair,
+            return_tensors="pt",
+            truncation="longest_first",
+            max_length=encoder.max_seq_length,
+        )
+        if not segments:
+            tokens["token_type_ids"].zero_()
+        with torch.no_grad():
+            found.append(encoder.transformer(**tokens).logits[0, 0])
+    return torch.stack(found).numpy()
+
+
+def peer_of(folder):
+    from sentence_transformers import CrossEncoder as Peer
+
+    return Peer(str(folder), device="cpu", local_files_only=True)
+
+
+def assert_close(found, wanted, atol=1e-5):  # what float32 is promised to keep
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+
+
+def assert_same_model(found, wanted):
+    """Weights to the bit; elsewhere in memory they may be summed in another order."""
+    weights, others = found.state_dict(), wanted.state_dict()
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in others)
+    scores = (one.predict(FIRST, SECOND, activation=None) for one in (found, wanted))
+    assert_close(*scores)
+
+
+def test_scores_are_the_models_own(way):
+    encoder = tiny_cross_encoder()
+    wanted = one_by_one(encoder, FIRST, SECOND)
+    assert wanted.std() > 0.3
+    found = encoder.predict(FIRST, SECOND, activation=None, token_budget=40)
+    assert found.dtype == np.float32
+    assert found.shape == (30,)
+    assert_close(found, wanted)
+    without = one_by_one(encoder, FIRST, SECOND, segments=False)
+    assert np.abs(found - without).max() > 1e-2
+    swapped = encoder.predict(SECOND, FIRST, activation=None)
+    assert np.abs(found - swapped).max() > 1e-2
+
+
+@pytest.mark.parametrize("budget", [1, 25, 10_000, None])
+def test_batches_do_not_matter(way, budget):
+    encoder = tiny_cross_encoder()
+    wanted = one_by_one(encoder, FIRST, SECOND)
+    found = encoder.predict(FIRST, SECOND, activation=None, token_budget=budget)
+    assert_close(found, wanted)
+
+
+def test_a_batch_is_kept_within_the_budget(way, monkeypatch):
+    encoder, seen = tiny_cross_encoder(), []
+    packed, plain = cross_encoder.packed_bert, type(encoder).forward
+
+    def through_packed(model, groups, space, kinds):
+        seen.append(sum(group.numel() for group in groups))
+        return packed(model, groups, space, kinds)
+
+    def through_plain(self, ids, mask):
+        seen.append(ids.numel())
+        return plain(self, ids, mask)
+
+    monkeypatch.setattr(cross_encoder, "packed_bert", through_packed)
+    monkeypatch.setattr(CrossEncoder, "forward", through_plain)
+    encoder.predict(FIRST, SECOND, token_budget=60)
+    assert max(seen) <= 60
+    assert len(seen) < 20
+
+
+def test_activations():
+    encoder = tiny_cross_encoder(activation="identity")
+    raw = one_by_one(encoder, FIRST, SECOND)
+    assert_close(encoder.predict(FIRST, SECOND), raw)
+    sigmoid = 1 / (1 + np.exp(-raw))
+    assert_close(encoder.predict(FIRST, SECOND, activation="sigmoid"), sigmoid)
+    encoder.activation = "sigmoid"
+    assert_close(encoder.predict(FIRST, SECOND), sigmoid)
+    assert_close(encoder.predict(FIRST, SECOND, activation="own"), sigmoid)
+    assert_close(encoder.predict(FIRST, SECOND, activation=None), raw)
+    assert_close(encoder.predict(FIRST, SECOND, activation="tanh"), np.tanh(raw))
+
+
+def test_longer_text_is_cut_and_counted(way, caplog):
+    encoder = tiny_cross_encoder(max_seq_length=12)
+    first, second = [LONG, WORDS[0], WORDS[1]], [WORDS[0], LONG, WORDS[2]]
+    with caplog.at_level(logging.WARNING):
+        found = encoder.predict(first, second, activation=None)
+    assert encoder.last_truncated == 2
+    assert "2 of 3 pairs are longer than 12 tokens" in caplog.text
+    eight = " ".join(WORDS[:8])  # with one word and three special tokens, 12
+    whole = encoder.predict(
+        [eight, WORDS[0], WORDS[1]], [WORDS[0], eight, WORDS[2]], activation=None
+    )
+    assert encoder.last_truncated == 0
+    assert_close(found, whole)
+
+
+def test_cuts_are_counted_over_all_chunks(way):
+    encoder = tiny_cross_encoder(max_seq_length=12)
+    encoder.predict([LONG] * 30, SECOND)
+    assert encoder.last_truncated == 30
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_is_off_and_the_mode_stays(way, training):
+    encoder = tiny_cross_encoder().train(training)
+    before = states()
+    found = encoder.predict(FIRST, SECOND)
+    assert states() == before
+    assert_close(found, tiny_cross_encoder().predict(FIRST, SECOND))
+    assert {module.training for module in encoder.modules()} == {training}
+
+
+def test_no_pairs():
+    found = tiny_cross_encoder().predict([], [])
+    assert found.shape == (0,)
+    assert found.dtype == np.float32
+
+
+def test_a_score_that_is_no_number_is_refused(way):
+    encoder = tiny_cross_encoder()
+    with torch.no_grad():
+        encoder.transformer.classifier.bias.fill_(np.nan)
+    with pytest.raises(ValueError, match="30 scores are not finite, the first for"):
+        encoder.predict(FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((["a", "b"], ["c"]), ValueError, "2 first texts and 1 second"),
+        (("a", ["c"]), TypeError, "first must be a list of strings, not a str"),
+        ((["a"], 3), TypeError, "second must be a list of strings, not a int"),
+        ((["a", None], ["c", "d"]), TypeError, r"first\[1\] is None"),
+        ((["a"], [7]), TypeError, r"second\[0\] is 7 \(int\)"),
+    ],
+)
+def test_bad_pairs_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        tiny_cross_encoder().predict(*arguments)
+
+
+def test_bad_options_are_refused():
+    encoder = tiny_cross_encoder()
+    with pytest.raises(ValueError, match="activation 'softmax': one of identity"):
+        encoder.predict(["a"], ["b"], activation="softmax")
+    with pytest.raises(ValueError, match="token_budget=0"):
+        encoder.predict(["a"], ["b"], token_budget=0)
+    with pytest.raises(CheckpointError, match="more than the 32 positions"):
+        encoder.max_seq_length = 33
+    with pytest.raises(ValueError, match="activation 'cosine'"):
+        tiny_cross_encoder(activation="cosine")
+    with pytest.raises(CheckpointError, match="gives 2 scores a pair"):
+        tiny_cross_encoder(num_labels=2)
+
+
+def test_pair_lengths_are_those_of_uncut_pairs():
+    encoder = tiny_cross_encoder()
+    alone = [
+        np.array([len(ids) for ids in encoder.token_ids(texts)])
+        for texts in (FIRST, SECOND)
+    ]
+    wanted = [len(ids) for ids in encoder.pair_ids(FIRST, SECOND)]
+    np.testing.assert_array_equal(encoder.pair_lengths(*alone), wanted)
+
+
+def test_a_vocabulary_may_have_holes(way):
+    """Its largest number is then above its length, and still of the first text."""
+    from tokenizers import Tokenizer
+
+    encoder = tiny_cross_encoder()
+    parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    vocabulary = parts["model"]["vocab"]
+    special = {token["content"] for token in parts["added_tokens"]}
+    parts["model"]["vocab"] = {
+        word: number if word in special else number + 90
+        for word, number in vocabulary.items()
+    }
+    tokenizer = type(encoder.tokenizer)(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)), model_max_length=32
+    )
+    config = copy.deepcopy(encoder.transformer.config)
+    config.vocab_size = len(tokenizer) + 90
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = type(encoder.transformer)(config).eval()
+    encoder = CrossEncoder(model, tokenizer)
+    assert max(ids.max() for ids in encoder.token_ids(FIRST)) > len(tokenizer)
+    wanted = one_by_one(encoder, FIRST, SECOND)
+    assert_close(encoder.predict(FIRST, SECOND, activation=None), wanted)
+
+
+def test_a_word_that_the_model_does_not_have_is_no_other_word(way):
+    encoder = tiny_cross_encoder()
+    encoder.tokenizer.add_tokens(["unheard"])
+    encoder = CrossEncoder(encoder.transformer, encoder.tokenizer)
+    with pytest.raises(IndexError):
+        encoder.predict(["unheard", *FIRST], [FIRST[0], *SECOND])
+
+
+# -- other transformers ---------------------------------------------------------------
+
+
+def others(kind):
+    """Return a random transformer that does not tell the texts of a pair apart."""
+    import transformers
+
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=pair_tokenizer().backend_tokenizer,
+        model_max_length=32,
+        model_input_names=["input_ids", "attention_mask"],
+        pad_token="[PAD]",
+    )
+    common = {"vocab_size": len(tokenizer), "num_labels": 1, "initializer_range": 0.3}
+    if kind == "roberta":
+        config = transformers.RobertaConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=40,
+            type_vocab_size=1,
+            pad_token_id=0,
+            **common,
+        )
+        cls = transformers.RobertaForSequenceClassification
+    else:
+        config = transformers.DistilBertConfig(
+            dim=16,
+            hidden_dim=32,
+            n_layers=2,
+            n_heads=2,
+            max_position_embeddings=32,
+            **common,
+        )
+        cls = transformers.DistilBertForSequenceClassification
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return cls(config).eval(), tokenizer
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+def test_transformers_without_segments(kind):
+    encoder = CrossEncoder(*others(kind))
+    wanted = one_by_one(encoder, FIRST, SECOND)
+    assert wanted.std() > 1e-2
+    found = encoder.predict(FIRST, SECOND, activation=None, token_budget=50)
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+def test_a_tokenizer_may_name_segments_that_the_model_does_not_take(kind):
+    model, tokenizer = others(kind)
+    wanted = CrossEncoder(model, tokenizer).predict(FIRST, SECOND)
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    found = CrossEncoder(model, tokenizer).predict(FIRST, SECOND)
+    np.testing.assert_array_equal(found, wanted)
+
+
+# -- folders --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return the folder of a saved cross-encoder; copy it to change it."""
+    path = tmp_path_factory.mktemp("cross") / "model"
+    tiny_cross_encoder(activation="identity", max_seq_length=20).save(path)
+    return path
+
+
+@pytest.fixture
+def changed(folder, tmp_path):
+    """Return a copy of that folder without its checksums."""
+    path = shutil.copytree(folder, tmp_path / "copy")
+    (path / "sbert_lab.json").unlink()
+    return path
+
+
+def edit(path, **changes):
+    """Change entries of a JSON file; None takes one out."""
+    value = json.loads(path.read_text()) if path.is_file() else {}
+    value |= changes
+    path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
+
+
+def load(folder, **options):
+    options = {"device": "cpu", "allow_hub": False} | options
+    return CrossEncoder.from_pretrained(folder, **options)
+
+
+def test_saved_and_loaded_is_the_same(folder):
+    found, wanted = load(folder), tiny_cross_encoder()
+    assert (found.activation, found.max_seq_length) == ("identity", 20)
+    assert not found.training
+    wanted.max_seq_length = 20
+    assert_same_model(found, wanted)
+    assert_close(
+        found.predict([*FIRST, LONG], [*SECOND, LONG]),
+        wanted.predict([*FIRST, LONG], [*SECOND, LONG], activation=None),
+    )
+
+
+def test_a_failed_save_leaves_the_old_folder(folder, tmp_path, monkeypatch):
+    path = shutil.copytree(folder, tmp_path / "copy")
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    other = tiny_cross_encoder(seed=1)
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(other.tokenizer), "save_pretrained", fail)
+    with pytest.raises(OSError, match="disk full"):
+        other.save(path)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+    monkeypatch.undo()
+    other.save(path)
+    assert_close(load(path).predict(FIRST, SECOND), other.predict(FIRST, SECOND))
+
+
+@pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh"])
+def test_the_peer_reads_our_folder(tmp_path, activation):
+    encoder = tiny_cross_encoder(activation=activation, max_seq_length=16)
+    encoder.save(tmp_path / "ours")
+    peer = peer_of(tmp_path / "ours")
+    first, second = [*FIRST, LONG, WORDS[0]], [*SECOND, WORDS[0], LONG]
+    found = peer.predict(list(zip(first, second, strict=True)))
+    assert_close(encoder.predict(first, second), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [None, "Identity", "Tanh"])
+def test_we_read_the_peers_folder(folder, tmp_path, activation):
+    from sentence_transformers import CrossEncoder as Peer
+
+    options = (
+        {} if activation is None else {"activation_fn": getattr(torch.nn, activation)()}
+    )
+    peer = Peer(str(folder), device="cpu", max_length=18, **options)
+    peer.save_pretrained(str(tmp_path / "theirs"))
+    assert (tmp_path / "theirs" / "modules.json").is_file()
+    found = load(tmp_path / "theirs")
+    assert found.max_seq_length == 18
+    assert found.activation == (activation or "identity").lower()
+    first, second = [*FIRST, LONG, WORDS[0]], [*SECOND, WORDS[0], LONG]
+    wanted = peer.predict(list(zip(first, second, strict=True)))
+    assert_close(found.predict(first, second), wanted, atol=1e-5)
+    found.save(tmp_path / "back")
+    again = peer_of(tmp_path / "back").predict(list(zip(first, second, strict=True)))
+    assert_close(again, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+def test_the_peer_agrees_on_other_transformers(tmp_path, kind):
+    encoder = CrossEncoder(*others(kind), max_seq_length=20)
+    encoder.save(tmp_path / "ours")
+    peer = peer_of(tmp_path / "ours")
+    wanted = peer.predict(list(zip(FIRST, SECOND, strict=True)))
+    assert_close(encoder.predict(FIRST, SECOND), wanted, atol=1e-5)
+    assert_close(load(tmp_path / "ours").predict(FIRST, SECOND), wanted, atol=1e-5)
+
+
+def test_older_spellings_of_the_activation(changed):
+    name, path = "sbert_ce_default_activation_function", "torch.nn.modules"
+    config = changed / "config.json"
+    edit(config, sentence_transformers=None, **{name: f"{path}.activation.Tanh"})
+    assert load(changed).activation == "tanh"
+    edit(config, sentence_transformers={"activation_fn": f"{path}.linear.Identity"})
+    assert load(changed).activation == "identity"
+    edit(config, sentence_transformers=None, **{name: None})
+    assert load(changed).activation == "sigmoid"
+
+
+def test_lower_case_asked_for_by_the_folder(folder, tmp_path):
+    from tokenizers import normalizers
+
+    encoder = load(folder)
+    encoder.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    encoder = CrossEncoder(encoder.transformer, encoder.tokenizer)
+    upper = [text.upper() for text in FIRST]
+    wanted = encoder.predict(FIRST, SECOND)
+    assert np.abs(encoder.predict(upper, SECOND) - wanted).max() > 1e-2
+    encoder.save(tmp_path / "ours")
+    peer_of(tmp_path / "ours").save_pretrained(str(tmp_path / "theirs"))
+    edit(tmp_path / "theirs" / "sentence_bert_config.json", do_lower_case=True)
+    found = load(tmp_path / "theirs")
+    assert_close(found.predict(upper, SECOND), wanted)
+    found.save(tmp_path / "again")
+    assert_close(load(tmp_path / "again").predict(upper, SECOND), wanted)
+
+
+# -- a head from a seed ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def headless(tmp_path_factory):
+    """Return the folder of a sentence encoder."""
+    path = tmp_path_factory.mktemp("encoder") / "model"
+    tiny_encoder(max_seq_length=24).save(path)
+    return path
+
+
+def test_a_head_is_drawn_from_its_seed(headless):
+    before = states()
+    one, same, other = (load(headless, head_seed=seed) for seed in (1, 1, 2))
+    assert states() == before
+    assert one.max_seq_length == 24
+    weights, again, others_ = (e.state_dict() for e in (one, same, other))
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    changed = {
+        name for name in weights if not torch.equal(weights[name], others_[name])
+    }
+    assert changed == {"transformer.classifier.weight"}
+    base = tiny_encoder().transformer.state_dict()
+    assert all(torch.equal(weights[f"transformer.bert.{n}"], base[n]) for n in base)
+    assert 0.01 < weights["transformer.classifier.weight"].std() < 0.04
+    assert not weights["transformer.classifier.bias"].any()
+
+
+def test_a_missing_pooler_is_drawn_too(tmp_path):
+    encoder = tiny_encoder()
+    encoder.transformer.pooler = None
+    encoder.save(tmp_path / "encoder")
+    one, other = (load(tmp_path / "encoder", head_seed=seed) for seed in (1, 2))
+    pooler = "transformer.bert.pooler.dense"
+    first, second = one.state_dict(), other.state_dict()
+    assert not torch.equal(first[f"{pooler}.weight"], second[f"{pooler}.weight"])
+    assert not first[f"{pooler}.bias"].any()
+    one.save(tmp_path / "cross")
+    assert_same_model(load(tmp_path / "cross"), one)
+
+
+def test_without_a_seed_no_head_is_made_up(headless):
+    with pytest.raises(CheckpointError, match=r"no head .*classifier.*head_seed=0"):
+        load(headless)
+
+
+def test_a_head_that_is_there_stays(folder):
+    assert_same_model(load(folder, head_seed=5), load(folder))
+
+
+# -- folders that are refused ---------------------------------------------------------
+
+
+def test_several_scores_are_refused(folder, changed):
+    label = {str(i): f"LABEL_{i}" for i in range(3)}
+    edit(changed / "config.json", id2label=label, label2id=None)
+    with pytest.raises(CheckpointError, match="gives 3 scores a pair"):
+        load(changed)
+
+
+def test_weights_of_another_model_are_refused(changed):
+    weights = load_file(changed / "model.safetensors")
+    name = "classifier.weight"
+    wide = weights | {name: torch.zeros(1, 8)}
+    save_file(wide, changed / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="1 of another shape, first classifier"):
+        load(changed)
+    del weights[name]
+    save_file(weights, changed / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="1 tensors missing.*classifier.weight"):
+        load(changed, head_seed=0)
+
+
+def test_a_plain_encoder_with_a_layer_missing_is_refused(headless, tmp_path):
+    path = shutil.copytree(headless, tmp_path / "copy")
+    (path / "sbert_lab.json").unlink()
+    weights = load_file(path / "model.safetensors")
+    gone = next(name for name in weights if "attention.self.query.weight" in name)
+    del weights[gone]
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="1 tensors missing"):
+        load(path, head_seed=0)
+
+
+def test_damaged_folders_are_refused(folder, changed, tmp_path):
+    tampered = shutil.copytree(folder, tmp_path / "tampered")
+    edit(tampered / "config.json", initializer_range=0.5)
+    with pytest.raises(CheckpointError, match=r"config.json is not the file that was"):
+        load(tampered)
+    (tampered / "tokenizer.json").unlink()
+    edit(tampered / "config.json", initializer_range=0.2)
+    with pytest.raises(CheckpointError):
+        load(tampered)
+    weights = (changed / "model.safetensors").read_bytes()
+    (changed / "model.safetensors").write_bytes(weights[:-100])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load(changed)
+    (changed / "model.safetensors").rename(changed / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="A pickle"):
+        load(changed)
+    (changed / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        load(changed)
+    (changed / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="config.json is missing"):
+        load(changed)
+
+
+def test_what_would_run_code_or_be_left_out_is_refused(folder, changed, tmp_path):
+    peer_of(folder).save_pretrained(str(tmp_path / "theirs"))
+    theirs = tmp_path / "theirs"
+    reading = theirs / "sentence_bert_config.json"
+    settings = theirs / "config_sentence_transformers.json"
+    saved = {p: p.read_text() for p in (reading, settings, theirs / "modules.json")}
+
+    def refused(message):
+        with pytest.raises(CheckpointError, match=message):
+            load(theirs)
+        for path, text in saved.items():
+            path.write_text(text)
+
+    assert load(theirs).activation == "identity"
+    edit(settings, activation_fn="mine.Function")
+    refused("activation 'mine.Function' is not one of")
+    edit(settings, activation_fn="torch.nn.modules.activation.Softmax")
+    refused("Softmax' is not one of")
+    edit(settings, prompts={"q": "query: "}, default_prompt_name="q")
+    refused("puts 'query: ' in front")
+    edit(reading, processing_kwargs={"text": {"max_length": 7}})
+    refused("processing_kwargs .* are not read")
+    edit(reading, transformer_task="text-generation")
+    refused("task 'text-generation' is not read")
+    modules = json.loads(saved[theirs / "modules.json"])
+    for change, message in [
+        ([*modules, modules[0]], "only one Transformer"),
+        ([modules[0] | {"type": "mine.Transformer"}], "no code from a model folder"),
+        ([modules[0] | {"path": "../other"}], "points outside"),
+        ([{"path": ""}], "modules.json is damaged"),
+    ]:
+        (theirs / "modules.json").write_text(json.dumps(change))
+        refused(message)
+    edit(changed / "config.json", sentence_transformers={"activation_fn": "os.system"})
+    with pytest.raises(CheckpointError, match="'os.system' is not one of"):
+        load(changed)
+
+
+def test_no_such_model():
+    with pytest.raises(FileNotFoundError, match="no model or data set"):
+        load("no-such-cross-encoder")
+
+
+# -- reranking ------------------------------------------------------------------------
+
+
+def test_rerank_sorts_by_score():
+    encoder = tiny_cross_encoder()
+    scores = encoder.predict([FIRST[0]] * 30, SECOND)
+    wanted = sorted(range(30), key=lambda i: -scores[i])
+    found = encoder.rerank(FIRST[0], SECOND)
+    assert found.order.tolist() == wanted
+    assert found.order.dtype == np.int64
+    assert_close(found.scores, scores[wanted])
+    five = encoder.rerank(FIRST[0], SECOND, 5, activation=None)
+    assert five.order.tolist() == wanted[:5]
+    assert_close(1 / (1 + np.exp(-five.scores)), found.scores[:5])
+
+
+def test_rerank_of_many_is_rerank_of_each():
+    encoder = tiny_cross_encoder()
+    candidates = [SECOND[:7], [], SECOND[7:8], SECOND[8:]]
+    found = rerank(encoder, FIRST[:4], candidates, 3)
+    assert [len(ranking.order) for ranking in found] == [3, 0, 1, 3]
+    for query, documents, ranking in zip(FIRST, candidates, found, strict=False):
+        alone = encoder.rerank(query, documents, 3)
+        assert ranking.order.tolist() == alone.order.tolist()
+        assert_close(ranking.scores, alone.scores)
+    assert rerank(encoder, [], []) == []
+
+
+def test_equal_scores_keep_their_order():
+    found = tiny_cross_encoder().rerank(FIRST[0], [SECOND[0]] * 20)
+    assert found.order.tolist() == list(range(20))
+
+
+def test_rerank_is_the_peers(folder):
+    peer = peer_of(folder).rank(FIRST[0], SECOND, top_k=10)
+    found = load(folder).rerank(FIRST[0], SECOND, 10)
+    assert found.order.tolist() == [hit["corpus_id"] for hit in peer]
+    assert_close(found.scores, [hit["score"] for hit in peer], atol=1e-5)
+
+
+def test_bad_rankings_are_refused():
+    encoder = tiny_cross_encoder()
+    with pytest.raises(ValueError, match="1 queries and 2 lists"):
+        rerank(encoder, ["a"], [["b"], ["c"]])
+    with pytest.raises(TypeError, match=r"candidates\[0\] must be a list of strings"):
+        rerank(encoder, ["a"], ["b"])
+    with pytest.raises(TypeError, match="queries must be a list of strings"):
+        rerank(encoder, "a", [["b"]])
+    with pytest.raises(ValueError, match="k=0"):
+        encoder.rerank("a", ["b"], 0)
+
+
+# -- fingerprint ----------------------------------------------------------------------
+
+
+def test_fingerprint_follows_what_changes_a_score(folder):
+    encoder, same = load(folder), load(folder)
+    seen = {encoder.fingerprint()}
+    assert same.fingerprint() in seen
+    encoder.activation = "sigmoid"
+    seen.add(encoder.fingerprint())
+    encoder.max_seq_length = 19
+    seen.add(encoder.fingerprint())
+    with torch.no_grad():
+        encoder.transformer.classifier.bias += 1
+    seen.add(encoder.fingerprint())
+    assert len(seen) == 4
