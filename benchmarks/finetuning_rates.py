@@ -19,9 +19,9 @@ from transformers import AutoConfig
 from sbert_lab._utils import root, write_json
 from sbert_lab.datasets.similarity import stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
-from sbert_lab.experiments.trials import has_fast_bfloat16
 from sbert_lab.models.layers import untrained_bert
 from sbert_lab.models.registry import resolve
+from sbert_lab.training.settings import has_fast_bfloat16
 from tools.pretraining import starts
 from tools.pretraining.transfer import SIMILARITY, encoder_of, finetuned_for_similarity
 

@@ -28,12 +28,12 @@ from sbert_lab.adaptation.stages import (
 from sbert_lab.adaptation.without_pairs import METHODS
 from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.similarity import ScoredPairs
-from sbert_lab.experiments.trials import has_fast_bfloat16
 from sbert_lab.losses import DenoisingAutoEncoderLoss
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.hard_negatives import Mined, mine
 from sbert_lab.training.hard_negatives.candidates import Guard, Rows
+from sbert_lab.training.settings import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 

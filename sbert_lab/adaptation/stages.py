@@ -13,7 +13,6 @@ from transformers import TrainerCallback
 from sbert_lab._utils import quiet_transformers, write_json
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.experiments.trials import has_fast_bfloat16
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
@@ -22,7 +21,7 @@ from sbert_lab.losses import (
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import SentenceTrainer, SentenceTrainingArguments, TrainingData
 from sbert_lab.training.resuming import steps
-from sbert_lab.training.settings import train_usually
+from sbert_lab.training.settings import has_fast_bfloat16, train_usually
 
 log = logging.getLogger(__name__)
 

@@ -30,12 +30,13 @@ from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.similarity import ScoredPairs
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.experiments.kept import trained
-from sbert_lab.experiments.trials import Items, Yardstick, has_fast_bfloat16
+from sbert_lab.experiments.trials import Items, Yardstick
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.hard_negatives import Mined
+from sbert_lab.training.settings import has_fast_bfloat16
 
 RETRIEVAL = "retrieval"
 

@@ -39,6 +39,7 @@ from sbert_lab.training import (
     TrainingData,
     set_dropout,
 )
+from sbert_lab.training.settings import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -168,16 +169,6 @@ class _Evenly(TrainerCallback):
         due = state.global_step * self.count  # in steps, times the last step
         last = state.max_steps
         control.should_evaluate = due // last > (due - self.count) // last
-
-
-def has_fast_bfloat16() -> bool:
-    """Return whether matrix products in bfloat16 are quick here.
-
-    On a processor without instructions for them they would be many times slower.
-    """
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def softmax(encoder: SentenceEncoder) -> SoftmaxLoss:

@@ -149,3 +149,13 @@ class _Whole(TrainerCallback):
     def on_epoch_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
         del args, state
         control.should_log = True
+
+
+def has_fast_bfloat16() -> bool:
+    """Return whether matrix products in bfloat16 are quick here.
+
+    On a processor without instructions for them they would be many times slower.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

@@ -19,12 +19,12 @@ from sbert_lab.experiments.reranking_study import (
     reranker,
     rows_for,
 )
-from sbert_lab.experiments.trials import has_fast_bfloat16
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.training.cross_encoder import train_cross_encoder
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.hard_negatives import mine
+from sbert_lab.training.settings import has_fast_bfloat16
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
