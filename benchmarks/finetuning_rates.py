@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoConfig
 
-from sbert_lab._utils import root, write_json
+from sbert_lab._utils import project_root, write_json
 from sbert_lab.datasets.similarity import stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
 from sbert_lab.models.layers import untrained_bert
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=root() / "data" / "results" / "finetuning_rates.json",
+        default=project_root() / "data" / "results" / "finetuning_rates.json",
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)

@@ -10,7 +10,7 @@ import pytest
 from tiny_raw_bert import make_raw, tiny_profile
 
 from sbert_lab import SentenceEncoder
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 from sbert_lab.datasets.nli import authored, sick_entailment
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.datasets.similarity import ScoredPairs, stsb
@@ -19,7 +19,7 @@ from sbert_lab.models.registry import data_home
 
 def benchmark(name):
     """Load a file of benchmarks/, which is no package."""
-    path = root() / "benchmarks" / f"{name}.py"
+    path = project_root() / "benchmarks" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -36,7 +36,7 @@ def raw_folder(tmp_path_factory):
 
 @pytest.fixture
 def sets_here(monkeypatch):
-    home = data_home() or root().parent / "shared" / "evaluation"
+    home = data_home() or project_root().parent / "shared" / "evaluation"
     for name in ("sick", "stsb"):
         if not (home / name).is_dir():
             pytest.skip(f"{name} is not in {home}: set SBERT_LAB_DATA_HOME")
@@ -223,6 +223,6 @@ def test_rates_are_tried_from_both_starts(sets_here, raw_folder, tmp_path, monke
 def test_the_rate_of_transfer_is_the_best_on_record():
     from tools.pretraining.transfer import SIMILARITY
 
-    record = root() / "data" / "results" / "finetuning_rates.json"
+    record = project_root() / "data" / "results" / "finetuning_rates.json"
     for scores in json.loads(record.read_text())["by start and rate"].values():
         assert max(scores, key=scores.get) == f"{SIMILARITY.peak:g}"

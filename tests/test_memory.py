@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sbert_lab._utils import give_back, spare_memory
+from sbert_lab._utils import limit_memory, release_memory
 
 VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
@@ -14,10 +14,10 @@ def test_what_the_environment_says_stays(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     import os
 
-    spare_memory()
+    limit_memory()
     assert os.environ[VARIABLE] == "64"
     monkeypatch.setenv(VARIABLE, "7")
-    spare_memory()
+    limit_memory()
     assert os.environ[VARIABLE] == "7"
 
 
@@ -26,7 +26,7 @@ def test_collections_pass_over_what_is_loaded():
 
     frozen = gc.get_freeze_count()
     loaded = [[] for _ in range(1_000)]
-    spare_memory()
+    limit_memory()
     assert gc.get_freeze_count() - frozen >= len(loaded)
 
 
@@ -43,7 +43,7 @@ last = bytearray(50_000)
 full = resident()
 del pieces
 before = resident()
-give_back()
+release_memory()
 print(full - before, before - resident())
 """
 
@@ -67,5 +67,5 @@ def test_garbage_is_collected():
     ring.itself = ring
     there = weakref.ref(ring)
     del ring
-    give_back()
+    release_memory()
     assert there() is None
