@@ -19,7 +19,7 @@ from sbert_lab._utils import progress, quiet_transformers, random_state_kept
 from sbert_lab.adaptation.generators import text_generator
 from sbert_lab.models.batching import evaluating
 from sbert_lab.models.checkpoint import CheckpointError
-from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
+
 from sbert_lab.models.registry import resolve
 
 if TYPE_CHECKING:

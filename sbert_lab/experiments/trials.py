@@ -32,7 +32,7 @@ from sbert_lab.losses import CosineSimilarityLoss, Objective, SoftmaxLoss
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.models.transformer import load as load_transformer
+from sbert_lab.models.checkpoint import load_transformer
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,

@@ -28,7 +28,7 @@ from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.stores import Kind
 from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.interface import (
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,

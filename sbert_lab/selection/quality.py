@@ -11,7 +11,7 @@ from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.evaluation.ranking import retrieval
 from sbert_lab.evaluation.scoreboard import KINDS, Measured, measure
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.sentence_encoder import (
     Encoded,
     Encoder,
     encode_documents,

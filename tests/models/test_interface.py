@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import tiny_encoder, tiny_parts
 
-from sbert_lab.models.interface import (
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,
