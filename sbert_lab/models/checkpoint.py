@@ -263,8 +263,9 @@ def load_cross(
         length = _length(
             inside, "sequence-classification" if whole else "feature-extraction"
         )
-        prompt = settings.get("default_prompt_name") if whole else None
-        if length.get("processing_kwargs") or (settings.get("prompts") or {}).get(prompt):
+        prompts = settings.get("prompts") or {}
+        prompt = prompts.get(settings.get("default_prompt_name")) if whole else None
+        if prompt or length.get("processing_kwargs"):
             raise CheckpointError(
                 f"{folder} asks for a default prompt or processing_kwargs, which a "
                 "cross-encoder here does not apply; save the model without them"
@@ -441,7 +442,8 @@ def _check_sums(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} is not a folder; give the path of a saved model"
         )
-    for name, expected in _json(folder / _SUMS, optional=True).get("sha256", {}).items():
+    sums = _json(folder / _SUMS, optional=True).get("sha256", {})
+    for name, expected in sums.items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing; copy the folder again")
@@ -477,7 +479,7 @@ def _length(folder: Path, task: str) -> dict[str, Any]:
             )
         length = config.get("max_seq_length")
         if length is not None and (not isinstance(length, int) or length < 3):
-            raise CheckpointError(f"{path}: max_seq_length {length!r} must be 3 or more")
+            raise CheckpointError(f"{path}: max_seq_length {length!r}, 3 or more")
         return config
     return {}
 

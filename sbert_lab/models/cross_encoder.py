@@ -329,9 +329,9 @@ def rerank(
     """
     if k is not None and k < 1:
         raise ValueError(f"k={k}: one or more, or None for all")
-    listed = [check_texts(texts, f"candidates[{i}]") for i, texts in enumerate(candidates)]
-    pairs = zip(check_texts(queries, "queries"), listed, strict=True)
-    first = [query for query, own in pairs for _ in own]
+    queries = check_texts(queries, "queries")
+    listed = [check_texts(own, f"candidates[{i}]") for i, own in enumerate(candidates)]
+    first = [query for query, own in zip(queries, listed, strict=True) for _ in own]
     scores = encoder.predict(first, list(chain(*listed)), **options)
     found, start = [], 0
     for texts in listed:

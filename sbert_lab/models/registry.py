@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-from sbert_lab._utils import new_folder, root, sha256_file
+from sbert_lab._utils import new_folder, project_root, sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def locate(entry: Entry) -> Path | None:
     if entry.parts:
         return _joined(entry)
     if entry.bundled:
-        folder = root() / entry.bundled
+        folder = project_root() / entry.bundled
     elif entry.package:
         try:
             distribution = metadata.distribution(entry.package.split("==")[0])

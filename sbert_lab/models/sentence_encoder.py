@@ -44,6 +44,7 @@ CHUNK = 16_384  # texts tokenised at once
 
 #: What encoding gives: float32 ``[n, d]``, dense, or sparse where d is a vocabulary.
 Encoded: TypeAlias = "Vectors | csr_array"
+Encode: TypeAlias = Callable[[Sequence[str]], Encoded]
 
 
 @runtime_checkable
@@ -66,14 +67,14 @@ class Encoder(Protocol):
 
 def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Encoded:
     """Encode queries: by ``encode_query``, or else by ``encode``."""
-    encode = getattr(encoder, "encode_query", encoder.encode)
-    return cast(Encoded, encode(texts))
+    encode: Encode = getattr(encoder, "encode_query", encoder.encode)
+    return encode(texts)
 
 
 def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Encoded:
     """Encode documents: by ``encode_document``, or else by ``encode``."""
-    encode = getattr(encoder, "encode_document", encoder.encode)
-    return cast(Encoded, encode(texts))
+    encode: Encode = getattr(encoder, "encode_document", encoder.encode)
+    return encode(texts)
 
 
 def metric_of(encoder: Encoder) -> Metric:
@@ -409,4 +410,5 @@ class SentenceEncoder(TransformerModel):
                 f"{len(bad)} vectors are not finite, the first for {text[:60]!r}: the "
                 "weights are damaged or training diverged; load the model again"
             )
-        return unique[owner]
+        vectors: Vectors = unique[owner]
+        return vectors

@@ -1,4 +1,4 @@
-"""What a sentence encoder and a cross-encoder share: a transformer and its tokenizer."""
+"""What every encoder is built on: a transformer and its tokenizer."""
 
 import hashlib
 import json
