@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig
 
 from sbert_lab.datasets import icd10cm, similarity
-from sbert_lab.datasets.similarity import LadderPair, ScoredPairs
+from sbert_lab.datasets.sts import LadderPair, ScoredPairs
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.models.layers import untrained_bert
 from tools.pretraining import advantage, starts, transfer
