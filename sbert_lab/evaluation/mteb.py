@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbert_lab._utils import Vectors, random_state_kept
+<<<<<<< HEAD
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import RerankingTask
 from sbert_lab.datasets.intents import LabelledTexts, banking77
 from sbert_lab.datasets.similarity import ScoredPairs, sick, stsb
 from sbert_lab.evaluation.tasks import DATA, DOCUMENTS_PER_DRAW, judgements
+=======
+>>>>>>> main
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
