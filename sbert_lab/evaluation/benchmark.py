@@ -71,7 +71,9 @@ def reproduce(models: Sequence[str] = ()) -> Iterator[Reproduction]:
         theirs = {task: known[task] / 100 for task in LOCAL_TASKS if task in known}
         if not theirs:
             reason = f"data/published.json has no score of {model}"
-            yield from (Reproduction(model, t, None, reason=reason) for t in LOCAL_TASKS)
+            yield from (
+                Reproduction(model, t, None, reason=reason) for t in LOCAL_TASKS
+            )
         for task, score in theirs.items():
             try:
                 encoder = SentenceEncoder.from_pretrained(model)

@@ -53,12 +53,17 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
+def content_words(text: str) -> set[str]:
+    """Return the different words of a text, `STOP_WORDS` left out."""
+    return set(words(text)) - STOP_WORDS
+
+
 def word_overlap(first: str, second: str) -> float:
-    """Return the share of words, `STOP_WORDS` left out, that two texts share (Jaccard).
+    """Return the share of content words that two texts have in common (Jaccard).
 
     An encoder must beat this before anything is said about meaning.
     """
-    a, b = (set(words(text)) - STOP_WORDS for text in (first, second))
+    a, b = content_words(first), content_words(second)
     return len(a & b) / max(1, len(a | b))
 
 

@@ -21,15 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbert_lab._utils import Vectors, random_state_kept
-<<<<<<< HEAD
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import RerankingTask
 from sbert_lab.datasets.intents import LabelledTexts, banking77
 from sbert_lab.datasets.similarity import ScoredPairs, sick, stsb
 from sbert_lab.evaluation.tasks import DATA, DOCUMENTS_PER_DRAW, judgements
-=======
->>>>>>> main
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -90,7 +87,7 @@ def mteb_encoder(
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
     layout, revision = encoder.layout, encoder.fingerprint()
-    name = name or f"encoder-{revision[:12]}"
+    label = name or f"encoder-{revision[:12]}"
     prompts = {key: text for key, text in encoder.prompts.items() if text}
     settings: dict[str, Any] = {}
     if prompts:
@@ -101,7 +98,7 @@ def mteb_encoder(
     class MtebEncoder(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
             {
-                "name": name if "/" in name else f"sbert-lab/{name}",
+                "name": label if "/" in label else f"sbert-lab/{label}",
                 "revision": revision,
                 "n_parameters": sum(p.numel() for p in encoder.parameters()),
                 "max_tokens": encoder.max_seq_length,
@@ -181,6 +178,8 @@ def evaluate(
         warnings.filterwarnings("ignore", "The task '.*' is superseded by")
         warnings.filterwarnings("ignore", ".* is ill-defined and being set to 0.0")
         model = mteb_encoder(encoder, name=name, cache=cache)
+        meta = model.mteb_model_meta
+        assert meta is not None
         for given in tasks:
             task = mteb.get_task(given) if isinstance(given, str) else _fresh(given)
             started = time.perf_counter()
@@ -196,8 +195,8 @@ def evaluate(
                     scores=json.loads(result.model_dump_json())["scores"],
                     seconds=time.perf_counter() - started,
                     data_revision=task.metadata.revision,
-                    model=model.mteb_model_meta.name,
-                    revision=model.mteb_model_meta.revision,
+                    model=str(meta.name),
+                    revision=str(meta.revision),
                 )
             )
     return tuple(found)
@@ -298,7 +297,7 @@ _ICD10CM: dict[str, tuple[str, str, str, dict[str, Any], str]] = {
 
 
 @lru_cache(maxsize=32)
-def _task_class(kind: str, size: int | None) -> "type[AbsTask]":
+def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
     """Return the class of a task: mteb's protocol, our data and their hash."""
     from mteb import TaskMetadata, abstasks
 
@@ -331,8 +330,10 @@ def _task_class(kind: str, size: int | None) -> "type[AbsTask]":
 
 def _columns(kind: str, content: Any) -> dict[str, Any]:  # noqa: ANN401  (by kind)
     """Bring a task's data into the columns that mteb reads."""
-    if kind in ("Retrieval", "Reranking"):
+    if kind == "Retrieval":
         return _search(content)
+    if kind == "Reranking":
+        return _search(content.task, content)
     if kind == "Classification":
         return _class_columns(content)
     if kind == "Clustering":
@@ -341,10 +342,8 @@ def _columns(kind: str, content: Any) -> dict[str, Any]:  # noqa: ANN401  (by ki
     return {"test": _pairs(content, "score" if kind == "STS" else "labels")}
 
 
-def _search(content: RetrievalTask | RerankingTask) -> dict[str, Any]:
+def _search(task: RetrievalTask, few: RerankingTask | None = None) -> dict[str, Any]:
     """Return terms and codes: the codes are the documents' names."""
-    few = content if isinstance(content, RerankingTask) else None
-    task = few.task if few else content
     names, qrels = judgements(task)
     chosen = few and dict(zip(names, map(list, few.candidates), strict=True))
     split = {

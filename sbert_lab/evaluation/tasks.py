@@ -31,6 +31,7 @@ from sbert_lab.evaluation.statistics import (
     permutation_score,
 )
 from sbert_lab.index.exact import checked
+from sbert_lab.models.lexical import Bm25
 
 #: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
 Encode = Callable[[Sequence[str]], Vectors]
@@ -359,7 +360,7 @@ def measure(
             task.corpus_codes,
             document(task.corpus_texts),
             qrels,
-            candidates=few and dict(zip(names, few.candidates, strict=True)),
+            candidates=dict(zip(names, few.candidates, strict=True)) if few else None,
             metric=metric,
         )
 
@@ -396,6 +397,33 @@ def measure(
             )
             group = content.group
         found[kind] = replace(one, group=group)
+    return found
+
+
+def measure_bm25(size: int | None = None) -> dict[str, TaskResult]:
+    """Measure BM25 on the two kinds that are searches, as `measure` does a model."""
+    found = {}
+    for kind in ("Retrieval", "Reranking"):
+        content = DATA[kind](size)
+        task = content if kind == "Retrieval" else content.task
+        bm25 = Bm25(task.corpus_texts)
+        names, qrels = judgements(task)
+        codes, row_of = (
+            task.corpus_codes,
+            {c: i for i, c in enumerate(task.corpus_codes)},
+        )
+        if kind == "Retrieval":
+            hits = zip(*bm25.search(task.queries, _JUDGED), strict=True)
+            rankings = [in_order(s.tolist(), [codes[i] for i in p]) for s, p in hits]
+            one = judge_ranking(rankings, names, qrels, "ndcg_at_10")
+        else:
+            scored = zip(bm25.scores(task.queries), content.candidates, strict=True)
+            rankings = [
+                in_order([float(s[row_of[key]]) for key in ids], ids)
+                for s, ids in scored
+            ]
+            one = judge_ranking(rankings, names, qrels, "map_at_1000")
+        found[kind] = replace(one, group=tuple(code[:3] for code in task.relevant))
     return found
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.evaluation.ranking import retrieval
-from sbert_lab.evaluation.scoreboard import KINDS, Measured, measure
+from sbert_lab.evaluation.tasks import KINDS, TaskResult, measure, ranking
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.interface import (
     Encoded,
@@ -62,8 +61,8 @@ def on_icd10cm(
     *,
     kinds: Sequence[str] = KINDS,
     cache: EmbeddingCache | None = None,
-) -> dict[str, Measured]:
-    """Measure a candidate on the tasks of ICD-10-CM, by kind: see `scoreboard.measure`.
+) -> dict[str, TaskResult]:
+    """Measure a candidate on the tasks of ICD-10-CM, by kind: see `tasks.measure`.
 
     Sparse rows take part in `SPARSE_KINDS` alone.
     """
@@ -86,7 +85,7 @@ def on_icd10cm(
 
 def on_pairs(
     encoder: Encoder, pairs: Pairs, *, cache: EmbeddingCache | None = None
-) -> dict[str, Measured]:
+) -> dict[str, TaskResult]:
     """Measure a candidate on the reader's pairs: each anchor must find its positives.
 
     All different positives and negatives of the file are the corpus. An anchor that
@@ -123,7 +122,7 @@ def on_pairs(
     for anchor, positive in zip(pairs.anchor, pairs.positive, strict=True):
         right[place[anchor]][row[positive]] = 1
     kept = Cached(encoder, cache)
-    found = retrieval(
+    found = ranking(
         list(right),
         kept.queries(anchors),
         list(row.values()),
@@ -131,7 +130,7 @@ def on_pairs(
         right,
         metric=metric_of(encoder),
     )
-    return {OWN: Measured(found, found.main, found.items[found.main])}
+    return {OWN: found}
 
 
 def corpus_of(pairs: Pairs) -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.similarity import similarity_ladder
-from sbert_lab.evaluation.lexical import content_words as content
-from sbert_lab.evaluation.lexical import word_overlap as overlap
+from sbert_lab.evaluation.error_analysis import content_words as content
+from sbert_lab.evaluation.error_analysis import word_overlap as overlap
 from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
 
 LADDER = similarity_ladder()

@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_encoder
 
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.evaluation.scoreboard import interval, measure
+from sbert_lab.evaluation.tasks import interval, measure
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25Encoder
