@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.metrics import (
     ndcg_at_k,
     pairwise_cosine,

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbert_lab._utils import Vectors, random_state_kept
-from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.icd10cm_tasks import RerankingTask
-from sbert_lab.datasets.intents import LabelledTexts, banking77
-from sbert_lab.datasets.similarity import ScoredPairs, sick, stsb
-from sbert_lab.evaluation.tasks import DATA, DOCUMENTS_PER_DRAW, judgements
+from sbert_lab.datasets.icd10cm_tasks import TASKS, RerankingTask, content_hash
+from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs, banking77, sick, stsb
+from sbert_lab.evaluation.tasks import judgements
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -91,7 +89,7 @@ def mteb_encoder(
     prompts = {key: text for key, text in encoder.prompts.items() if text}
     settings: dict[str, Any] = {}
     if prompts:
-        settings["prompts"] = data.content_hash(prompts)[:12]
+        settings["prompts"] = content_hash(prompts)[:12]
     if layout.truncate_dim:
         settings["truncate_dim"] = layout.truncate_dim
 
@@ -238,62 +236,10 @@ def icd10cm_benchmark(size: int | None = None) -> "Benchmark":
         name = "ICD-10-CM(eng" + (")" if size is None else f", size {size})")
         whole: Benchmark = mteb.Benchmark(
             name=name,
-            tasks=[_task_class(kind, size)() for kind in _ICD10CM],
+            tasks=[_task_class(task.kind, size)() for task in TASKS],
             description="Medical codes of ICD-10-CM, test split by category.",
         )
     return whole
-
-
-#: By kind: name, main score, class of `mteb.abstasks`, its settings, what it asks.
-_ICD10CM: dict[str, tuple[str, str, str, dict[str, Any], str]] = {
-    "Retrieval": (
-        "ICD10CMTermRetrieval",
-        "ndcg_at_10",
-        "AbsTaskRetrieval",
-        {},
-        "Find the code that an inclusion term, what a clinician writes, belongs to.",
-    ),
-    "STS": (
-        "ICD10CMHierarchySTS",
-        "cosine_spearman",
-        "AbsTaskSTS",
-        {"min_score": 0, "max_score": 5},
-        "Pairs of descriptions, 5 (synonym) to 0 (another chapter) by the hierarchy.",
-    ),
-    "Classification": (
-        "ICD10CMChapterClassification",
-        "accuracy",
-        "AbsTaskClassification",
-        {"samples_per_label": 8, "n_experiments": 10},
-        "The chapter of a description; no category is in both training and test.",
-    ),
-    "Clustering": (
-        "ICD10CMChapterClustering",
-        "v_measure",
-        "AbsTaskClustering",
-        {  # every text is embedded; mteb would take 4 %
-            "max_fraction_of_documents_to_embed": None,
-            "max_document_to_embed": None,
-            "max_documents_per_cluster": DOCUMENTS_PER_DRAW,
-            "n_clusters": 10,
-        },
-        "Descriptions, to be clustered by chapter.",
-    ),
-    "PairClassification": (
-        "ICD10CMSynonymPairClassification",
-        "max_ap",
-        "AbsTaskPairClassification",
-        {},
-        "Does a term belong to this code, or to a sibling under the same heading?",
-    ),
-    "Reranking": (
-        "ICD10CMCandidateReranking",
-        "map_at_1000",
-        "AbsTaskRetrieval",
-        {},
-        "The code of a term among 19 others that are near it or share its words.",
-    ),
-}
 
 
 @lru_cache(maxsize=32)
@@ -301,8 +247,8 @@ def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
     """Return the class of a task: mteb's protocol, our data and their hash."""
     from mteb import TaskMetadata, abstasks
 
-    name, metric, base, settings, about = _ICD10CM[kind]
-    content = DATA[kind](size)
+    task = next(task for task in TASKS if task.kind == kind)
+    content = task.make(size)
 
     def load_data(self: "AbsTask", num_proc: int | None = None, **_: object) -> None:
         """Hand the task its data; they are in memory already."""
@@ -311,12 +257,12 @@ def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
             self.data_loaded = True
 
     metadata = TaskMetadata(
-        name=name,
-        description=about,
+        name=task.name,
+        description=task.description,
         type=kind,
         category="t2c" if kind in ("Classification", "Clustering") else "t2t",
-        main_score=metric,
-        dataset={"path": f"sbert-lab/{name}", "revision": data.content_hash(content)},
+        main_score=task.main_score,
+        dataset={"path": f"sbert-lab/{task.name}", "revision": content_hash(content)},
         reference="https://www.cdc.gov/nchs/icd/icd-10-cm/index.html",
         eval_splits=["test"],
         eval_langs=["eng-Latn"],
@@ -324,8 +270,9 @@ def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
         annotations_creators="derived",
         sample_creation="found",
     )
-    members = {"__doc__": about, "metadata": metadata, "load_data": load_data}
-    return type(name, (getattr(abstasks, base),), members | settings)
+    base = getattr(abstasks, f"AbsTask{kind.replace('Reranking', 'Retrieval')}")
+    members = {"metadata": metadata, "load_data": load_data, **task.options}
+    return type(task.name, (base,), members)
 
 
 def _columns(kind: str, content: Any) -> dict[str, Any]:  # noqa: ANN401  (by kind)

@@ -9,17 +9,15 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from sbert_lab._utils import METRICS, Metric, Vectors
-from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.icd10cm_tasks import RerankingTask
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.icd10cm_tasks import KINDS, TASKS, RerankingTask
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.metrics import average_precision_at_k, ndcg_at_k
 from sbert_lab.evaluation.statistics import (
     Floats,
@@ -38,20 +36,6 @@ Encode = Callable[[Sequence[str]], Vectors]
 
 #: For each query the grade of documents; 0 and below is not relevant.
 Qrels = Mapping[str, Mapping[str, int]]
-
-#: What each kind of task, as mteb calls them, measures on ICD-10-CM, by size.
-DATA: dict[str, Callable[[int | None], Any]] = {
-    "Retrieval": data.term_retrieval,
-    "STS": data.graded_hierarchy,
-    "Classification": data.chapter_classes,
-    "Clustering": data.chapter_clusters,
-    "PairClassification": data.synonym_pairs,
-    "Reranking": data.candidate_reranking,
-}
-KINDS = tuple(DATA)
-
-#: Descriptions in a draw of the clustering task.
-DOCUMENTS_PER_DRAW = 2_048
 
 _JUDGED = 1_000  # documents of a ranking
 _CORPUS_AT_ONCE = 50_000  # as in mteb: the shape of a product decides its last bits
@@ -365,17 +349,17 @@ def measure(
         )
 
     found = {}
-    for kind in KINDS:
+    for task in TASKS:
+        kind, group = task.kind, None
         if kind not in kinds:
             continue
-        content = DATA[kind](size)
-        group = None
+        content = task.make(size)
         if kind == "Retrieval":
             one = searched(content)
-            group = tuple(code[:3] for code in content.relevant)
+            group = _categories(content)
         elif kind == "Reranking":
             one = searched(content.task, content)
-            group = tuple(code[:3] for code in content.task.relevant)
+            group = _categories(content.task)
         elif kind == "Classification":
             train, test = content["train"], content["test"]
             one = classification(
@@ -386,7 +370,7 @@ def measure(
             one = clustering(
                 document(content.texts),
                 content.labels,
-                documents_per_draw=DOCUMENTS_PER_DRAW,
+                documents_per_draw=task.options["max_documents_per_cluster"],
             )
         else:
             left, right = document(content.first), document(content.second)
@@ -403,27 +387,22 @@ def measure(
 def measure_bm25(size: int | None = None) -> dict[str, TaskResult]:
     """Measure BM25 on the two kinds that are searches, as `measure` does a model."""
     found = {}
-    for kind in ("Retrieval", "Reranking"):
-        content = DATA[kind](size)
-        task = content if kind == "Retrieval" else content.task
-        bm25 = Bm25(task.corpus_texts)
-        names, qrels = judgements(task)
-        codes, row_of = (
-            task.corpus_codes,
-            {c: i for i, c in enumerate(task.corpus_codes)},
-        )
-        if kind == "Retrieval":
+    for made in TASKS:
+        if made.kind not in ("Retrieval", "Reranking"):
+            continue
+        content = made.make(size)
+        task = content if made.kind == "Retrieval" else content.task
+        codes, bm25 = task.corpus_codes, Bm25(task.corpus_texts)
+        if made.kind == "Retrieval":
             hits = zip(*bm25.search(task.queries, _JUDGED), strict=True)
             rankings = [in_order(s.tolist(), [codes[i] for i in p]) for s, p in hits]
-            one = judge_ranking(rankings, names, qrels, "ndcg_at_10")
         else:
-            scored = zip(bm25.scores(task.queries), content.candidates, strict=True)
-            rankings = [
-                in_order([float(s[row_of[key]]) for key in ids], ids)
-                for s, ids in scored
-            ]
-            one = judge_ranking(rankings, names, qrels, "map_at_1000")
-        found[kind] = replace(one, group=tuple(code[:3] for code in task.relevant))
+            every = zip(bm25.scores(task.queries), content.candidates, strict=True)
+            scored = ((dict(zip(codes, s.tolist(), strict=True)), c) for s, c in every)
+            rankings = [in_order([known[i] for i in ids], ids) for known, ids in scored]
+        names, qrels = judgements(task)
+        one = judge_ranking(rankings, names, qrels, made.main_score)
+        found[made.kind] = replace(one, group=_categories(task))
     return found
 
 
@@ -526,6 +505,10 @@ def judgements(task: RetrievalTask) -> tuple[list[str], dict[str, dict[str, int]
     """Return a name for each query, and the grade of the code that answers it."""
     names = [f"term-{row}" for row in range(len(task.queries))]
     return names, {n: {code: 1} for n, code in zip(names, task.relevant, strict=True)}
+
+
+def _categories(task: RetrievalTask) -> tuple[str, ...]:
+    return tuple(code[:3] for code in task.relevant)
 
 
 def _cosines(left: Vectors, right: Vectors) -> Floats:

@@ -11,9 +11,10 @@ import torch
 
 from sbert_lab._utils import progress
 from sbert_lab.datasets import icd10cm_tasks
+from sbert_lab.datasets.icd10cm_tasks import KINDS
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.evaluation.tasks import KINDS, TaskResult, interval
+from sbert_lab.evaluation.tasks import TaskResult, interval
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.interface import Encoder, encode_documents
 from sbert_lab.selection import candidates

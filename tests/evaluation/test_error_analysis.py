@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.error_analysis import (
     bag_of_words_cosine,
     by_stratum,

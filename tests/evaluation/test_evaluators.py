@@ -5,7 +5,7 @@ import pytest
 from conftest import tiny_encoder
 from scipy import stats
 
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
 
 TEXTS = [

@@ -9,12 +9,12 @@ from conftest import tiny_encoder
 
 from sbert_lab._utils import random_state_kept
 from sbert_lab.datasets import icd10cm_tasks as data
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.icd10cm_tasks import KINDS
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation import tasks
 from sbert_lab.evaluation.metrics import ndcg_at_k
 from sbert_lab.evaluation.statistics import bootstrap_score
 from sbert_lab.evaluation.tasks import (
-    KINDS,
     TaskResult,
     classification,
     clustering,

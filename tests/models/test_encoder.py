@@ -299,7 +299,7 @@ def test_cache_keeps_models_prompts_and_pooling_apart(tmp_path):
 @pytest.mark.slow
 def test_published_scores(minilm, evaluation_data, monkeypatch):
     """STSBenchmark 82.03 and SICK-R 77.58: the values of the MTEB leaderboard."""
-    from sbert_lab.datasets.similarity import sick, stsb
+    from sbert_lab.datasets.sts import sick, stsb
     from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
 
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(evaluation_data))

@@ -116,7 +116,7 @@ def mine(
         and a text whether they belong together.
     guard
         A function of rows of pairs ``[m]`` and rows of the corpus ``[m]`` to bool
-        ``[m]``, True where the two must not meet, e.g. `relatives.hierarchy_guard`.
+        ``[m]``, True where the two must not meet, e.g. `icd10cm.HierarchyGuard`.
     judge
         A function of a list of m (anchor, text) to m scores, such as a cross-encoder's
         ``predict``. A candidate that it scores above the positive minus `judge_margin`
