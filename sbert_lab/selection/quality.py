@@ -18,16 +18,16 @@ from sbert_lab.evaluation.tasks import (
     ranking,
 )
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25
+from sbert_lab.models.onnx import OnnxEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoded,
     Encoder,
+    SentenceEncoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.lexical import Bm25
-from sbert_lab.models.onnx import OnnxEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 #: The one task of a reader's own pairs.
 OWN = "your pairs"
