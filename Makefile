@@ -29,11 +29,10 @@ notebooks: $(READY)  ## every notebook top to bottom; pages and records under bu
 
 # One thread a process, as many processes as cores: two threads that share a core with
 # another process wait for each other more than they work.
-test: $(READY)  ## style, types, imports, tests, every notebook in the smoke profile
+test: $(READY)  ## style, types, tests, every notebook in the smoke profile
 	@$(TIMED) set -e; \
 	echo "ruff: style and format"; $(PY) -m ruff check .; $(PY) -m ruff format --check .; \
 	echo "notebooks: house style"; $(PY) -m sbert_lab notebooks --lint; \
-	echo "import-linter: imports run downwards"; $(VENV)/bin/lint-imports --no-logo --no-cache; \
 	echo "mypy: types"; $(PY) -m mypy; \
 	echo "pytest: on every core"; $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
