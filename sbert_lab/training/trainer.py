@@ -34,7 +34,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
-from sbert_lab.datasets.pairs import DataError, find_leaks
+from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
 from sbert_lab.losses.pair_scores import PairObjective
@@ -43,6 +43,7 @@ from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder, evaluating
 from sbert_lab.training.batch_samplers import BatchSampler
 from sbert_lab.training.data import TrainingData, check_columns
+from sbert_lab.training.leaks import find_leaks
 
 log = logging.getLogger(__name__)
 
@@ -455,14 +456,17 @@ class TrainedModule(nn.Module):
     """An encoder and its objective as one module.
 
     So the objective's own weights are moved, optimised, exchanged between processes,
-    saved and resumed like the encoder's.
+    saved and resumed like the encoder's. `group` is how many padded tokens go through
+    the model together.
     """
 
     accepts_loss_kwargs = False  # transformers then scales accumulated gradients
 
-    def __init__(self, encoder: AnyEncoder, objective: Objective) -> None:
+    def __init__(
+        self, encoder: AnyEncoder, objective: Objective, group: int | None = None
+    ) -> None:
         super().__init__()
-        self.encoder, self.objective = encoder, objective
+        self.encoder, self.objective, self.group = encoder, objective, group
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Return ``loss`` and ``diagnostics`` of a batch.
@@ -483,8 +487,8 @@ class TrainedModule(nn.Module):
 
     def encode(self, texts: Sequence[Tokens]) -> Tensor:
         """Embed token ids, ``[n, D]``, in order."""
-        budget = GROUP.get(self.encoder.device.type, GROUP["cpu"])
-        return encode_tokens(self.encoder, texts, budget)
+        group = self.group or GROUP.get(self.encoder.device.type, GROUP["cpu"])
+        return encode_tokens(self.encoder, texts, group)
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return the weights of the objective that are not the encoder's."""

@@ -32,7 +32,7 @@ from sbert_lab.datasets.python_api import (
 from sbert_lab.datasets.python_libraries import LIBRARIES, Library, installed, versions
 from sbert_lab.evaluation.contamination import contamination
 from sbert_lab.training.data import TrainingData
-from sbert_lab.training.leaks import leaks as trained_on
+from sbert_lab.training.leaks import find_leaks
 
 LIB = Library("lib", "lib", "train", "MIT")
 BY_NAME = {each.distribution: each for each in LIBRARIES}
@@ -325,7 +325,7 @@ def test_training_pairs(small):
     ]
     data = TrainingData.from_pairs(pairs)
     assert len(data) == len(pairs) > 100
-    assert data.row_texts(0) == [pairs.anchor[0], pairs.positive[0]]
+    assert data.row_texts()[0] == [pairs.anchor[0], pairs.positive[0]]
     check_no_leak(pairs, training_pairs("test", small))
 
 
@@ -421,7 +421,7 @@ def test_no_library_and_no_text_is_on_two_sides():
         assert not any(leaks(sides[first], sides[second]).values())
         check_no_leak(columns[first], columns[second])
     for pairs in (columns["train"], columns["dev"]):
-        assert not trained_on([TrainingData.from_pairs(pairs)], [("test", queries)])
+        assert not find_leaks(TrainingData.from_pairs(pairs).row_texts(), queries)
         texts = list(zip(pairs.anchor, pairs.positive, strict=True))
         measured = contamination(texts, queries, run=5)
         assert not measured.texts

@@ -14,7 +14,7 @@ from sbert_lab.losses import DenoisingAutoEncoderLoss, denoising_loss
 from sbert_lab.losses.denoising import deleted
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import set_dropout
-from sbert_lab.training.module import TrainedModule, encode_tokens
+from sbert_lab.training.trainer import TrainedModule, encode_tokens
 
 TEXTS = [
     "the cat sat on a mat",
@@ -252,7 +252,7 @@ def test_decoder_shares_the_encoder_and_has_little_of_its_own():
             assert decoder[f"bert.{name}"] is weight
     words = encoder.transformer.embeddings.word_embeddings.weight
     assert objective.decoder.get_output_embeddings().weight is words
-    own = TrainedModule(encoder, {"set": objective}).own_parameters()
+    own = TrainedModule(encoder, objective).own_parameters()
     attention, layer = 3 * (16 * 16 + 16), (16 * 16 + 16) + 2 * 16
     output = (16 * 16 + 16) + 2 * 16 + words.shape[0]
     assert sum(p.numel() for p in own.values()) == 2 * (attention + layer) + output
@@ -357,13 +357,13 @@ def test_training_uses_the_vector():
     objective = DenoisingAutoEncoderLoss(encoder, ratio=0.3)
     whole = encoder.token_ids(TEXTS)
     batch = batch_of({"text": TEXTS}, None, encoder)
-    module = TrainedModule(encoder, {"set": objective})
+    module = TrainedModule(encoder, objective)
     optimizer = torch.optim.Adam(module.parameters(), 5e-3)
     torch.manual_seed(0)
     losses = []
     for _ in range(120):
         optimizer.zero_grad()
-        loss = module(batch, "set")["loss"]
+        loss = module(batch)["loss"]
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

@@ -26,7 +26,7 @@ from sbert_lab.losses import (
     triplet_loss,
 )
 from sbert_lab.training import set_dropout
-from sbert_lab.training.module import encode_tokens
+from sbert_lab.training.trainer import encode_tokens
 
 
 def unit_encoder(**layout):

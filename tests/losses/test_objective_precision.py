@@ -18,7 +18,7 @@ from sbert_lab.losses import (
     SoftmaxLoss,
 )
 from sbert_lab.training import set_dropout
-from sbert_lab.training.module import TrainedModule
+from sbert_lab.training.trainer import TrainedModule
 
 
 @pytest.fixture(params=["float32 from bf16", "bf16"])
@@ -66,13 +66,13 @@ def test_losses_are_float32_under_autocast(name, mixed_encoder):
     objective, roles, label = TRAINED[name]
     columns = {role: sentences(number, N) for number, role in enumerate(roles)}
     batch = batch_of(columns, label, mixed_encoder)
-    module = TrainedModule(mixed_encoder, {"set": objective}, group=64)
+    module = TrainedModule(mixed_encoder, objective, group=64)
     flat = [ids for column in batch.tokens.values() for ids in column]
     with torch.no_grad():
         wide = module.encode(flat)
         with torch.autocast("cpu", torch.bfloat16):
             narrow = module.encode(flat)
-            found = module(batch, "set")
+            found = module(batch)
     assert not torch.allclose(narrow.float(), wide, atol=1e-4), "autocast was off"
     halves = dict(zip(roles, narrow.float().chunk(2), strict=True))
     expected = objective.value(halves, batch)
@@ -93,9 +93,9 @@ def test_denoising_decodes_narrow_vectors(mixed_encoder):
     objective = DenoisingAutoEncoderLoss(mixed_encoder, ratio=0)
     set_dropout(mixed_encoder, 0)
     objective.eval()
-    module = TrainedModule(mixed_encoder, {"set": objective})
+    module = TrainedModule(mixed_encoder, objective)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = module(batch, "set")["loss"]
+        loss = module(batch)["loss"]
         vectors = module.encode(batch.tokens["text"])
     expected = objective.reconstruction(vectors.float(), batch.tokens["text"])
     assert loss.dtype == torch.float32

@@ -30,7 +30,7 @@ from sbert_lab.losses import (
     SoftmaxLoss,
     gist_embed_loss,
 )
-from sbert_lab.training.module import encode_tokens
+from sbert_lab.training.trainer import encode_tokens
 
 
 def assert_alike(found, expected, tolerance):

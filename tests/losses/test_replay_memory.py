@@ -17,7 +17,7 @@ from sbert_lab.losses import (
     MultipleNegativesRankingLoss,
 )
 from sbert_lab.models.checkpoint import Layout
-from sbert_lab.training.module import encode_tokens
+from sbert_lab.training.trainer import encode_tokens
 
 
 class Live(TorchDispatchMode):

@@ -23,7 +23,7 @@ from sbert_lab.losses import (
 from sbert_lab.models.batching import token_budget_batches
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import set_dropout
-from sbert_lab.training.module import TrainedModule, encode_tokens
+from sbert_lab.training.trainer import TrainedModule, encode_tokens
 
 WIDTH = 32
 GROUP = 24  # padded tokens in a pass: a mini-batch may need several
@@ -192,13 +192,13 @@ def test_cached_is_the_plain_objective_without_dropout(name):
     encoder = new_encoder(dropout=0.0)
     batch = batch_of(columns, label, encoder)
     objective.bind(encoder, numbers_of(batch))
-    plain = TrainedModule(encoder, {"set": objective})(batch, "set")["loss"]
+    plain = TrainedModule(encoder, objective)(batch)["loss"]
     plain.backward()
     expected = gradients(encoder, objective)
     for budget in budgets(batch)[::3]:
         forget(encoder, objective)
-        cached = TrainedModule(encoder, {"set": CachedLoss(objective, budget)}, GROUP)
-        loss = cached(batch, "set")["loss"]
+        cached = TrainedModule(encoder, CachedLoss(objective, budget), GROUP)
+        loss = cached(batch)["loss"]
         loss.backward()
         torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-6)
         assert_same(gradients(encoder, objective), expected)
@@ -212,7 +212,7 @@ def test_everything_at_once_is_the_plain_objective_with_dropout():
     found = []
     for one in (objective, CachedLoss(objective, 10**6)):
         torch.manual_seed(3)
-        loss = TrainedModule(encoder, {"set": one}, GROUP)(batch, "set")["loss"]
+        loss = TrainedModule(encoder, one, GROUP)(batch)["loss"]
         loss.backward()
         found.append((loss.item(), torch.get_rng_state(), gradients(encoder)))
         forget(encoder)
@@ -320,7 +320,7 @@ def test_cached_under_autocast_is_the_plain_objective_under_autocast():
     for one in (objective, CachedLoss(objective, 10**6)):
         torch.manual_seed(3)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = TrainedModule(encoder, {"set": one}, GROUP)(batch, "set")["loss"]
+            loss = TrainedModule(encoder, one, GROUP)(batch)["loss"]
         loss.backward()
         found.append((loss.item(), gradients(encoder)))
         forget(encoder)
@@ -328,7 +328,7 @@ def test_cached_under_autocast_is_the_plain_objective_under_autocast():
     assert cached == value
     assert_same(gradient, wanted)
     torch.manual_seed(3)
-    wide = TrainedModule(encoder, {"set": objective}, GROUP)(batch, "set")["loss"]
+    wide = TrainedModule(encoder, objective, GROUP)(batch)["loss"]
     wide.backward()
     with pytest.raises(AssertionError):  # or autocast was off
         assert_same(gradients(encoder), wanted)
