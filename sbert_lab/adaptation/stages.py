@@ -175,7 +175,6 @@ def train(
     tuple
         Step and training loss.
     """
-
     with quiet_transformers():
         return fit(
             encoder,

@@ -1,6 +1,6 @@
 """What a test set shares with training texts: a score on it is partly a memory.
 
-`training.leaks` refuses a training that sees its own evaluation, text for text. This
+`SentenceTrainer` refuses a training that sees its own evaluation, text for text. This
 module measures instead: how much of a test set, by three looser and looser measures,
 stands in texts that some model may have been trained on.
 """
@@ -83,7 +83,7 @@ def contamination(
 
     Texts are compared by their runs of letters a to z and digits, lower-cased, so
     neither case nor punctuation counts. That is for English; a text with other letters
-    is compared as `training.leaks` does it, by Unicode's own rules.
+    is compared as `datasets.pairs.find_leaks` does it, by Unicode's own rules.
 
     A near duplicate is an item each of whose texts has at least `threshold` of its runs
     of `run` words somewhere in training. A text with fewer words than that has no such

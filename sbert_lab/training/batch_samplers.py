@@ -1,4 +1,4 @@
-"""Which rows are trained on together: seeded batches, the same for every resumed run."""
+"""Which rows are trained on together: seeded batches, the same in a resumed run."""
 
 from collections.abc import Iterator
 

@@ -84,9 +84,9 @@ class Mined:
         """
         row, place = np.nonzero(self.negatives >= 0)
         return {
-            "anchor": [self.anchors[i] for i in row],
-            "positive": [self.positives[i] for i in row],
-            "negative": [self.corpus[i] for i in self.negatives[row, place]],
+            "anchor": [self.anchors[i] for i in row.tolist()],
+            "positive": [self.positives[i] for i in row.tolist()],
+            "negative": [self.corpus[i] for i in self.negatives[row, place].tolist()],
         }
 
     def columns(self) -> dict[str, list[str] | list[list[str]]]:
@@ -175,7 +175,7 @@ def mine(
     if len(anchors) != len(positives) or not len(anchors) or not len(corpus):
         raise ValueError(
             f"{len(anchors)} anchors, {len(positives)} positives and {len(corpus)} "
-            "texts: each anchor needs its positive, row by row, and texts to choose from"
+            "texts: each anchor needs its positive, row by row, and a corpus"
         )
     if per_anchor < 1 or first < 0 or last - first < per_anchor:
         raise ValueError(
@@ -327,7 +327,9 @@ def _window(
             while len(pending):
                 similar, found = search(pending, k)
                 deeper = []
-                for anchor, row, score in zip(pending, found, similar, strict=True):
+                for anchor, row, score in zip(
+                    pending.tolist(), found, similar, strict=True
+                ):
                     reasons = pairs.reasons(anchor, row[row >= 0])
                     allowed = np.flatnonzero(reasons == _ALLOWED)
                     if len(allowed) < last and k < reachable:

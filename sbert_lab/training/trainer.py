@@ -34,16 +34,15 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
-from sbert_lab.datasets.pairs import DataError
+from sbert_lab.datasets.pairs import DataError, find_leaks
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
 from sbert_lab.losses.pair_scores import PairObjective
-from sbert_lab.models.batching import pad_right, token_budget_batches
+from sbert_lab.models.batching import evaluating, pad_right, token_budget_batches
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder, evaluating
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.batch_samplers import BatchSampler
 from sbert_lab.training.data import TrainingData, check_columns
-from sbert_lab.training.leaks import find_leaks
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +57,9 @@ GROUP = {"cpu": 2048, "cuda": 1 << 17, "mps": 1 << 15}
 
 #: Options of transformers that `SentenceTrainer` would not read.
 _UNREAD = (
-    "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel", "torch_compile",
-    "train_sampling_strategy", "include_for_metrics", "prediction_loss_only",
-    "activation_checkpointing", "deepspeed", "fsdp", "push_to_hub",
+    "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel",
+    "torch_compile", "activation_checkpointing", "train_sampling_strategy",
+    "include_for_metrics", "prediction_loss_only", "deepspeed", "fsdp", "push_to_hub",
     "auto_find_batch_size", "dataloader_num_workers",
 )  # fmt: skip
 
@@ -273,10 +272,11 @@ class SentenceTrainer(Trainer):
     ) -> dict[str, float]:
         """Run every evaluator; return the metrics as ``{prefix}_{name}_{metric}``."""
         del eval_dataset, ignore_keys
+        encoder: Any = self.encoder  # a cross-encoder's evaluators take one
         metrics = {
             f"{metric_key_prefix}_{evaluator.name}_{metric}": value
             for evaluator in self.evaluators
-            for metric, value in evaluator(self.encoder).items()
+            for metric, value in evaluator(encoder).items()
         }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -347,9 +347,9 @@ class SentenceTrainer(Trainer):
             if _is_complete(folder):
                 return folder
             log.warning("%s is not a complete checkpoint", folder)
+        place = self.args.output_dir if wanted is True else wanted
         raise FileNotFoundError(
-            f"no complete checkpoint in {self.args.output_dir if wanted is True else wanted}; train without "
-            "resume_from_checkpoint"
+            f"{place}: no complete checkpoint; train without resume_from_checkpoint"
         )
 
     def _plan(self) -> dict[str, Any]:

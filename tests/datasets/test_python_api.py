@@ -14,7 +14,7 @@ from sbert_lab.datasets.docstring_text import (
     unmarked,
 )
 from sbert_lab.datasets.docstrings import Documented
-from sbert_lab.datasets.pairs import check_no_leak
+from sbert_lab.datasets.pairs import check_no_leak, find_leaks
 from sbert_lab.datasets.python_api import (
     DETAIL_WORDS,
     ApiEntry,
@@ -32,7 +32,6 @@ from sbert_lab.datasets.python_api import (
 from sbert_lab.datasets.python_libraries import LIBRARIES, Library, installed, versions
 from sbert_lab.evaluation.contamination import contamination
 from sbert_lab.training.data import TrainingData
-from sbert_lab.training.leaks import find_leaks
 
 LIB = Library("lib", "lib", "train", "MIT")
 BY_NAME = {each.distribution: each for each in LIBRARIES}

@@ -90,9 +90,8 @@ def arguments(folder: Path, **options) -> SentenceTrainingArguments:
 
 def made(encoder, folder, data, objective, **options) -> SentenceTrainer:
     """Return a trainer; options are its own or those of its arguments."""
-    own = {
-        name: options.pop(name) for name in ("evaluators", "callbacks") if name in options
-    }
+    names = {"evaluators", "callbacks"} & options.keys()
+    own = {name: options.pop(name) for name in names}
     return SentenceTrainer(
         encoder, arguments(folder, **options), data, objective, **own
     )
