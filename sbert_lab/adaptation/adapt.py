@@ -27,7 +27,7 @@ from sbert_lab.adaptation.stages import (
 )
 from sbert_lab.adaptation.without_pairs import METHODS
 from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.losses import DenoisingAutoEncoderLoss
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder

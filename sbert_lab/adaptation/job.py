@@ -21,7 +21,7 @@ from sbert_lab.adaptation.measuring import Measure, Measured, general_sets
 from sbert_lab.adaptation.outcome import Method, Outcome, write_outcome
 from sbert_lab.adaptation.report import report, require
 from sbert_lab.adaptation.stages import Clock, Curve
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder

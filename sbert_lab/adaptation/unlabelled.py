@@ -207,7 +207,6 @@ def tsdae(
     batch_size: int = 8,
     rate: float = 3e-5,
     ratio: float = 0.6,
-    decoder: str | Path | None = None,
     seed: int = 0,
     bf16: bool = False,
     folder: str | Path | None = None,
@@ -233,9 +232,6 @@ def tsdae(
         How often each text is seen, texts in a step, and the highest learning rate.
     ratio
         How many words are deleted.
-    decoder
-        A folder with a language model of the same shape, whose output layer is taken;
-        None draws one at random.
     seed
         Of the order of texts, the deletions, dropout and the decoder.
     bf16, folder, resume, show_progress, arguments
@@ -258,8 +254,8 @@ def tsdae(
         "tsdae",
         encoder,
         texts,
-        lambda: DenoisingAutoEncoderLoss(encoder, ratio, decoder=decoder, seed=seed),
-        own={"ratio": ratio, "decoder": None if decoder is None else str(decoder)},
+        lambda: DenoisingAutoEncoderLoss(encoder, ratio, seed=seed),
+        own={"ratio": ratio},
         settings={
             "epochs": epochs,
             "batch_size": batch_size,

@@ -81,10 +81,9 @@ class TrainingData(Dataset[Batch]):
         """Count the rows."""
         return self.count
 
-    def tokenize(self, encoder: SentenceEncoder) -> int:
-        """Tokenise every different text once; return how many were too long."""
+    def tokenize(self, encoder: SentenceEncoder) -> None:
+        """Tokenise every different text once."""
         self._tokens = encoder.token_ids(self.texts)
-        return encoder.last_truncated
 
     def lengths(self) -> Numbers:
         """Return the tokens of each row, all its texts together, ``[n]``."""

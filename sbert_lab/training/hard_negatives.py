@@ -18,14 +18,14 @@ from sbert_lab._utils import Vectors, progress
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.index.exact import checked, exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25
+from sbert_lab.models.sentence_encoder import (
     Encoder,
+    SentenceEncoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.lexical import Bm25
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 log = logging.getLogger(__name__)
 

@@ -633,26 +633,16 @@ def _tokenized(
     """Return a copy with tokens of its own, as other trainers may have others."""
     data = copy(data)
     if isinstance(encoder, SentenceEncoder):
-        count, longer, what = len(data.texts), data.tokenize(encoder), "texts"
+        data.tokenize(encoder)
     else:
         assert isinstance(objective, PairObjective)
         rows = data.__getitems__(range(len(data)))
-        if problems := objective.problems(rows):
-            raise DataError(
-                [
-                    f"{data.source}, row {data.row_names[row]}: {p}"
-                    for row, p in problems
-                ]
-            )
-        count = len(encoder.pair_ids(*objective.pairs(rows.texts, rows.owner)))
-        longer, what = encoder.last_truncated, "pairs"
-    if longer:
+        encoder.pair_ids(*objective.pairs(rows.texts, rows.owner))  # only to count
+    if encoder.last_truncated:
         log.warning(
-            "%s: %d of %d %s are longer than %d tokens and are cut there",
+            "%s: %d texts or pairs are longer than %d tokens and are cut there",
             data.source,
-            longer,
-            count,
-            what,
+            encoder.last_truncated,
             encoder.max_seq_length,
         )
     return data

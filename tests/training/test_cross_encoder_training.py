@@ -15,7 +15,6 @@ from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.losses.pair_scores import (
     BinaryCrossEntropy,
     ListwiseCrossEntropy,
-    MarginMSE,
 )
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.training import TrainingData, fit
@@ -42,24 +41,18 @@ def labelled(count=64, seed=0):
     return TrainingData({"anchor": first, "text": second, "label": label})
 
 
-def listed(count=24, seed=0, most=3):
-    """Return rows of one positive and 1 to `most` negatives, of other words."""
+def listed(count=24, seed=0):
+    """Return rows of one positive and 1 to 3 negatives, of other words."""
     rng = np.random.default_rng(seed)
-    negative = [texts(rng.integers(1, most + 1), RED, rng) for _ in range(count)]
-    columns = {
-        "anchor": texts(count, GREEN, rng),
-        "positive": texts(count, GREEN, rng),
-        "negative": negative,
-    }
-    if most == 1:
-        columns["label"] = rng.uniform(1, 3, count).round(2)
+    negative = [texts(rng.integers(1, 4), RED, rng) for _ in range(count)]
+    anchor, positive = (texts(count, GREEN, rng) for _ in range(2))
+    columns = {"anchor": anchor, "positive": positive, "negative": negative}
     return TrainingData(columns)
 
 
 CASES = {
     "binary": (labelled, BinaryCrossEntropy),
     "listwise": (listed, ListwiseCrossEntropy),
-    "margin": (lambda: listed(most=1), MarginMSE),
 }
 
 
@@ -93,10 +86,8 @@ def mean_loss(encoder, data, objective):
         if objective == "binary":
             probability, y = 1 / (1 + math.exp(-scores[0])), one.label[0]
             total -= y * math.log(probability) + (1 - y) * math.log(1 - probability)
-        elif objective == "listwise":
-            total -= math.log(math.exp(scores[0]) / sum(map(math.exp, scores)))
         else:
-            total += (scores[0] - scores[1] - one.label[0]) ** 2
+            total -= math.log(math.exp(scores[0]) / sum(map(math.exp, scores)))
     return total / len(data)
 
 
@@ -187,14 +178,9 @@ def test_resumed_is_uninterrupted_and_a_checkpoint_is_a_cross_encoder(tmp_path):
 
 
 def test_what_cannot_go_well_is_refused():
-    encoder, columns = tiny_cross_encoder(), {"anchor": ["a", "b"]}
-    columns["positive"] = ["c", "d"]
-    rows = TrainingData(columns | {"negative": [["e"], []]})
-    with pytest.raises(DataError, match="row 1: no negative"):
-        train(encoder, rows, ListwiseCrossEntropy())
-    rows = TrainingData(columns | {"negative": [["e"], ["f", "g"]], "label": [1, 1]})
-    with pytest.raises(DataError, match="row 1: 2 negatives; one margin needs one"):
-        train(encoder, rows, MarginMSE())
+    encoder = tiny_cross_encoder()
+    columns = {"anchor": ["a", "b"], "positive": ["c", "d"], "negative": [["e"], []]}
+    rows = TrainingData(columns | {"label": [1, 1]})
     with pytest.raises(DataError, match="reads no label"):
         train(encoder, rows, ListwiseCrossEntropy())
     for model, objective in (
@@ -213,7 +199,7 @@ def test_long_pairs_are_counted(caplog):
         "negative": [[" ".join(WORDS[:7]), WORDS[3]], [WORDS[2]]],
     }
     train(encoder, TrainingData(columns), ListwiseCrossEntropy(), epochs=1)
-    assert "2 of 5 pairs are longer than 10 tokens" in caplog.text
+    assert "2 texts or pairs are longer than 10 tokens" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_names_the_row():

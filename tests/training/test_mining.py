@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sbert_lab import EmbeddingCache
 from sbert_lab.datasets import icd10cm
+from sbert_lab.datasets.icd10cm import HierarchyGuard
 from sbert_lab.datasets.pairs import plain
-from sbert_lab.datasets.relatives import hierarchy_guard
 from sbert_lab.losses import MultipleNegativesRankingLoss, TripletLoss
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.static import StaticEncoder
@@ -231,7 +231,9 @@ def test_no_positive_and_no_relative_is_mined_and_the_seed_draws():
     pairs = [pairs[row] for row in rows]
     anchors = [term for term, _ in pairs]
     positives = [code.description for _, code in pairs]
-    guard = hierarchy_guard([c.code for _, c in pairs], [c.code for c in corpus])
+    guard = HierarchyGuard(
+        tuple(c.code for _, c in pairs), tuple(c.code for c in corpus)
+    )
     ask = {"corpus": [code.description for code in corpus], "per_anchor": 5}
     free = mine(encoder, anchors, positives, **ask)
     safe = mine(encoder, anchors, positives, **ask, guard=guard)

@@ -31,7 +31,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets.pairs import DataError
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -561,4 +561,4 @@ def test_texts_that_are_cut_are_counted(folder, tmp_path, caplog):
     texts = [*sentences(15), " ".join(["balan"] * 40)]
     data = TrainingData({"anchor": texts[:8], "positive": texts[8:]}, source="mine")
     made(load(folder), tmp_path, data, MultipleNegativesRankingLoss())
-    assert "mine: 1 of 16 texts are longer than 24 tokens" in caplog.text
+    assert "mine: 1 texts or pairs are longer than 24 tokens" in caplog.text
