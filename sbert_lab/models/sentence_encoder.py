@@ -40,7 +40,7 @@ CHUNK = 16_384  # texts tokenised at once
 #: Who reads the other forms of catalogue entries.
 _READERS = {
     "static word vectors": "StaticEncoder of sbert_lab.models.static",
-    "an ONNX graph": "OnnxEncoder, or encoder_from_onnx, of sbert_lab.models.onnx",
+    "an ONNX graph": "OnnxEncoder of sbert_lab.models.onnx",
 }
 
 
