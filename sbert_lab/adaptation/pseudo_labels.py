@@ -20,7 +20,7 @@ from sbert_lab.datasets.pairs import plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,

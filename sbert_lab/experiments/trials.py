@@ -35,10 +35,9 @@ from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.experiments.profiles import Profile
 from sbert_lab.index.exact import exact_search
 from sbert_lab.losses import CosineSimilarityLoss, Objective, SoftmaxLoss
-from sbert_lab.models.checkpoint import Layout
+from sbert_lab.models.checkpoint import Layout, load_transformer
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.models.transformer import load as load_transformer
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,

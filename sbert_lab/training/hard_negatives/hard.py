@@ -16,15 +16,15 @@ from sbert_lab.evaluation.sparse import as_measured, is_sparse, row_products
 from sbert_lab.index.exact import checked, normalized
 from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.onnx import OnnxEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoded,
     Encoder,
+    SentenceEncoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.onnx import OnnxEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.hard_negatives.candidates import (
     Admission,
     Guard,
