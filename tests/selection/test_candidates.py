@@ -12,7 +12,6 @@ from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.sentence_encoder import (
     Encoder,
-    SentenceEncoder,
     encode_documents,
     encode_queries,
 )
