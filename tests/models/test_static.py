@@ -9,7 +9,7 @@ from tokenizers import normalizers
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets.sts import ladder
-from sbert_lab.models.checkpoint import CheckpointError, DenseSpec, Layout
+from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout
 from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.static import StaticEncoder, distil
 
@@ -209,7 +209,7 @@ def test_components_that_are_not_there_give_zeros():
         "linear.weight": direction.repeat(3, 1),
         "linear.bias": torch.zeros(3),
     }
-    line = DenseSpec(16, 3, "torch.nn.modules.linear.Identity", weights)
+    line = Dense(weights, "identity")
     made = distil(tiny_encoder(head=(line,)), dimension=3)
     assert made.vectors[5:, 0].std() > 1e-4
     np.testing.assert_array_equal(made.vectors[:, 1:], 0)
