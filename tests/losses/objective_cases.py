@@ -21,7 +21,7 @@ from sbert_lab.losses import (
     SoftmaxLoss,
     TripletLoss,
 )
-from sbert_lab.models.checkpoint import DenseSpec
+from sbert_lab.models.checkpoint import Dense
 
 N, D = 8, 6
 TEXTS = [f"text {n}" for n in range(4 * N)]
@@ -182,10 +182,10 @@ def made(name, dtype=torch.float64):
 
 
 def dense(out, seed=0):
-    """Return a linear layer from 16 dimensions, in its saved form."""
+    """Return a linear layer from 16 dimensions."""
     generator = torch.Generator().manual_seed(seed)
     weights = {
         "linear.weight": torch.randn(out, 16, generator=generator) / 4,
         "linear.bias": torch.zeros(out),
     }
-    return DenseSpec(16, out, "torch.nn.modules.linear.Identity", weights)
+    return Dense(weights, "identity")
