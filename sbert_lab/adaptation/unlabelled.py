@@ -21,9 +21,7 @@ from sbert_lab.losses.objective import Objective
 from sbert_lab.losses.simcse import SimCSELoss
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.data import TrainingData
-from sbert_lab.training.dropout import set_dropout
-from sbert_lab.training.settings import train_usually
-from sbert_lab.training.trainer import SentenceTrainer
+from sbert_lab.training.trainer import fit, set_dropout
 
 log = logging.getLogger(__name__)
 
@@ -286,21 +284,15 @@ def _trained(
     kept = different_texts(texts, max(2, settings["batch_size"]))
     data = TrainingData({"text": kept}, source="texts")
     with _dropout_set(encoder, dropout):
-        found = train_usually(
-            lambda args: SentenceTrainer(encoder, args, data, objective()),
-            device=encoder.device,
-            arguments=arguments,
-            **settings,
-            **where,
-        )
+        found = fit(encoder, data, objective(), **settings, **where, **arguments)
     return Adapted(
         method,
         {**settings, **own, **arguments},
         texts=len(kept),
         duplicates=len(texts) - len(kept),
         rows=len(kept),
-        steps=found.output.global_step,
-        curve=found.curve,
+        steps=found[-1][0],
+        curve=found,
     )
 
 

@@ -44,7 +44,7 @@ from sbert_lab.training import (
     TrainingData,
     set_dropout,
 )
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
