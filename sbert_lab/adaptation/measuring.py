@@ -1,236 +1,50 @@
-"""Before and after: the reader's own search, and what general similarity became."""
+"""Before and after: the search of the test pairs, and general similarity."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sbert_lab._utils import write_json
-from sbert_lab.adaptation.outcome import Comparison, Example
-from sbert_lab.datasets.pair_split import row_groups
-from sbert_lab.datasets.pairs import DataError, Pairs, plain
+from sbert_lab.adaptation.report import Comparison, Example
+from sbert_lab.datasets.pairs import PairSearch
 from sbert_lab.datasets.similarity import ScoredPairs, ladder, stsb
-from sbert_lab.evaluation.metrics import ndcg_at_k, recall_at_k
+from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine, recall_at_k
+from sbert_lab.evaluation.protocols import similarity_score
 from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.experiments.trials import Yardstick
-from sbert_lab.index.exact import normalized
-from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.index.exact import exact_search
 from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
-#: What the reader's own search is called, and by what it is judged; the first counts.
+#: What the search of the test pairs is called.
 OWN = "your pairs"
-METRICS = ("nDCG@10", "recall@1", "recall@10")
 
-_SCORES_AT_ONCE = 16_000_000  # similarities in memory
+_DEPTH = 100  # ranks that are looked at
 _SHOWN = 10  # examples on each side
 
 
 @dataclass(frozen=True)
-class Search:
-    """Test queries, what they are searched in, and what answers them.
-
-    Parameters
-    ----------
-    queries
-        Different texts, ``[q]``.
-    corpus
-        Different texts, ``[n]``.
-    relevant
-        Corpus rows that answer each query, ``[q]`` tuples.
-    group
-        Which queries belong together, int64 ``[q]``: an interval draws them so.
-    """
-
-    queries: tuple[str, ...]
-    corpus: tuple[str, ...]
-    relevant: tuple[tuple[int, ...], ...]
-    group: NDArray[np.int64] = field(repr=False)
-
-    @classmethod
-    def of(cls, test: Pairs, corpus: Sequence[str]) -> Self:
-        """Make the search of a file of pairs; several rows of an anchor all count.
-
-        Raises
-        ------
-        DataError
-            An answer is not in the corpus, or too little is there to search.
-        """
-        place: dict[str, int] = {}
-        different: list[str] = []
-        for text in corpus:
-            if place.setdefault(plain(text), len(different)) == len(different):
-                different.append(text)
-        problems = [
-            f"{test.source}, row {row}: {text[:60]!r} is not in the corpus; add it, or "
-            "leave the corpus out to search in all answers"
-            for row, text in zip(test.rows, test.positive, strict=True)
-            if plain(text) not in place
-        ]
-        if problems:
-            raise DataError(problems)
-        rows: dict[str, dict[int, None]] = {}
-        text_of: dict[str, str] = {}
-        group_of: dict[str, int] = {}
-        for anchor, positive, group in zip(
-            test.anchor, test.positive, row_groups(test), strict=True
-        ):
-            key = plain(anchor)
-            text_of.setdefault(key, anchor)
-            rows.setdefault(key, {})[place[plain(positive)]] = None
-            group_of[key] = int(group)
-        groups = np.array([group_of[key] for key in rows])
-        if len(set(groups.tolist())) < 2 or len(different) < 2:
-            raise DataError(
-                [
-                    f"{test.source}: {len(rows)} different anchors in "
-                    f"{len(set(groups.tolist()))} groups that share no text, and "
-                    f"{len(different)} texts to search in; a test needs two of each at "
-                    "least, and a hundred to see a difference"
-                ]
-            )
-        return cls(
-            tuple(text_of.values()),
-            tuple(different),
-            tuple(tuple(found) for found in rows.values()),
-            groups,
-        )
-
-
-@dataclass(frozen=True)
 class Measured:
-    """One model, item by item.
+    """What one model gives, item by item.
 
     Parameters
     ----------
-    ranks
-        Place of each answer of each query, from 1, in the order of `Search.relevant`;
-        equal scores in the order of the corpus. Empty without a search.
-    top
-        Corpus row that comes first, for each query.
+    found
+        Corpus rows in their order for each query, int64 ``[q, 100]``; ``[0, 0]``
+        without a search.
     cosines
-        By the name of a set of scored pairs, one a pair.
+        By the name of a general set, one a pair.
     """
 
-    ranks: tuple[tuple[int, ...], ...] = ()
-    top: tuple[int, ...] = ()
-    cosines: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    found: NDArray[np.int64]
+    cosines: Mapping[str, NDArray[np.float64]]
 
-    def write(self, path: Path) -> None:
-        """Write it as JSON, atomically."""
-        content = {"ranks": self.ranks, "top": self.top, "cosines": dict(self.cosines)}
-        write_json(path, content)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read what `write` wrote."""
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            tuple(map(tuple, content["ranks"])),
-            tuple(content["top"]),
-            {name: tuple(values) for name, values in content["cosines"].items()},
+    def ranks(self, search: PairSearch) -> NDArray[np.int64]:
+        """Return the best rank of each query's answers, ``[q]``, from 1 to 101."""
+        is_answer = np.array(
+            [np.isin(row, list(r)) for row, r in zip(self.found, search.relevant)]
         )
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What both models are measured with.
-
-    Parameters
-    ----------
-    search
-        The reader's own; None where there is no test.
-    general
-        Scored pairs of no domain, by name.
-    """
-
-    search: Search | None
-    general: Mapping[str, ScoredPairs]
-
-    def of(
-        self,
-        encoder: SentenceEncoder,
-        *,
-        cache: EmbeddingCache | None = None,
-        show_progress: bool | None = None,
-    ) -> Measured:
-        """Measure a model."""
-        found = self._yardstick.measure(encoder)
-        cosines = {name: tuple(values.tolist()) for name, values in found.items()}
-        if self.search is None:
-            return Measured(cosines=cosines)
-        options: dict[str, Any] = {"cache": cache, "show_progress": show_progress}
-        corpus = encoder.encode_document(self.search.corpus, **options)
-        queries = encoder.encode_query(self.search.queries, **options)
-        ranks, top = answer_ranks(queries, corpus, self.search.relevant)
-        return Measured(ranks, top, cosines)
-
-    def domain(self, before: Measured, after: Measured) -> tuple[Comparison, ...]:
-        """Compare two models on the search, by each of `METRICS`."""
-        if self.search is None:
-            return ()
-        group, found = self.search.group, []
-        for metric in METRICS:
-            b, a = (_per_query(metric, one.ranks) for one in (before, after))
-            intervals = (bootstrap_mean(v, groups=group) for v in (b, a, a - b))
-            found.append(Comparison(OWN, metric, len(group), *intervals))
-        return tuple(found)
-
-    def elsewhere(self, before: Measured, after: Measured) -> tuple[Comparison, ...]:
-        """Compare two models on the general pairs, by Spearman's correlation."""
-        b, a = (
-            [{name: np.array(values) for name, values in one.cosines.items()}]
-            for one in (before, after)
-        )
-        score = self._yardstick.score
-        return tuple(
-            Comparison(
-                name,
-                "Spearman",
-                len(pairs),
-                score(name, b),
-                score(name, a),
-                score(name, a, b),
-            )
-            for name, pairs in self.general.items()
-        )
-
-    def examples(
-        self, before: Measured, after: Measured
-    ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-        """Return the queries that gained most ranks, and those that lost most."""
-        if self.search is None:
-            return (), ()
-        best = np.array([[min(r) for r in one.ranks] for one in (before, after)])
-        gained = best[0] - best[1]  # [q]
-        better = np.argsort(-gained, kind="stable")[:_SHOWN]
-        worse = np.argsort(gained, kind="stable")[:_SHOWN]
-        show = self._example
-        return (
-            tuple(show(i, before, after) for i in better.tolist() if gained[i] > 0),
-            tuple(show(i, before, after) for i in worse.tolist() if gained[i] < 0),
-        )
-
-    def _example(self, query: int, before: Measured, after: Measured) -> Example:
-        assert self.search is not None
-        ranks, corpus = after.ranks[query], self.search.corpus
-        return Example(
-            query=self.search.queries[query],
-            answer=corpus[self.search.relevant[query][int(np.argmin(ranks))]],
-            rank_before=min(before.ranks[query]),
-            rank_after=min(ranks),
-            top_before=corpus[before.top[query]],
-            top_after=corpus[after.top[query]],
-        )
-
-    @cached_property
-    def _yardstick(self) -> Yardstick:
-        return Yardstick(dict(self.general))
+        return np.where(is_answer.any(1), is_answer.argmax(1) + 1, _DEPTH + 1)
 
 
 def general_sets() -> dict[str, ScoredPairs]:
@@ -241,47 +55,77 @@ def general_sets() -> dict[str, ScoredPairs]:
     return found
 
 
-def answer_ranks(
-    queries: NDArray[np.float32],
-    corpus: NDArray[np.float32],
-    relevant: Sequence[Sequence[int]],
-) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Return the places of the answers by cosine, from 1, and what comes first.
+def measure(
+    encoder: SentenceEncoder,
+    search: PairSearch | None,
+    general: Mapping[str, ScoredPairs],
+    show_progress: bool | None = None,
+) -> Measured:
+    """Measure a model on a search, if there is one, and on general similarity."""
+    cosines = {}
+    for name, pairs in general.items():
+        vectors = encoder.encode([*pairs.first, *pairs.second], show_progress=False)
+        cosines[name] = pairwise_cosine(vectors[: len(pairs)], vectors[len(pairs) :])
+    found = np.empty((0, 0), np.int64)
+    if search is not None:
+        corpus = encoder.encode_document(search.corpus, show_progress=show_progress)
+        queries = encoder.encode_query(search.queries, show_progress=show_progress)
+        _, found = exact_search(queries, corpus, _DEPTH)
+    return Measured(found, cosines)
 
-    Parameters
-    ----------
-    queries, corpus
-        ``[q, d]`` and ``[n, d]``.
-    relevant
-        Corpus rows for each query.
 
-    Equal scores stand in the order of the corpus.
-    """
-    a, b = normalized(queries), normalized(corpus)
-    ranks: list[tuple[int, ...]] = []
-    top: list[int] = []
-    step = max(1, _SCORES_AT_ONCE // len(b))
-    for start in range(0, len(a), step):
-        scores = a[start : start + step] @ b.T  # [some, n]
-        top += scores.argmax(1).tolist()
-        for row, answers in zip(scores, relevant[start : start + step], strict=True):
-            ranks.append(
-                tuple(
-                    1 + int((row > row[i]).sum() + (row[:i] == row[i]).sum())
-                    for i in answers
-                )
+def compare(
+    search: PairSearch | None,
+    general: Mapping[str, ScoredPairs],
+    before: Measured,
+    after: Measured,
+) -> tuple[Comparison, ...]:
+    """Compare two models item by item: the search first, whose first metric counts."""
+    comparisons = []
+    if search is not None:
+        old, new = (_by_query(one.found, search.relevant) for one in (before, after))
+        for metric in old:
+            b, a = old[metric], new[metric]
+            intervals = [bootstrap_mean(v, groups=search.group) for v in (b, a, a - b)]
+            comparisons.append(Comparison(OWN, metric, len(b), *intervals))
+    for name, pairs in general.items():
+        b, a = before.cosines[name], after.cosines[name]
+        intervals = [similarity_score(pairs, values) for values in (b, a)]
+        intervals.append(similarity_score(pairs, a, baseline=b))
+        comparisons.append(Comparison(name, "Spearman", len(pairs), *intervals))
+    return tuple(comparisons)
+
+
+def examples(
+    search: PairSearch | None, before: Measured, after: Measured
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Return the queries that gained most ranks, and those that lost most."""
+    if search is None:
+        return (), ()
+    old, new = before.ranks(search), after.ranks(search)
+
+    def most(gained: NDArray[np.int64]) -> tuple[Example, ...]:
+        rows = np.argsort(-gained, kind="stable")[:_SHOWN]
+        return tuple(
+            Example(
+                search.queries[i],
+                search.corpus[search.relevant[i][0]],
+                int(old[i]),
+                int(new[i]),
             )
-    return tuple(ranks), tuple(top)
+            for i in rows
+            if gained[i] > 0
+        )
+
+    return most(old - new), most(new - old)
 
 
-def _per_query(metric: str, ranks: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Return a metric of each query from the places of its answers."""
-    name, k = metric.split("@")
-    answers = [range(len(places)) for places in ranks]
-    # The first places, with the answers where they stand and -1 for all else.
-    found = [
-        [at.get(place, -1) for place in range(1, int(k) + 1)]
-        for at in ({p: i for i, p in enumerate(places)} for places in ranks)
-    ]
-    score = {"nDCG": ndcg_at_k, "recall": recall_at_k}[name]
-    return score(found, answers, int(k))
+def _by_query(
+    found: NDArray[np.int64], relevant: Sequence[Sequence[int]]
+) -> dict[str, NDArray[np.float64]]:
+    rows = found.tolist()
+    return {
+        "nDCG@10": ndcg_at_k(rows, relevant, 10),
+        "recall@1": recall_at_k(rows, relevant, 1),
+        "recall@10": recall_at_k(rows, relevant, 10),
+    }
