@@ -105,7 +105,13 @@ def adapt(options: argparse.Namespace) -> str:
             test=_pairs(options.test, options),
             corpus=_texts(options.corpus),
         )
-    except (OSError, ValueError, CheckpointError, ChecksumError) as error:
+    except (
+        OSError,
+        ValueError,
+        FloatingPointError,
+        CheckpointError,
+        ChecksumError,
+    ) as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on from here") from None
