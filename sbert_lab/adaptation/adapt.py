@@ -10,36 +10,39 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from sbert_lab._utils import write_json
-from sbert_lab.adaptation.measuring import compare, examples, general_sets, measure
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
-from sbert_lab.adaptation.report import OUTCOME, Outcome, read_outcome, write_report
+from sbert_lab.adaptation.report import (
+    OUTCOME,
+    Measured,
+    Outcome,
+    compare,
+    examples,
+    read_outcome,
+    write_report,
+)
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
 from sbert_lab.datasets.pairs import (
-    LEAST,
-    DataError,
     Pairs,
     check_labels,
     check_no_leak,
-    find_leaks,
     retrieval_from_pairs,
     split_pairs,
 )
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.similarity import ScoredPairs, ladder, stsb
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.registry import cache_home
+from sbert_lab.models.registry import BY_NAME, cache_home, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.hard_negatives import Flags, Guard, Rows
+from sbert_lab.training.hard_negatives import Guard
 from sbert_lab.training.trainer import Curve
 
 log = logging.getLogger(__name__)
@@ -58,7 +61,6 @@ def adapt(
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
     guard: Guard | None = None,
-    general: Mapping[str, ScoredPairs] | None = None,
     show_progress: bool | None = None,
 ) -> Outcome:
     """Adapt a model to a field, and measure what that brought and what it cost.
@@ -88,10 +90,8 @@ def adapt(
         What is searched, and where hard negatives of pairs come from. By default the
         answers of training and test are searched, and negatives are those of training.
     guard
-        A function of rows of the pairs and rows of `corpus` to bool, True where the two
-        must not meet, as in `hard_negatives.mine`. Needs a corpus.
-    general
-        Scored pairs by name, to see what is lost elsewhere; None takes `general_sets`.
+        True for rows of pairs and of the corpus that must not meet, as in
+        `hard_negatives.mine`. Needs a test and a corpus: rows must stay as they are.
     show_progress
         Bars on standard error; by default for long work on a terminal.
 
@@ -108,31 +108,16 @@ def adapt(
         raise ValueError(f"method={method!r}: for texts one of {', '.join(RECIPES)}")
     if (teacher is None) == (method == "pseudo-labels"):
         raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
-    if guard is not None and corpus is None:
-        raise ValueError("guard speaks of rows of the corpus; give corpus=… too")
+    if guard is not None and (test is None or corpus is None):
+        raise ValueError("guard speaks of rows; give test=… and corpus=… too")
     recipe = recipe or RECIPES[method]
-    train, test, rows = _train_and_test(data, test, recipe)
-    facts: dict[str, Any] = {"trained on": len(train)}
+    train, test = _train_and_test(data, test, recipe)
+    facts = {"trained on": len(train)}
     search = None
     if test is not None:
-        answers = [*(train.positive if isinstance(train, Pairs) else ()), *test.positive]
-        search = retrieval_from_pairs(test, answers if corpus is None else corpus)
+        answers = train.positive if isinstance(train, Pairs) else ()
+        search = retrieval_from_pairs(test, corpus or (*answers, *test.positive))
         facts |= {"queries": len(search.queries), "searched": len(search.corpus)}
-    sets = general_sets() if general is None else general
-    plan = {
-        "method": method,
-        **asdict(recipe),
-        "teacher": _name(teacher),
-        "guard": _name(guard),
-        "data": _hash(train),
-        "test": _hash(test),
-        "corpus": sha256_of(corpus and list(corpus)),
-        "general": sha256_of([[s.first, s.second, s.score] for s in sets.values()]),
-    }
-
-    def of_file(pair_rows: Rows, corpus_rows: Rows) -> Flags:
-        assert guard is not None
-        return guard(rows[pair_rows], corpus_rows)
 
     def teach(encoder: SentenceEncoder, work: Path) -> Curve:
         cache, checkpoints = EmbeddingCache(work / "cache"), work / "checkpoints"
@@ -147,21 +132,26 @@ def adapt(
                 folder=checkpoints,
                 show_progress=show_progress,
             )
-        asks = None if guard is None else of_file
         mined = mine_negatives(
-            encoder, train, recipe, corpus, asks, cache, show_progress
+            encoder, train, recipe, corpus, guard, cache, show_progress
         )
         if mined is not None:
-            facts["negatives"] = len(mined)
             facts.update({f"passed over, {w}": n for w, n in mined.removed.items()})
-        return train_on_pairs(
-            encoder, train, recipe, mined, checkpoints, show_progress
-        )
+        return train_on_pairs(encoder, train, recipe, mined, checkpoints, show_progress)
 
     folder = Path(out).expanduser()
     with _alone(folder):
         encoder = SentenceEncoder.from_pretrained(str(base))
-        plan["base"] = encoder.fingerprint()
+        plan = {
+            "base": encoder.fingerprint(),
+            "method": method,
+            **asdict(recipe),
+            "teacher": teacher and teacher.fingerprint(),
+            "guard": guard and getattr(guard, "fingerprint", guard.__repr__)(),
+            "data": _hash(train),
+            "test": _hash(test),
+            "corpus": _hash(corpus),
+        }
         outcome = _begin(folder, plan)
         if outcome is None:
             log.info("training …")
@@ -170,54 +160,53 @@ def adapt(
             if recipe.base_weight:
                 encoder = average(before, encoder, recipe.base_weight)
             log.info("measuring …")
-            old, new = (
-                measure(model, search, sets, show_progress)
-                for model in (before, encoder)
-            )
+            sets = general_sets()
+            old = Measured(before, search, sets, show_progress)
+            new = Measured(encoder, search, sets, show_progress)
             better, worse = examples(search, old, new)
             encoder.save(folder / "model")
             outcome = Outcome(
-                str(base),
-                plan,
-                encoder.fingerprint(),
-                facts,
-                compare(search, sets, old, new),
-                curve,
-                better,
-                worse,
-                perf_counter() - started,
+                base=str(base),
+                fingerprint=encoder.fingerprint(),
+                plan=plan,
+                facts=facts,
+                comparisons=compare(search, sets, old, new),
+                curve=curve,
+                better=better,
+                worse=worse,
+                seconds=perf_counter() - started,
             )
             write_report(folder, outcome)
-        shutil.rmtree(folder / "work", ignore_errors=True)
+        for left_over in (folder / "work", *folder.glob(".model.*")):
+            shutil.rmtree(left_over, ignore_errors=True)
     return outcome
+
+
+def general_sets() -> dict[str, ScoredPairs]:
+    """Return the scored pairs that are here: the project's own, and STS Benchmark."""
+    found = {"ladder": ladder()}
+    if locate(BY_NAME["stsb"]) is not None:
+        found["STSBenchmark"] = stsb("test")
+    return found
 
 
 def _train_and_test(
     data: Pairs | Sequence[str], test: Pairs | None, recipe: Recipe
-) -> tuple[Pairs | list[str], Pairs | None, Rows]:
-    """Return what to train on and to test on, checked, and the rows of the former."""
-    train: Pairs | list[str]
-    rows = np.arange(len(data))
-    if isinstance(data, Pairs):
-        check_labels(data)
-        train = data
-        if test is None:
-            in_train, in_test = split_pairs(data, recipe.test_share, recipe.seed)
-            train, test = data.pick(in_train), data.pick(in_test)
-            rows = np.array(in_train)
-        check_no_leak(train, test)
-    else:
-        train = different_texts(data)
-        asked = () if test is None else test.anchor
-        leaks = find_leaks([[text] for text in train], [[text] for text in asked])
-        if leaks:
-            raise DataError(
-                [f"{asked[i]!r} is tested, and among the texts" for i, _ in leaks]
+) -> tuple[Pairs | tuple[str, ...], Pairs | None]:
+    """Return what to train on and to test on, with nothing that is on both sides."""
+    if not isinstance(data, Pairs):
+        texts = different_texts(data)
+        if test is not None:  # its answers may be known, its queries not
+            check_no_leak(
+                Pairs(texts, texts), replace(test, positive=test.anchor, negative=None)
             )
-    for part in (train, test):
-        if part is not None and len(part) < LEAST:
-            raise DataError([f"{len(part)} to train or test on; bring {LEAST} or more"])
-    return train, test, rows
+        return texts, test
+    check_labels(data)
+    if test is None:
+        in_train, in_test = split_pairs(data, recipe.test_share, recipe.seed)
+        return data.pick(in_train), data.pick(in_test)
+    check_no_leak(data, test)
+    return data, test
 
 
 @contextmanager
@@ -264,11 +253,3 @@ def _hash(data: Pairs | Sequence[str] | None) -> str:
     if isinstance(data, Pairs):
         return sha256_of([data.anchor, data.positive, data.negative])
     return sha256_of(data)
-
-
-def _name(thing: object) -> str | None:
-    """Name a teacher or a guard by its fingerprint, if it has one."""
-    if thing is None:
-        return None
-    named = getattr(thing, "fingerprint", None)
-    return str(named()) if callable(named) else type(thing).__name__

@@ -8,26 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sbert_lab.adaptation.recipe import RECIPES
+
 if TYPE_CHECKING:
     from sbert_lab.adaptation.unsupervised import Teacher
     from sbert_lab.datasets.pairs import Pairs
 
-#: Options that set a field of `Recipe`, their type and help.
-_RECIPE = {
-    "epochs": (int, "how often each pair, or text, is seen"),
-    "batch_size": (int, "pairs, or texts, in a batch"),
-    "learning_rate": (float, "the highest one"),
-    "negatives": (int, "hard negatives for each anchor; 0 mines none"),
-    "relative_margin": (
-        float,
-        "share by which hard negatives stay below the right answer, such as 0.05, where "
-        "many right answers were never written down; by default any near one is mined",
-    ),
-    "base_weight": (
-        float,
-        "share of the base in the average at the end: more forgets less",
-    ),
-    "seed": (int, "of all that is drawn"),
+#: Fields of a `Recipe` that can be set, and their type.
+_FIELDS = {
+    "epochs": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "negatives": int,
+    "relative_margin": float,
+    "base_weight": float,
+    "seed": int,
 }
 
 
@@ -64,7 +59,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of pseudo-labels: a cross-encoder, or a better encoder than the base",
     )
     recipe = parser.add_argument_group("the recipe; the defaults usually do")
-    for name, (kind, text) in _RECIPE.items():
+    for name, kind in _FIELDS.items():
+        text = f"for pairs {getattr(RECIPES['pairs'], name)}"
         recipe.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
@@ -78,9 +74,7 @@ def adapt(options: argparse.Namespace) -> str:
     """
     from sbert_lab._utils import limit_memory
     from sbert_lab.adaptation.adapt import adapt as fill
-    from sbert_lab.adaptation.recipe import RECIPES
     from sbert_lab.adaptation.report import REPORT, score_table, verdict
-    from sbert_lab.models.checkpoint import CheckpointError
     from sbert_lab.models.registry import ChecksumError
 
     limit_memory()
@@ -92,61 +86,45 @@ def adapt(options: argparse.Namespace) -> str:
         method = options.method or "pairs"
         given = {
             name: value
-            for name in _RECIPE
+            for name in _FIELDS
             if (value := getattr(options, name)) is not None
         }
         outcome = fill(
             options.base,
-            _pairs(options.pairs, options) or _texts(options.texts),
+            _pairs(options.pairs, options) or read_texts(options.texts),
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
             teacher=_teacher(options.teacher),
             test=_pairs(options.test, options),
-            corpus=_texts(options.corpus),
+            corpus=read_texts(options.corpus),
         )
-    except (
-        OSError,
-        ValueError,
-        FloatingPointError,
-        CheckpointError,
-        ChecksumError,
-    ) as error:
+    except (OSError, ValueError, FloatingPointError, ChecksumError) as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on from here") from None
-    model = str(options.out / "model")
-    return "\n".join(
-        [
-            *score_table(outcome.comparisons),
-            verdict(outcome),
-            f"report: {options.out / REPORT}",
-            f"from sentence_transformers import SentenceTransformer as S; S({model!r})",
-        ]
-    )
+    table = score_table(outcome.comparisons)
+    said = f"{verdict(outcome.comparisons)} More in {options.out / REPORT}."
+    return f"{table}\n{said}\nSentenceTransformer({str(options.out / 'model')!r})"
 
 
-def read_texts(path: Path) -> list[str]:
+def read_texts(path: Path | None) -> list[str] | None:
     """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
     from sbert_lab.datasets.pairs import DataError, read_table, read_utf8
 
+    if path is None:
+        return None
     if path.suffix.lower() == ".txt":
         return [line for line in read_utf8(path).splitlines() if line.strip()]
-    names, records = read_table(path)
-    if "text" not in names:
-        raise DataError([f"{path}: column 'text' is missing; there are {names}"])
+    rows = [(row, record.get("text")) for row, record in read_table(path)[1]]
     problems = [
-        f"{path}, row {row}, column 'text': not a text, or an empty one"
-        for row, record in records
-        if not isinstance(text := record.get("text"), str) or not text.strip()
+        f"{path}, row {row}: no column 'text', or an empty one"
+        for row, text in rows
+        if not isinstance(text, str) or not text.strip()
     ]
     if problems:
         raise DataError(problems)
-    return [record["text"] for _, record in records]
-
-
-def _texts(path: Path | None) -> list[str] | None:
-    return None if path is None else read_texts(path)
+    return [str(text) for _, text in rows]
 
 
 def _pairs(path: Path | None, options: argparse.Namespace) -> "Pairs | None":

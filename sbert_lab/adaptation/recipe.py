@@ -54,7 +54,9 @@ class Recipe:
         """Refuse a number that is out of range."""
         begin, end = self.rank
         if not 0 <= begin < end or end - begin < self.negatives:
-            raise ValueError(f"rank={self.rank}: two numbers, room for negatives between")
+            raise ValueError(
+                f"rank={self.rank}: two numbers, room for negatives between"
+            )
         for name, least, most in (
             ("epochs", 1, inf),
             ("batch_size", 2, inf),

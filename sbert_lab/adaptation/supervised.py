@@ -47,23 +47,26 @@ def train_on_pairs(
     show_progress
         A bar on standard error; by default for long work on a terminal.
     """
-    wrong: list[list[str]] = [[own] for own in pairs.negative or ()] or [[]] * len(pairs)
+    wrong: list[list[str]] = [[own] for own in pairs.negative or ()]
+    wrong = wrong or [[] for _ in pairs.anchor]
     if mined is not None:
-        more = mined.columns()["negative"]
-        wrong = [[*own, *found] for own, found in zip(wrong, more, strict=True)]
+        for own, found in zip(wrong, mined.columns()["negative"], strict=True):
+            own += [text for text in found if text not in own]
     query, document = prompts(encoder)
     columns: dict[str, Sequence[Any]] = {
         "anchor": [query + text for text in pairs.anchor],
         "positive": [document + text for text in pairs.positive],
     }
     if any(wrong):
-        columns["negative"] = [
-            [document + text for text in dict.fromkeys(texts)] for texts in wrong
-        ]
+        columns["negative"] = [[document + text for text in own] for own in wrong]
     data = TrainingData(columns, source=str(pairs.source))
     data.row_names = pairs.rows
     data.tokenize(encoder)
-    known = [(query + a, document + p) for a, p in _several_answers(pairs)]
+    answers: dict[str, set[str]] = {}
+    for anchor, positive in zip(pairs.anchor, columns["positive"], strict=True):
+        answers.setdefault(plain(anchor), set()).add(positive)
+    # Of an anchor with several answers, in whatever spelling, none is a wrong one.
+    known = [(query + a, p) for a in pairs.anchor for p in sorted(answers[plain(a)])]
     tokens = recipe.batch_size * float(data.lengths().mean())
     loss: Objective = MultipleNegativesRankingLoss(recipe.temperature, known=known)
     if tokens > PLAIN_TOKENS.get(encoder.device.type, PLAIN_TOKENS["cpu"]):
@@ -82,9 +85,8 @@ def mine_negatives(
 ) -> Mined | None:
     """Mine hard negatives as a recipe says, from `candidates` or else the positives.
 
-    `guard` is True for rows of pairs and of candidates that must not meet. Returns None
-    where no negative is safe, since the base knows nothing of the field; the other
-    answers of a batch are then all there is to learn from.
+    `guard` is as in `mine`. Returns None where none is safe, since the base knows
+    nothing of the field: the other answers of a batch are then all to learn from.
     """
     if not recipe.negatives:
         return None
@@ -143,22 +145,3 @@ def prompts(encoder: SentenceEncoder) -> tuple[str, str]:
     names = ("document", "passage", "corpus")
     found = (encoder.prompts[name] for name in names if encoder.prompts.get(name))
     return query, next(found, usual)
-
-
-def _several_answers(pairs: Pairs) -> list[tuple[str, str]]:
-    """Return the pairs of anchors that have several answers: none is a wrong one.
-
-    In every spelling of an anchor that the file has.
-    """
-    answers: dict[str, dict[str, None]] = {}
-    spelt: dict[str, dict[str, None]] = {}
-    for anchor, positive in zip(pairs.anchor, pairs.positive, strict=True):
-        answers.setdefault(plain(anchor), {})[positive] = None
-        spelt.setdefault(plain(anchor), {})[anchor] = None
-    return [
-        (anchor, positive)
-        for key, found in answers.items()
-        if len(found) > 1
-        for anchor in spelt[key]
-        for positive in found
-    ]

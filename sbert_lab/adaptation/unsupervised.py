@@ -100,11 +100,10 @@ def pseudo_labels(
 
     Source: Wang, Thakur, Reimers and Gurevych 2022, section 3 (GPL).
     """
-    made = [
-        (query, text)
-        for text in texts
-        for query in _different_queries(text, crops(text, QUERIES_PER_TEXT, recipe.seed))
-    ]
+    made = []
+    for text in texts:
+        queries = {plain(q): q for q in crops(text, QUERIES_PER_TEXT, recipe.seed)}
+        made += [(query, text) for key, query in queries.items() if key != plain(text)]
     if not made:
         raise DataError([f"none of {len(texts)} texts has two words to cut a query of"])
     anchor, positive = zip(*made, strict=True)
@@ -175,15 +174,16 @@ def teacher_scores(
             queries, documents, activation=None, show_progress=False
         )
         return scores.astype(np.float64)
-    sides = []
+    vectors = []
     for encode, column in (
         (teacher.encode_query, queries),
         (teacher.encode_document, documents),
     ):
-        place = {text: row for row, text in enumerate(dict.fromkeys(column))}
-        vectors = normalized(encode(list(place), show_progress=False))
-        sides.append(vectors[[place[text] for text in column]].astype(np.float64))
-    return np.asarray((sides[0] * sides[1]).sum(1))
+        different, place = np.unique(column, return_inverse=True)
+        vectors.append(
+            normalized(encode(different.tolist(), show_progress=False))[place]
+        )
+    return np.einsum("nd,nd->n", *vectors, dtype=np.float64)
 
 
 def train_margin_mse(
@@ -253,32 +253,17 @@ def margin_scale(
     return size / wanted
 
 
-def different_texts(texts: Sequence[str]) -> list[str]:
+def different_texts(texts: Sequence[str]) -> tuple[str, ...]:
     """Return texts without those that another one repeats (`plain`); the first stays.
 
     Raises
     ------
     DataError
-        Every row that is not a text, or fewer than `LEAST` different ones.
+        Fewer than `LEAST` different ones, or an empty one.
     """
-    problems = [
-        f"texts, row {row}: not a text, or an empty one"
-        for row, text in enumerate(texts, 1)
-        if not isinstance(text, str) or not text.strip()
-    ]
-    if problems:
-        raise DataError(problems)
     kept: dict[str, str] = {}
     for text in texts:
         kept.setdefault(plain(text), text)
-    if len(kept) < LEAST:
-        raise DataError([f"{len(kept)} different texts; bring {LEAST}, or more"])
-    return list(kept.values())
-
-
-def _different_queries(text: str, made: Sequence[str]) -> list[str]:
-    """Return the queries that say something of their own, in their order."""
-    kept: dict[str, str] = {}
-    for query in made:
-        kept.setdefault(plain(query), query)
-    return [query for form, query in kept.items() if form != plain(text)]
+    if "" in kept or len(kept) < LEAST:
+        raise DataError([f"{len(kept)} different texts; bring {LEAST}, none empty"])
+    return tuple(kept.values())
