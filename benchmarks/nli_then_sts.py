@@ -19,7 +19,7 @@ from pathlib import Path
 from sbert_lab._utils import project_root, write_json
 from sbert_lab.datasets.nli import Inference, sick_entailment
 from sbert_lab.datasets.pairs import plain
-from sbert_lab.datasets.similarity import ScoredPairs, stsb
+from sbert_lab.datasets.sts import ScoredPairs, stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.experiments import trials

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sbert_lab.datasets import icd10cm, python_api
-from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.icd10cm import HierarchyGuard, RetrievalTask
 from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.python_api import ApiEntry
 from sbert_lab.datasets.python_libraries import LIBRARIES
-from sbert_lab.datasets.relatives import HierarchyGuard, hierarchy_guard
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Domain:
         rows = sorted(drawn[:count].tolist())
         guard = None
         if self.codes is not None:
-            codes = [self.codes[row] for row in rows]
-            guard = hierarchy_guard(codes, self.candidate_codes)
+            codes = tuple(self.codes[row] for row in rows)
+            guard = HierarchyGuard(codes, self.candidate_codes)
         return self.pairs.pick(rows), guard
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.lexical import word_overlap, words
 from sbert_lab.evaluation.metrics import spearman
 from sbert_lab.evaluation.statistics import Floats, Interval, bootstrap_mean

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.metrics import (
     ndcg_at_k,
     pairwise_cosine,

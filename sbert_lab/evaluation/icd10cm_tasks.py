@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sbert_lab.datasets import icd10cm_tasks as data
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import RerankingTask, content_hash
-from sbert_lab.datasets.intents import LabelledTexts
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs
 from sbert_lab.evaluation.mteb import using_mteb
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ left out, so that a score can be held against the published one.
 
 from typing import TYPE_CHECKING, Any
 
-from sbert_lab.datasets.intents import banking77
-from sbert_lab.datasets.similarity import ScoredPairs, sick, stsb
+from sbert_lab.datasets.sts import ScoredPairs, banking77, sick, stsb
 from sbert_lab.evaluation.mteb import using_mteb
 
 if TYPE_CHECKING:

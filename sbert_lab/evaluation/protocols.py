@@ -6,7 +6,7 @@ Those of the field's benchmark live in modules of their own and are gathered her
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.classification import classification, training_rows
 from sbert_lab.evaluation.clustering import (
     clustered_rows,

@@ -29,7 +29,7 @@ from sbert_lab.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_spearman,
 )
-from sbert_lab.models.interface import Encoded
+from sbert_lab.models.sentence_encoder import Encoded
 
 #: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
 Encode = Callable[[Sequence[str]], Encoded]

@@ -27,7 +27,7 @@ from sbert_lab.adaptation.stages import Clock
 from sbert_lab.adaptation.without_pairs import adapt_without_pairs
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.experiments.kept import trained
 from sbert_lab.experiments.trials import Items, Yardstick

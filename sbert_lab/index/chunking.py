@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from sbert_lab.models.interface import Encoder
+from sbert_lab.models.sentence_encoder import Encoder
 from sbert_lab.models.transformer import fast_tokenizer
 
 if TYPE_CHECKING:

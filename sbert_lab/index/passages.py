@@ -28,13 +28,13 @@ from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.stores import Kind
 from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25Encoder
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.lexical import Bm25Encoder
 
 _ABOUT, _DOCUMENTS = "passages.json", "documents.json"
 _OPTIONS = ("hybrid", "max_tokens", "overlap")  # that are saved

@@ -31,14 +31,27 @@ def average(
     Raises
     ------
     ValueError
-        A share out of range, or encoders that do not belong together; says in what
-        they differ.
+        A share out of range, or encoders that do not belong together.
 
     Source: Wortsman et al. 2022, equation 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: from 0, all second, to 1, all first")
-    _check_alike(first, second)
+    kinds = [
+        {
+            "weights": {name: weight.shape for name, weight in e.named_parameters()},
+            "vocabularies": e.tokenizer.get_vocab(),
+            "poolings": e.layout.pooling,
+            "heads": repr(e.head),
+        }
+        for e in (first, second)
+    ]
+    for what, own in kinds[0].items():
+        if own != kinds[1][what]:
+            raise ValueError(
+                f"the encoders have different {what}, so the same weight means "
+                "something else in each: average a model with what was trained from it"
+            )
     mixed = copy.deepcopy(second).eval()
     others = dict(first.named_parameters())
     with torch.no_grad():
@@ -47,26 +60,3 @@ def average(
             a, b = (part.cpu().double() for part in (others[name], weight))
             weight.copy_(share * a + (1 - share) * b)
     return mixed
-
-
-def _check_alike(first: SentenceEncoder, second: SentenceEncoder) -> None:
-    shapes = [
-        {name: tuple(weight.shape) for name, weight in encoder.named_parameters()}
-        for encoder in (first, second)
-    ]
-    if shapes[0] != shapes[1]:
-        strange = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
-        raise ValueError(
-            f"the encoders have different weights ({strange[0][0]} for one): average a "
-            "model with what was trained from it"
-        )
-    for what, a, b in (
-        ("vocabularies", first.tokenizer.get_vocab(), second.tokenizer.get_vocab()),
-        ("poolings", first.layout.pooling, second.layout.pooling),
-        ("heads", repr(first.head), repr(second.head)),
-    ):
-        if a != b:
-            raise ValueError(
-                f"the encoders have different {what}, so the same weight means "
-                "something else in each: average a model with what was trained from it"
-            )

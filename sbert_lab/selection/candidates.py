@@ -14,9 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sbert_lab.models.checkpoint import CheckpointError
-from sbert_lab.models.interface import Encoder
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
 from sbert_lab.models.static import StaticEncoder
 
 log = logging.getLogger(__name__)

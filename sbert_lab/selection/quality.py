@@ -11,15 +11,15 @@ from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.evaluation.ranking import retrieval
 from sbert_lab.evaluation.scoreboard import KINDS, Measured, measure
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.onnx import OnnxEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoded,
     Encoder,
+    SentenceEncoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.onnx import OnnxEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 #: What sparse rows of words are measured on: they have no use as features of a class.
 SPARSE_KINDS = ("Retrieval", "STS", "PairClassification", "Reranking")

@@ -15,7 +15,7 @@ from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.evaluation.scoreboard import KINDS, Measured, interval
 from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import Encoder, encode_documents
+from sbert_lab.models.sentence_encoder import Encoder, encode_documents
 from sbert_lab.selection import candidates
 from sbert_lab.selection.costs import encoding_costs, footprints, search_costs
 from sbert_lab.selection.quality import corpus_of, on_icd10cm, on_pairs

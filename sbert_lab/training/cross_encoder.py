@@ -13,7 +13,6 @@ import numpy as np
 from torch import nn
 from transformers.trainer_utils import TrainOutput
 
-from sbert_lab.datasets.pairs import DataError
 from sbert_lab.losses.pair_scores import OBJECTIVES, PairObjective
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
@@ -77,19 +76,11 @@ class CrossEncoderTrainer(SentenceTrainer):
         )
 
     def _cut(self, data: TrainingData, name: str) -> TrainingData:
-        """Return the data with tokens of its own; refuse rows, count long pairs."""
+        """Return the data with tokens of its own; count long pairs."""
         del name
         found = copy(data)
         found.tokenize(self.encoder)
         everything = found.__getitems__(range(len(found)))
-        problems = self._pair_objective.problems(everything)
-        if problems:
-            raise DataError(
-                [
-                    f"{data.source}, row {data.row_names[row]}: {p}"
-                    for row, p in problems
-                ]
-            )
         sizes = {
             role: [len(ids) for ids in column]
             for role, column in everything.tokens.items()

@@ -17,7 +17,7 @@ from sbert_lab import SentenceEncoder
 from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.models.checkpoint import Layout
 
 HEAD = "ba ko mi ru te su la no pe vi do ga".split()

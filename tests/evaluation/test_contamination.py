@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sbert_lab.datasets.similarity import stsb
+from sbert_lab.datasets.sts import stsb
 from sbert_lab.evaluation.contamination import contamination, normal
 from sbert_lab.evaluation.lexical import words
 

@@ -6,7 +6,7 @@ from conftest import tiny_encoder
 from scipy import stats
 
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
 
 TEXTS = [

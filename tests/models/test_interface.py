@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from conftest import tiny_encoder, tiny_parts
 
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25Encoder, LsaEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.lexical import Bm25Encoder, LsaEncoder
 from sbert_lab.models.static import StaticEncoder
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "quick brown fox", "the lazy dog"]

@@ -8,7 +8,7 @@ import pytest
 from conftest import states, tiny_parts
 
 from sbert_lab import EmbeddingCache, SentenceEncoder
-from sbert_lab.datasets.similarity import ladder
+from sbert_lab.datasets.sts import ladder
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.models.checkpoint import CheckpointError, Layout
 from sbert_lab.models.onnx import OnnxEncoder, encoder_from_onnx

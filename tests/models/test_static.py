@@ -5,7 +5,7 @@ import pytest
 from conftest import tiny_parts
 from safetensors.numpy import save_file
 
-from sbert_lab.datasets.similarity import similarity_ladder
+from sbert_lab.datasets.sts import ladder
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.registry import BY_NAME, locate
@@ -61,7 +61,7 @@ def test_wordllama_is_the_peers():
 
     folder = locate(BY_NAME["wordllama-256"])
     peer = WordLlama.load(cache_dir=folder, disable_download=True)
-    texts = [pair.partner for pair in similarity_ladder()][:200]
+    texts = ladder().second[:200]
     texts += ["", "naïve café – 北京 🙂", "a" * 300]
     ours = StaticEncoder.from_pretrained("wordllama-256").encode(texts)
     np.testing.assert_allclose(ours, peer.embed(texts), atol=1e-6)

@@ -10,9 +10,13 @@ from scipy.sparse import issparse
 from sbert_lab.models import distillation
 from sbert_lab.models import onnx as onnx_models
 from sbert_lab.models.checkpoint import CheckpointError
-from sbert_lab.models.interface import Encoder, encode_documents, encode_queries
 from sbert_lab.models.registry import BY_NAME, locate
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import (
+    Encoder,
+    SentenceEncoder,
+    encode_documents,
+    encode_queries,
+)
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.selection import candidates
 from sbert_lab.selection.candidates import CANDIDATES, Candidate, candidate, load

@@ -16,7 +16,6 @@ from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.losses.pair_scores import (
     BinaryCrossEntropy,
     ListwiseCrossEntropy,
-    MarginMSE,
     listwise_cross_entropy_loss,
 )
 from sbert_lab.models.cross_encoder import CrossEncoder
@@ -63,7 +62,6 @@ def listed(count=24, seed=0, most=3):
 DATA = {
     "binary": labelled,
     "listwise": listed,
-    "margin": lambda: listed(most=1),
 }
 
 
@@ -160,7 +158,6 @@ def test_loss_of_a_batch_is_the_loop(objective, tmp_path):
         {
             "binary": BinaryCrossEntropy,
             "listwise": ListwiseCrossEntropy,
-            "margin": MarginMSE,
         }[objective](),
         evaluation_data=data,
         overlap="warn",
@@ -185,9 +182,6 @@ def test_what_is_told_beside_the_loss():
     scores = [1.0, 2.0, 0.0, 3.0, 0.5, 1.0, 1.9, -1.0, 4.0]
     found = told(ListwiseCrossEntropy(), rows, scores)
     assert found.diagnostics["accuracy"] == 0.5  # a draw is lost, and the last one
-    rows["negative"] = WORDS[8:12]
-    found = told(MarginMSE(), rows | {"label": [9, 9, 9, 9]}, scores[:8])
-    assert float(found.diagnostics["margin"]) == pytest.approx((6 - 2.4) / 4)
 
 
 def test_one_step_is_the_step_by_hand():
@@ -225,7 +219,7 @@ def test_one_step_is_the_step_by_hand():
 # -- learning -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", ["listwise", "margin"])
+@pytest.mark.parametrize("objective", ["listwise"])
 def test_it_learns(objective):
     encoder, data = tiny_cross_encoder(initializer_range=0.2), DATA[objective]()
     before = mean_loss(encoder, data, objective)
@@ -344,12 +338,7 @@ def test_bad_data_is_refused():
     with pytest.raises(DataError, match="needs a column 'negative'"):
         train(encoder, TrainingData({"anchor": ["a"], "positive": ["b"]}), "listwise")
     columns = {"anchor": ["a", "b"], "positive": ["c", "d"]}
-    rows = columns | {"negative": [["e"], []]}
-    with pytest.raises(DataError, match="row 1: no negative"):
-        train(encoder, TrainingData(rows), "listwise")
     rows = columns | {"negative": [["e"], ["f", "g"]], "label": [1, 1]}
-    with pytest.raises(DataError, match="row 1: 2 negatives; one margin needs one"):
-        train(encoder, TrainingData(rows), "margin")
     with pytest.raises(DataError, match="reads no label"):
         train(encoder, TrainingData(rows), "listwise")
 

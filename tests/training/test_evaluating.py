@@ -26,7 +26,7 @@ from tiny_training import (
 from transformers import EarlyStoppingCallback
 
 from sbert_lab.datasets.pairs import DataError
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
 from sbert_lab.losses import (
     CosineSimilarityLoss,

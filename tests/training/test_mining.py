@@ -13,8 +13,8 @@ from mining_cases import Scores, Vectors, naive
 
 from sbert_lab import EmbeddingCache, VectorIndex
 from sbert_lab.datasets import icd10cm
+from sbert_lab.datasets.icd10cm import HierarchyGuard
 from sbert_lab.datasets.pairs import plain
-from sbert_lab.datasets.relatives import hierarchy_guard
 from sbert_lab.losses import MultipleNegativesRankingLoss, TripletLoss
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.training.data import TrainingData, check_columns
@@ -267,7 +267,9 @@ def test_no_positive_and_no_relative_is_mined(medical):
     anchors = [term for term, _ in pairs]
     positives = [code.description for _, code in pairs]
     texts = [code.description for code in corpus]
-    guard = hierarchy_guard([c.code for _, c in pairs], [c.code for c in corpus])
+    guard = HierarchyGuard(
+        tuple(c.code for _, c in pairs), tuple(c.code for c in corpus)
+    )
     ask = {"corpus": texts, "per_anchor": 5}
     free = mine(encoder, anchors, positives, **ask)
     right = {(plain(a), plain(p)) for a, p in zip(anchors, positives, strict=True)}
@@ -481,8 +483,8 @@ def test_results_are_kept(tmp_path, caplog):
         {"judge_margin": -8.0},
         {"anchors": [*WORDS[:-1], "one"]},
         {"corpus": WORDS[1:]},
-        {"guard": hierarchy_guard(["A00"] * 6 + ["B20"])},
-        {"guard": hierarchy_guard(["A00"] * 5 + ["B20"] * 2)},
+        {"guard": HierarchyGuard(("A00",) * 6 + ("B20",))},
+        {"guard": HierarchyGuard(("A00",) * 5 + ("B20",) * 2)},
     ):
         count = len(files())
         mine(encoder, **ask | change)

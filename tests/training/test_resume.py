@@ -66,7 +66,7 @@ KINDS = {
     "softmax": (lambda: classed(12), head),
     "mnrl": (
         lambda: pairs(12),
-        lambda encoder: MultipleNegativesRankingLoss(learned=True),
+        lambda encoder: MultipleNegativesRankingLoss(),
     ),
     "cached": (
         lambda: pairs(12),
@@ -273,7 +273,6 @@ def other_rows():
         ({"prompts": "query "}, "prompts"),
         ({"objective": CachedMultipleNegativesRankingLoss()}, "objective"),
         ({"objective": MultipleNegativesRankingLoss(0.1)}, "objective"),
-        ({"objective": MultipleNegativesRankingLoss(symmetric=True)}, "objective"),
         (
             {"batching": "tokens", "batch_tokens": 100, "seed": 2},
             "seed, batching, batch_tokens",
@@ -306,10 +305,6 @@ def test_an_objective_of_another_kind_is_refused(folder, tmp_path):
 
 
 def test_an_objective_with_other_weights_is_refused(folder, tmp_path):
-    save_some(folder, tmp_path, max_steps=1)
-    learned = MultipleNegativesRankingLoss(learned=True)
-    with pytest.raises(ValueError, match="was saved with another objective"):
-        again(folder, tmp_path, objective=learned)
     save_some(folder, tmp_path / "head", classed(16), SoftmaxLoss(WIDTH), max_steps=1)
     with pytest.raises(ValueError, match="was saved with another objective"):
         again(

@@ -18,7 +18,7 @@ from transformers import AutoConfig, BertModel
 
 from sbert_lab._utils import sha256_file, write_bytes, write_json
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import by_name, stsb
+from sbert_lab.datasets.sts import by_name, stsb
 from sbert_lab.evaluation import figures
 from sbert_lab.evaluation.lexical import word_overlap
 from sbert_lab.evaluation.protocols import similarity_score

@@ -17,7 +17,7 @@ from sbert_lab.datasets.pairs import plain
 from sbert_lab.evaluation.sparse import as_measured, is_sparse, similarity
 from sbert_lab.index.exact import checked, exact_search, normalized
 from sbert_lab.index.vector_index import VectorIndex
-from sbert_lab.models.interface import Encoded
+from sbert_lab.models.sentence_encoder import Encoded
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]

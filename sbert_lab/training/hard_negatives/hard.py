@@ -16,15 +16,15 @@ from sbert_lab.evaluation.sparse import as_measured, is_sparse, row_products
 from sbert_lab.index.exact import checked, normalized
 from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.onnx import OnnxEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoded,
     Encoder,
+    SentenceEncoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.onnx import OnnxEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.hard_negatives.candidates import (
     Admission,
     Guard,
@@ -116,7 +116,7 @@ def mine(
         and a text whether they belong together.
     guard
         A function of rows of pairs ``[m]`` and rows of the corpus ``[m]`` to bool
-        ``[m]``, True where the two must not meet, e.g. `relatives.hierarchy_guard`.
+        ``[m]``, True where the two must not meet, e.g. `icd10cm.HierarchyGuard`.
     judge
         A function of a list of m (anchor, text) to m scores, such as a cross-encoder's
         ``predict``. A candidate that it scores above the positive minus `judge_margin`
