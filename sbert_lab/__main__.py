@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sbert_lab.adaptation.options import add_options as add_adapt_options
+from sbert_lab.adaptation.command import add_options as add_adapt_options
 from sbert_lab.selection.options import add_options
 
 

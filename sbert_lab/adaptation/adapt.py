@@ -37,7 +37,7 @@ from sbert_lab.datasets.pairs import (
     retrieval_from_pairs,
     split_pairs,
 )
-from sbert_lab.datasets.similarity import ScoredPairs, ladder, stsb
+from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, cache_home, locate
@@ -152,6 +152,7 @@ def adapt(
             "test": _hash(test),
             "corpus": _hash(corpus),
         }
+        plan = json.loads(json.dumps(plan))  # as it is read again
         outcome = _begin(folder, plan)
         if outcome is None:
             log.info("training …")
@@ -230,7 +231,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _begin(folder: Path, plan: Mapping[str, Any]) -> Outcome | None:
     """Write the plan, or compare it; return the outcome of a run that is finished."""
-    path, plan = folder / PLAN, json.loads(json.dumps(plan))
+    path = folder / PLAN
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         differs = [key for key in plan if known.get(key) != plan[key]]
