@@ -36,7 +36,7 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.hard_negatives import Mined
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 RETRIEVAL = "retrieval"
 

@@ -30,8 +30,8 @@ from sbert_lab.datasets.nli import (
 from sbert_lab.datasets.sts import ScoredPairs, stsb
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine, spearman
-from sbert_lab.evaluation.protocols import similarity_score
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments.profiles import Profile
 from sbert_lab.index.exact import exact_search
 from sbert_lab.losses import CosineSimilarityLoss, Objective, SoftmaxLoss
@@ -44,7 +44,7 @@ from sbert_lab.training import (
     TrainingData,
     set_dropout,
 )
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,9 @@
 """Two models of one shape become one: the mean of their weights.
 
-A model that was fine-tuned gently lies in the same valley as the one it began from, and
-so does what lies between them. On the way back much of what was forgotten returns
+Between a model and what was fine-tuned from it much of what was forgotten returns
 before much of what was learned is lost.
 
-Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+Source: Wortsman et al. 2022, equation 1 (WiSE-FT).
 """
 
 import copy
@@ -27,13 +26,6 @@ def average(
     share
         Of the first, from 0 to 1. At 0 and 1 the result has the one's weights to the
         bit.
-
-    Raises
-    ------
-    ValueError
-        A share out of range, or encoders that do not belong together.
-
-    Source: Wortsman et al. 2022, equation 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: from 0, all second, to 1, all first")

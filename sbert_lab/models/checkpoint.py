@@ -1,10 +1,8 @@
 """Model folders in the format of sentence-transformers: read, check, load, write.
 
-Two spellings of it are in use, that of releases 2 to 5 and that of release 6. Both
-are read; the older one is written, because every release and the common inference
-servers load it. No pickle is opened, no code from a folder is run.
-
-A folder holds::
+Two spellings are in use, that of releases 2 to 5 and that of release 6. Both are read;
+the older one is written, because every release and the common servers load it. No
+pickle is opened, no code from a folder is run. A folder holds::
 
     modules.json                        the pipeline: Transformer, Pooling, Dense …
     config.json, model.safetensors      the transformer and its weights
@@ -12,7 +10,6 @@ A folder holds::
     sentence_bert_config.json           where texts are cut
     1_Pooling/config.json               how token vectors become one
     2_Dense/                            optional linear layers
-    3_Normalize/                        optional unit length
     config_sentence_transformers.json   prompts and similarity
     sbert_lab.json                      checksums, only in folders written here
 
@@ -22,7 +19,7 @@ the function that follows the score.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,18 +62,6 @@ POOLING_FLAGS = {
 
 _SUMS = "sbert_lab.json"
 _SETTINGS = "config_sentence_transformers.json"
-_LENGTH = "sentence_bert_config.json"
-
-#: No network, and no code from the folder.
-_LOCALLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-
-#: And no pickle; weights that are missing or of another shape are reported.
-_STRICTLY: dict[str, Any] = _LOCALLY | {
-    "dtype": torch.float32,
-    "use_safetensors": True,
-    "output_loading_info": True,
-    "ignore_mismatched_sizes": True,
-}
 
 
 class CheckpointError(ValueError):
@@ -120,26 +105,11 @@ class Normalize(nn.Module):
 class Layout:
     """What a sentence encoder's folder says, free of either spelling.
 
-    Parameters
-    ----------
-    dimension, pooling, include_prompt
-        Width of the token vectors, pooling modes in order, and whether a prompt's
-        tokens are pooled too.
-    head
-        What follows pooling: `Dense` layers and the string ``"normalize"``.
-    max_seq_length
-        Longest text in tokens, special tokens included; None leaves it to the
-        tokenizer and the model.
-    do_lower_case
-        Lower-case the text before tokenising.
-    prompts, default_prompt
-        Named prefixes, and the one to use when none is named.
-    similarity
-        The measure that the model was trained for.
-    truncate_dim
-        Keep only so many leading dimensions, or None for all.
-    transformer
-        Folder of the transformer and its tokenizer, relative to the model folder.
+    ``dimension`` is the width ``D`` of the token vectors, ``head`` what follows pooling
+    (`Dense` layers and ``"normalize"``), ``max_seq_length`` the longest text in tokens
+    (None leaves it to tokenizer and model), ``include_prompt`` whether a prompt's
+    tokens are pooled too, ``default_prompt`` the name of the prompt to use when none
+    is given, ``transformer`` the transformer's folder inside the model folder.
     """
 
     dimension: int
@@ -167,14 +137,11 @@ def read(folder: str | Path) -> Layout:
         Files missing or damaged, or something that is not read here.
     """
     folder = Path(folder)
-    _check_sums(folder)
-    modules = _modules(folder)
+    modules, settings, length = _read_common(folder, "feature-extraction")
+    if not (folder / "modules.json").is_file():
+        log.warning("%s has no modules.json: read with mean pooling", folder)
     kinds = [kind for kind, _ in modules]
-    inside = folder / modules[0][1]
-    config = _json(inside / "config.json")
-    _check_files(inside)
-    length = _length(inside, "feature-extraction")
-    settings = _json(folder / _SETTINGS, optional=True)
+    config = _json(folder / modules[0][1] / "config.json")
     width = int(config.get("hidden_size", config.get("dim", config.get("d_model", 0))))
     modes: tuple[str, ...] = ("mean",)
     include_prompt = True
@@ -216,18 +183,13 @@ def load_transformer(
 
     Half-precision weights are widened. Every weight that the model needs must be there
     with the right shape; only an unused pooler may be absent, and is then left out.
-
-    Raises
-    ------
-    CheckpointError
-        Damaged files, or weights that are another model's.
     """
     from transformers import AutoModel
 
-    model, tokenizer, report = _load(folder, AutoModel)
-    missing = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
-    _check_complete(folder, missing, report)
-    if missing != set(report["missing_keys"]):
+    model, tokenizer, absent = _load(
+        folder, AutoModel, lambda _, name: name.startswith("pooler.")
+    )
+    if absent:
         model.pooler = None  # else it would be random numbers, and saved as if learnt
     return model, tokenizer
 
@@ -237,67 +199,54 @@ def load_cross(
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, int | None]:
     """Load a cross-encoder: transformer, tokenizer, activation, length limit.
 
-    A plain transformers folder, which releases up to 5 wrote, or that of release 6,
-    whose ``modules.json`` names one Transformer. Of a plain encoder, or a sentence
-    encoder, the transformer is taken, and a head drawn from a normal distribution with
-    `head_seed`, as BERT's layers begin.
-
-    Raises
-    ------
-    CheckpointError
-        Damaged files, weights of another model, several scores a pair, or no head and
-        no seed.
+    Read are plain transformers folders, which releases up to 5 wrote, and those of
+    release 6, whose ``modules.json`` names one Transformer. Of a sentence encoder, or
+    a plain one, the transformer is taken, and a head drawn from a normal distribution
+    with `head_seed`, as BERT's layers begin.
     """
     from transformers import AutoModelForSequenceClassification
 
-    _check_sums(folder)
     settings = _json(folder / _SETTINGS, optional=True)
-    length: dict[str, Any] = {}
-    inside = folder
-    if (folder / "modules.json").is_file():
-        modules = _modules(folder)
-        inside = folder / modules[0][1]
-        whole = settings.get("model_type") == "CrossEncoder"
-        if whole and len(modules) > 1:
-            raise CheckpointError(f"{folder}: only one Transformer is read, {modules}")
-        length = _length(
-            inside, "sequence-classification" if whole else "feature-extraction"
+    whole = settings.get("model_type") == "CrossEncoder"
+    task = "sequence-classification" if whole else "feature-extraction"
+    modules, _, length = _read_common(folder, task)
+    prompts = settings.get("prompts") or {}
+    if whole and (
+        len(modules) > 1
+        or prompts.get(settings.get("default_prompt_name"))
+        or length.get("processing_kwargs")
+    ):
+        raise CheckpointError(
+            f"{folder} has more than one Transformer, a default prompt or "
+            "processing_kwargs, which are not read here; save it without them"
         )
-        prompts = settings.get("prompts") or {}
-        prompt = prompts.get(settings.get("default_prompt_name")) if whole else None
-        if prompt or length.get("processing_kwargs"):
-            raise CheckpointError(
-                f"{folder} asks for a default prompt or processing_kwargs, which a "
-                "cross-encoder here does not apply; save the model without them"
-            )
+    inside = folder / modules[0][1]
     config = _json(inside / "config.json")
-    _check_files(inside)
-    path = (
+    activation = _activation(
+        folder,
         settings.get("activation_fn")
         or (config.get("sentence_transformers") or {}).get("activation_fn")
         or config.get("sbert_ce_default_activation_function")
-        or "torch.nn.Sigmoid"
+        or "torch.nn.Sigmoid",
     )
-    activation = _activation(folder, path)
     kinds = config.get("architectures") or ()
     has_head = any(kind.endswith("ForSequenceClassification") for kind in kinds)
     one_score = {} if has_head else {"num_labels": 1}
-    model, tokenizer, report = _load(
-        inside, AutoModelForSequenceClassification, **one_score
+
+    def of_head(model: "PreTrainedModel", name: str) -> bool:
+        inner = name.startswith(f"{model.base_model_prefix}.")
+        return not has_head and ("pooler." in name or not inner)
+
+    model, tokenizer, head = _load(
+        inside, AutoModelForSequenceClassification, of_head, **one_score
     )
-    base = f"{model.base_model_prefix}."
-    missing = set(report["missing_keys"])
-    head = {n for n in missing if "pooler." in n or not n.startswith(base)}
-    if has_head:
-        head = set()
-    _check_complete(inside, missing - head, report)
     if head and head_seed is None:
         raise CheckpointError(
-            f"{folder} has no head that gives a score ({', '.join(sorted(head))} "
-            "missing). To train one, say head_seed=0 or another number"
+            f"{folder} has no head that gives a score ({', '.join(head)} missing). To "
+            "train one, say head_seed=0 or another number"
         )
     if head and head_seed is not None:
-        _draw(model, sorted(head), head_seed)
+        _draw(model, head, head_seed)
     if length.get("do_lower_case"):
         lower_case(tokenizer.backend_tokenizer)  # so that it is saved with it
     return model, tokenizer, activation, length.get("max_seq_length")
@@ -315,27 +264,41 @@ def write(
     process dies, it stays as it was.
     """
     with _new(folder, transformer, tokenizer, layout.max_seq_length) as target:
-        length = {
-            "max_seq_length": layout.max_seq_length,
-            "do_lower_case": layout.do_lower_case,
+        files: dict[str, object] = {
+            "sentence_bert_config.json": {
+                "max_seq_length": layout.max_seq_length,
+                "do_lower_case": layout.do_lower_case,
+            },
+            "1_Pooling/config.json": {
+                "word_embedding_dimension": layout.dimension,
+                **{key: mode in layout.pooling for key, mode in POOLING_FLAGS.items()},
+                "include_prompt": layout.include_prompt,
+            },
+            _SETTINGS: {
+                "__version__": {},
+                "model_type": "SentenceTransformer",
+                "prompts": {"query": "", "document": ""} | layout.prompts,
+                "default_prompt_name": layout.default_prompt,
+                "similarity_fn_name": layout.similarity,
+                "truncate_dim": layout.truncate_dim,
+            },
         }
-        write_json(target / _LENGTH, length)
-        flags = {key: mode in layout.pooling for key, mode in POOLING_FLAGS.items()}
-        pooling = {
-            "word_embedding_dimension": layout.dimension,
-            **flags,
-            "include_prompt": layout.include_prompt,
-        }
-        write_json(target / "1_Pooling" / "config.json", pooling)
         modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
         for number, part in enumerate(layout.head, start=2):
             kind = "Normalize" if part == "normalize" else "Dense"
-            inside = target / f"{number}_{kind}"
-            inside.mkdir()
-            modules.append((inside.name, kind))
+            modules.append((f"{number}_{kind}", kind))
+            (target / modules[-1][0]).mkdir()
             if isinstance(part, Dense):
-                _write_dense(inside, part)
-        listed = [
+                files[f"{number}_Dense/config.json"] = {
+                    "in_features": part.linear.in_features,
+                    "out_features": part.linear.out_features,
+                    "bias": part.linear.bias is not None,
+                    "activation_function": spelled(part.activation),
+                }
+                state = part.state_dict()
+                weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+                save_file(weights, target / modules[-1][0] / "model.safetensors")
+        files["modules.json"] = [
             {
                 "idx": index,
                 "name": str(index),
@@ -344,17 +307,8 @@ def write(
             }
             for index, (path, kind) in enumerate(modules)
         ]
-        write_json(target / "modules.json", listed)
-        settings: dict[str, Any] = {
-            "__version__": {},
-            "model_type": "SentenceTransformer",
-            "prompts": {"query": "", "document": ""} | layout.prompts,
-            "default_prompt_name": layout.default_prompt,
-            "similarity_fn_name": layout.similarity,
-        }
-        if layout.truncate_dim is not None:
-            settings["truncate_dim"] = layout.truncate_dim
-        write_json(target / _SETTINGS, settings)
+        for name, content in files.items():
+            write_json(target / name, content)
 
 
 def write_cross(
@@ -382,24 +336,61 @@ def lower_case(tokenizer: "Tokenizer") -> None:
     tokenizer.normalizer = normalizers.Sequence(lower)
 
 
+def spelled(activation: nn.Module) -> str:
+    """Return how a folder spells an activation."""
+    return f"{type(activation).__module__}.{type(activation).__name__}"
+
+
+def _read_common(
+    folder: Path, task: str
+) -> tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]:
+    """Check files; return modules, settings, and where the transformer cuts texts."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is not a folder; give the path of a saved model"
+        )
+    sums = _json(folder / _SUMS, optional=True).get("sha256", {})
+    for name, expected in sums.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
+            raise CheckpointError(
+                f"{folder / name} is missing or not the file that was saved (its "
+                f"sha256 differs); copy it again or, if you changed it on purpose, "
+                f"delete {_SUMS}"
+            )
+    modules = _modules(folder)
+    inside = folder / modules[0][1]
+    if not any(inside.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{inside} has no model.safetensors; copy it again. A pickle (*.bin) can "
+            "run code and is not read: load it where you trust it, save as safetensors"
+        )
+    if not any((inside / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise CheckpointError(
+            f"{inside} has no tokenizer (tokenizer.json or vocab.txt); copy it from "
+            "the model that the weights come from"
+        )
+    length: dict[str, Any] = {}
+    # Once the file's name told the architecture: sentence_roberta_config.json.
+    for path in sorted(inside.glob("sentence_*_config.json")):
+        length = _json(path)
+    cut = length.get("max_seq_length")
+    if length.get("transformer_task", task) != task or (cut is not None and cut < 3):
+        raise CheckpointError(
+            f"{inside}: the task must be {task!r} and max_seq_length 3 or more, not "
+            f"{length}"
+        )
+    return modules, _json(folder / _SETTINGS, optional=True), length
+
+
 def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     """Return the JSON object in a file; an empty one if it may be missing and is."""
     if optional and not path.is_file():
         return {}
-    value = _parsed(path)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object; copy it again")
-    return value
-
-
-def _parsed(path: Path) -> object:
     try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; copy it again") from error
-    except ValueError as error:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not valid JSON ({error}); copy it again"
+            f"{path} is missing or not valid JSON ({error}); copy it again"
         ) from error
     return value
 
@@ -407,81 +398,24 @@ def _parsed(path: Path) -> object:
 def _modules(folder: Path) -> list[tuple[str, str]]:
     """Return the pipeline as (kind, path), the transformer first."""
     if not (folder / "modules.json").is_file():
-        log.warning(
-            "%s has no modules.json: read as a plain transformer with mean pooling",
-            folder,
-        )
-        return [("Transformer", "")]
-    listed: Any = _parsed(folder / "modules.json")
+        return [("Transformer", "")]  # a plain transformers folder
     pipeline = []
-    try:
-        for module in listed:
-            name, path = str(module["type"]), str(module.get("path", ""))
-            package, kind = name.split(".")[0], name.split(".")[-1]
-            known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
-            if package != "sentence_transformers" or not known:
-                raise CheckpointError(
-                    f"{folder}: module {name} is not read here; no code from a model "
-                    "folder is run"
-                )
-            if path.startswith("/") or ".." in Path(path).parts:
-                raise CheckpointError(f"{folder}: module path {path!r} points outside")
-            pipeline.append((kind, path))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder}: modules.json is damaged ({error!r}); copy it again"
-        ) from error
+    listed: Any = _json(folder / "modules.json")
+    for module in listed:
+        name, path = str(module.get("type")), str(module.get("path", ""))
+        package, kind = name.split(".")[0], name.split(".")[-1]
+        known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
+        if package != "sentence_transformers" or not known:
+            raise CheckpointError(
+                f"{folder}: module {name} is not read here; no code from a model "
+                "folder is run"
+            )
+        if path.startswith("/") or ".." in Path(path).parts:
+            raise CheckpointError(f"{folder}: module path {path!r} points outside")
+        pipeline.append((kind, path))
     if not pipeline or pipeline[0][0] != "Transformer":
         raise CheckpointError(f"{folder}: modules.json must start with a Transformer")
     return pipeline
-
-
-def _check_sums(folder: Path) -> None:
-    """Compare a folder written here with the checksums of when it was saved."""
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is not a folder; give the path of a saved model"
-        )
-    sums = _json(folder / _SUMS, optional=True).get("sha256", {})
-    for name, expected in sums.items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing; copy the folder again")
-        if sha256_file(path) != expected:
-            raise CheckpointError(
-                f"{path} is not the file that was saved (its sha256 differs); copy it "
-                f"again or, if you changed it on purpose, delete {_SUMS}"
-            )
-
-
-def _check_files(folder: Path) -> None:
-    """Refuse a transformer without safetensors, or without a tokenizer."""
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{folder} has no model.safetensors; copy it again. A pickle (*.bin) can "
-            "run code and is not read: load it where you trust it, save as safetensors"
-        )
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise CheckpointError(
-            f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy it from "
-            "the model that the weights come from"
-        )
-
-
-def _length(folder: Path, task: str) -> dict[str, Any]:
-    """Return where texts are cut; the file's name once told the architecture."""
-    for path in sorted(folder.glob("sentence_*_config.json")):
-        config = _json(path)
-        if config.get("transformer_task", task) != task:
-            raise CheckpointError(
-                f"{folder}: the task {config['transformer_task']!r} is not read here, "
-                f"{task} is"
-            )
-        length = config.get("max_seq_length")
-        if length is not None and (not isinstance(length, int) or length < 3):
-            raise CheckpointError(f"{path}: max_seq_length {length!r}, 3 or more")
-        return config
-    return {}
 
 
 def _pooling(folder: Path, width: int) -> tuple[tuple[str, ...], bool]:
@@ -493,23 +427,19 @@ def _pooling(folder: Path, width: int) -> tuple[tuple[str, ...], bool]:
             f"{folder} expects vectors of width {own}, the transformer gives {width}: "
             "the folder mixes two models; copy it again"
         )
-    if "pooling_mode" in settings:
-        mode = settings["pooling_mode"]
-        modes = (mode,) if isinstance(mode, str) else tuple(mode)
-    else:
-        modes = tuple(m for key, m in POOLING_FLAGS.items() if settings.get(key))
-    unknown = [mode for mode in modes if mode not in POOLING]
-    if unknown:
+    mode = settings.get("pooling_mode") or [
+        name for flag, name in POOLING_FLAGS.items() if settings.get(flag)
+    ]
+    modes = (mode,) if isinstance(mode, str) else tuple(mode)
+    if not modes or not POOLING.keys() >= set(modes):
         raise CheckpointError(
-            f"{folder}: pooling modes {unknown} are not among {', '.join(POOLING)}"
+            f"{folder}: pooling modes {modes} are not among {', '.join(POOLING)}"
         )
-    return modes or ("mean",), bool(settings.get("include_prompt", True))
+    return modes, bool(settings.get("include_prompt", True))
 
 
 def _dense(folder: Path, width: int) -> Dense:
     config = _json(folder / "config.json")
-    if config.get("use_residual"):
-        raise CheckpointError(f"{folder}: a residual Dense layer is not read here")
     path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = _activation(folder, path)
     try:
@@ -519,22 +449,14 @@ def _dense(folder: Path, width: int) -> Dense:
             f"{folder}/model.safetensors is missing or damaged ({error}); copy it again"
         ) from error
     shape = (config.get("out_features"), width)
-    if "linear.weight" not in weights or tuple(weights["linear.weight"].shape) != shape:
-        raise CheckpointError(f"{folder}: the weights do not have the shape {shape}")
+    found = weights.get("linear.weight", torch.empty(0)).shape
+    if tuple(found) != shape or config.get("use_residual"):
+        raise CheckpointError(
+            f"{folder}: a layer of shape {shape} without residual is read here, not "
+            f"{tuple(found)}, {config}"
+        )
     floats = {name: weight.float() for name, weight in weights.items()}
     return Dense(floats, activation)
-
-
-def _write_dense(folder: Path, part: Dense) -> None:
-    config = {
-        "in_features": part.linear.in_features,
-        "out_features": part.linear.out_features,
-        "bias": part.linear.bias is not None,
-        "activation_function": spelled(part.activation),
-    }
-    write_json(folder / "config.json", config)
-    weights = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
 
 
 def _activation(folder: Path, path: object) -> str:
@@ -548,39 +470,45 @@ def _activation(folder: Path, path: object) -> str:
     return name
 
 
-def spelled(activation: nn.Module) -> str:
-    """Return how a folder spells an activation."""
-    return f"{type(activation).__module__}.{type(activation).__name__}"
-
-
 def _load(
     folder: Path,
     auto: Any,  # noqa: ANN401
+    may_lack: "Callable[[PreTrainedModel, str], bool]",
     **options: int,
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Load model and tokenizer, and the library's report of what did not fit."""
+) -> tuple[Any, Any, list[str]]:
+    """Load model and tokenizer; return them, and the absent weights that may be so."""
     from transformers import AutoTokenizer
 
     try:
         with quiet_transformers(), random_state_kept():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCALLY)
-            model, report = auto.from_pretrained(folder, **_STRICTLY, **options)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            model, report = auto.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
     except Exception as error:  # the library raises many kinds for a damaged file
         raise CheckpointError(
             f"{folder} cannot be loaded: {type(error).__name__}: {error}. If the files "
             "look right, copy them again"
         ) from error
-    return model, tokenizer, report
-
-
-def _check_complete(folder: Path, missing: set[str], report: dict[str, Any]) -> None:
+    absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
+    missing = sorted(set(report["missing_keys"]).difference(absent))
     wrong = sorted(str(key[0]) for key in report["mismatched_keys"])
     if missing or wrong:
         raise CheckpointError(
             f"{folder}: the weights do not belong to this config.json: "
             f"{len(missing)} tensors missing, {len(wrong)} of another shape, first "
-            f"{[*sorted(missing), *wrong][0]}; copy both from the same model"
+            f"{[*missing, *wrong][0]}; copy both from the same model"
         )
+    return model, tokenizer, absent
 
 
 def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
@@ -608,10 +536,9 @@ def _new(
         with quiet_transformers():
             transformer.save_pretrained(target)
             tokenizer.save_pretrained(target)
-        if max_seq_length is not None:
-            config = _json(target / "tokenizer_config.json")
-            config["model_max_length"] = max_seq_length
-            write_json(target / "tokenizer_config.json", config)
+        config = _json(target / "tokenizer_config.json")
+        config["model_max_length"] = max_seq_length
+        write_json(target / "tokenizer_config.json", config)
         yield target
         files = sorted(path for path in target.rglob("*") if path.is_file())
         sums = {p.relative_to(target).as_posix(): sha256_file(p) for p in files}

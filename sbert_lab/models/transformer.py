@@ -25,21 +25,8 @@ _IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
 class TransformerModel(nn.Module):
     """Base of the encoders: length limit, token ids, fingerprint.
 
-    Parameters
-    ----------
-    transformer
-        A transformers model.
-    tokenizer
-        Its fast tokenizer.
-    max_seq_length
-        Longest input in tokens, special tokens included; None for what the model bears.
-    do_lower_case
-        Lower-case texts before tokenising.
-
-    Attributes
-    ----------
-    last_truncated
-        How many of the texts last seen were cut.
+    ``max_seq_length`` None takes what the model bears; ``last_truncated`` counts which
+    of the texts last seen were cut.
     """
 
     def __init__(
@@ -128,8 +115,7 @@ class TransformerModel(nn.Module):
     def fingerprint(self) -> str:
         """Return the sha256 that names this model in caches, indexes and records.
 
-        A name or a path can be given to other weights tomorrow; a hash cannot. It
-        covers whatever changes a result: weights, configuration, tokenizer, what
+        It covers whatever changes a result: weights, configuration, tokenizer, what
         follows. It is worked out anew when a weight has changed, which is seen by
         PyTorch's version counter and by a sum over the bits of every weight, for edits
         that the counter misses (``weight.data.mul_(2)``).

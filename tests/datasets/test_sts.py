@@ -20,8 +20,8 @@ from sbert_lab.datasets.sts import (
     sick,
     stsb,
 )
-from sbert_lab.evaluation.lexical import content_words as content
-from sbert_lab.evaluation.lexical import word_overlap as overlap
+from sbert_lab.evaluation.error_analysis import content_words as content
+from sbert_lab.evaluation.error_analysis import word_overlap as overlap
 from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
 from sbert_lab.models.registry import BY_NAME
 

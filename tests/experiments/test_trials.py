@@ -17,8 +17,8 @@ from sbert_lab.datasets import nli
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.nli import LABELS, Inference
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.evaluation.protocols import similarity_score
 from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments import trials
 from sbert_lab.losses import CosineSimilarityLoss, MultipleNegativesRankingLoss
 from sbert_lab.models.checkpoint import Dense, Layout

@@ -138,9 +138,12 @@ DAMAGE = {
         "A pickle",
     ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer"),
-    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing or"),
     "config not JSON": (lambda f: cut(f / "config.json"), "not valid JSON"),
-    "modules damaged": (lambda f: (f / "modules.json").write_text("[{}]"), "damaged"),
+    "modules damaged": (
+        lambda f: (f / "modules.json").write_text("[{}]"),
+        "module None",
+    ),
     "no modules": (lambda f: (f / "modules.json").write_text("[]"), "must start"),
     "two poolings": (
         lambda f: add_module(f, "sentence_transformers.models.Pooling"),
@@ -166,7 +169,7 @@ DAMAGE = {
     ),
     "dense of another width": (
         lambda f: edit(f / "2_Dense" / "config.json", out_features=7),
-        "do not have the shape",
+        "a layer of shape",
     ),
     "length out of range": (
         lambda f: edit(f / "sentence_bert_config.json", max_seq_length=999),

@@ -1,25 +1,19 @@
-"""Inside a transformer: one pass, and the sentence vectors of every way to pool it.
+"""A raw BERT seen from all sides: every pooling, two texts read together, attention.
 
-`SentenceEncoder` gives the one vector that a model was trained to give. Here a raw
-model is looked at from all sides: its first token, its pooler, averages of the last
-layer and of others.
+`SentenceEncoder` gives the one vector that a model was trained to give. Here one pass
+gives those of its first token, its pooler, and averages of the last layer and others.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import progress
-from sbert_lab.models.batching import (
-    TOKEN_BUDGET,
-    evaluating,
-    pad_right,
-    token_budget_batches,
-)
+from sbert_lab._utils import Vectors, progress
+from sbert_lab.models.batching import evaluating, in_batches
 from sbert_lab.models.pooling import (
     cls_pooling,
     first_last_average_pooling,
@@ -31,11 +25,10 @@ from sbert_lab.models.sentence_encoder import SentenceEncoder
 if TYPE_CHECKING:
     from transformers import BertConfig, BertModel
 
-Vectors = NDArray[np.float32]
 Pooler = Callable[[Tensor], Tensor]
 
 #: From all hidden states (input embeddings first) and the mask to a vector a text.
-WAYS: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
+POOLINGS: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
     "cls": lambda layers, mask: cls_pooling(layers[-1], mask),
     "mean": lambda layers, mask: mean_pooling(layers[-1], mask),
     "max": lambda layers, mask: max_pooling(layers[-1], mask),
@@ -56,14 +49,14 @@ def untrained_pooler(dimension: int, generator: torch.Generator) -> Pooler:
     return lambda first: torch.tanh(first @ weight.T)
 
 
-def encode_ways(
+def encode_all_poolings(
     encoder: SentenceEncoder,
     texts: Sequence[str],
     *,
     pooler: Pooler | None = None,
     show_progress: bool | None = None,
 ) -> dict[str, Vectors]:
-    """Return the vectors of all texts for each of `WAYS`, from one pass.
+    """Return the vectors of all texts for each of `POOLINGS`, from one pass.
 
     Parameters
     ----------
@@ -81,54 +74,90 @@ def encode_ways(
     Returns
     -------
     dict
-        Name of the way to float32 ``[n, D]``.
+        Name of the pooling to float32 ``[n, D]``.
     """
-    model, device = encoder.transformer, encoder.device
+    model = encoder.transformer
     own: nn.Module | None = getattr(model, "pooler", None)
     if own is not None:
         pooler = lambda first: own(first.unsqueeze(1))  # noqa: E731  (takes [B, L, D])
-    limit = encoder.max_seq_length
-    ids: list[list[int]] = []
-    if len(texts):  # the tokenizer takes no empty list
-        tokens = encoder.tokenizer(list(texts), truncation=True, max_length=limit)
-        ids = tokens["input_ids"]
-    pad = encoder.tokenizer.pad_token_id or 0
-    lengths = np.array([len(row) for row in ids], np.int64)
-    names = [*WAYS, *(["pooler"] if pooler is not None else [])]
-    width = model.config.hidden_size
-    out: dict[str, Vectors] = {
-        name: np.empty((len(ids), width), np.float32) for name in names
-    }
-    budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
-    with evaluating(model), progress(len(ids), "encode", show=show_progress) as go:
-        for rows in token_budget_batches(lengths, budget):
-            padded, mask = pad_right([ids[i] for i in rows], pad)
-            seen = torch.from_numpy(mask).to(device)
-            layers = model(
-                input_ids=torch.from_numpy(padded).to(device),
-                attention_mask=seen,
-                output_hidden_states=True,
-            ).hidden_states
-            for name, way in WAYS.items():
-                out[name][rows] = way(layers, seen).float().cpu().numpy()
-            if pooler is not None:
-                first = cls_pooling(layers[-1], seen)
-                out["pooler"][rows] = pooler(first).float().cpu().numpy()
-            go(len(rows))
-    return out
+    names = [*POOLINGS, *(["pooler"] if pooler is not None else [])]
+
+    def read(output: Any, mask: Tensor) -> Tensor:  # noqa: ANN401
+        layers = output.hidden_states
+        found = [pool(layers, mask) for pool in POOLINGS.values()]
+        if pooler is not None:
+            found.append(pooler(cls_pooling(layers[-1], mask)))
+        return torch.cat(found, dim=1)  # [B, len(names) · D]
+
+    with progress(len(texts), "encode", show=show_progress) as move:
+        joined = in_batches(
+            model,
+            encoder.token_ids(texts),
+            read,
+            pad=encoder.tokenizer.pad_token_id or 0,
+            advance=lambda rows: move(len(rows)),
+            output_hidden_states=True,
+        )
+    joined = joined.reshape(len(texts), len(names) * model.config.hidden_size)
+    return dict(zip(names, np.split(joined, len(names), axis=1), strict=True))
+
+
+def encode_pairs_cls(
+    encoder: SentenceEncoder,
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    show_progress: bool | None = None,
+) -> Vectors:
+    """Run the transformer over ``[CLS] first [SEP] second [SEP]``, pair by pair.
+
+    Every token of one text sees every token of the other. That is how BERT was meant to
+    compare two texts, and nothing that is worked out for one pair helps with the next.
+
+    Parameters
+    ----------
+    encoder
+        Its transformer and tokenizer are used.
+    first, second
+        The two texts of each pair; together cut to the model's limit, the longer one
+        first.
+    show_progress
+        A bar on standard error; by default for long work on a terminal.
+
+    Returns
+    -------
+    NDArray
+        The last hidden state at ``[CLS]``, float32 ``[n, D]``, where a cross-encoder
+        puts its score.
+
+    Source: Devlin et al. 2019, section 4 (sentence pairs).
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
+    if not len(first):
+        return np.empty((0, encoder.transformer.config.hidden_size), np.float32)
+    tokens = encoder.tokenizer(
+        list(first),
+        list(second),
+        truncation="longest_first",
+        max_length=encoder.max_seq_length,
+        return_token_type_ids=True,
+    )
+    with progress(len(first), "read", show=show_progress) as move:
+        return in_batches(
+            encoder.transformer,
+            tokens["input_ids"],
+            lambda output, _: output.last_hidden_state[:, 0],
+            token_type_ids=tokens["token_type_ids"],
+            pad=encoder.tokenizer.pad_token_id or 0,
+            advance=lambda rows: move(len(rows)),
+        )
 
 
 def first_token_attention(
     encoder: SentenceEncoder, texts: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
     """Return where the first token looks in the last layer, mean over heads.
-
-    Parameters
-    ----------
-    encoder
-        Its transformer is used, which must be able to return attentions.
-    texts
-        One pass each.
 
     Returns
     -------
@@ -145,14 +174,9 @@ def first_token_attention(
     rows = []
     try:
         with evaluating(model):
-            for text in texts:
-                batch = encoder.tokenizer(
-                    text,
-                    truncation=True,
-                    max_length=encoder.max_seq_length,
-                    return_tensors="pt",
-                ).to(encoder.device)
-                found = model(**batch, output_attentions=True).attentions[-1]
+            for ids in encoder.token_ids(texts):
+                tokens = torch.from_numpy(ids)[None].to(encoder.device)
+                found = model(input_ids=tokens, output_attentions=True).attentions[-1]
                 rows.append(found[0, :, 0].mean(0).double().cpu().numpy())  # [L]
     finally:
         model.set_attn_implementation(used)
