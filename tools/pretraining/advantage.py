@@ -23,7 +23,7 @@ from sbert_lab.evaluation import figures
 from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
-from sbert_lab.models.layers import untrained_bert
+from sbert_lab.models.probing import untrained_bert
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from tools.pretraining import starts
 from tools.pretraining.transfer import (
