@@ -152,7 +152,7 @@ class CrossEncoder(TransformerModel):
         return first + second - 2 * alone + together
 
     def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
-        """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``, as they are."""
+        """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
         ids, kinds = pairs.unbind(-1)
         more = {"token_type_ids": kinds} if self._segmented else {}
         found: Tensor = self.transformer(
