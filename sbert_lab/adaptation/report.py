@@ -14,8 +14,8 @@ from sbert_lab.datasets.pairs import PairSearch
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.figures import intervals, legend_below, new_figure, png
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine, recall_at_k
-from sbert_lab.evaluation.protocols import similarity_score
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 

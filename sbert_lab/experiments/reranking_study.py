@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import Any
 
 from sbert_lab._utils import write_json
-from sbert_lab.adaptation.data import sha256
-from sbert_lab.adaptation.margins import train_on_margins
-from sbert_lab.adaptation.pseudo_labels import CrossEncoderJudge
+from sbert_lab.adaptation.recipe import Recipe
+from sbert_lab.adaptation.recipe import sha256_of as sha256
+from sbert_lab.adaptation.unsupervised import margin_columns, train_margin_mse
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.experiments.kept import trained
 from sbert_lab.losses.pair_scores import OBJECTIVES
@@ -166,16 +166,8 @@ def distilled(
     def make() -> SentenceEncoder:
         model = SentenceEncoder.from_pretrained(student)
         mined = _mined(model, domain, count, recipe, show_progress)
-        train_on_margins(
-            model,
-            margins(mined, judge),
-            epochs=recipe.epochs,
-            batch_size=recipe.batch,
-            rate=recipe.rate,
-            seed=recipe.seed,
-            bf16=has_fast_bfloat16(),
-            show_progress=show_progress,
-        )
+        told = Recipe(recipe.epochs, recipe.batch, recipe.rate, seed=recipe.seed)
+        train_margin_mse(model, margins(mined, judge), told, None, show_progress)
         return model
 
     return _kept("distilled", about | _told(encoder, domain, count, recipe.seed), make)
@@ -203,17 +195,7 @@ def rows_for(mined: Mined, objective: str) -> TrainingData:
 
 def margins(mined: Mined, judge: CrossEncoder) -> dict[str, list[Any]]:
     """Return mined triplets with a judge's margins as their labels."""
-    rows = mined.triplets()
-    anchor = rows["anchor"]
-    pairs = [
-        *zip(anchor, rows["positive"], strict=True),
-        *zip(anchor, rows["negative"], strict=True),
-    ]
-    different = list(dict.fromkeys(pairs))
-    of = dict(zip(different, CrossEncoderJudge(judge)(different).tolist(), strict=True))
-    half = len(anchor)
-    gaps = [of[a] - of[b] for a, b in zip(pairs[:half], pairs[half:], strict=True)]
-    return {**rows, "label": gaps}
+    return margin_columns(judge, mined.triplets())
 
 
 def _mined(

@@ -9,22 +9,18 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from sbert_lab._utils import write_bytes, write_json
-from sbert_lab.adaptation.adapt import hard_negatives, teach_pairs
-from sbert_lab.adaptation.data import Data, sha256
-from sbert_lab.adaptation.folder import Folder
-from sbert_lab.adaptation.job import Place
-from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.stages import Clock
-from sbert_lab.adaptation.without_pairs import adapt_without_pairs
+from sbert_lab.adaptation.recipe import RECIPES, Recipe
+from sbert_lab.adaptation.recipe import sha256_of as sha256
+from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
+from sbert_lab.adaptation.unsupervised import train_on_texts
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs
@@ -35,8 +31,7 @@ from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.hard_negatives import Mined
-from sbert_lab.training.trainer import has_fast_bfloat16
+from sbert_lab.training.hard_negatives import Guard, Mined
 
 RETRIEVAL = "retrieval"
 
@@ -135,39 +130,39 @@ class Study:
             order = np.random.default_rng(recipe.seed).permutation(len(pairs))
             pairs = replace(pairs, positive=tuple(pairs.positive[i] for i in order))
         guard = guard if guarded and not shuffled and recipe.negatives else None
-        plain = replace(recipe, keep=0.0)
+        plain = replace(recipe, base_weight=0.0)
         told = {
-            "recipe": plain.as_json(),
+            "recipe": asdict(plain),
             "pairs": sha256([pairs.anchor, pairs.positive]),
             "candidates": sha256(self.domain.candidates) if recipe.negatives else "",
             "guard": guard.fingerprint() if guard is not None else "",
         }
 
-        def teach(encoder: SentenceEncoder, folder: Folder) -> None:
-            clock = Clock(folder.work / "seconds.json", None)
-            teach_pairs(
-                encoder,
-                self._data(pairs),
-                plain,
-                Place(folder, clock, EmbeddingCache(), self.show, checkpoints=False),
-                guard=guard,
-            )
+        def teach(encoder: SentenceEncoder) -> None:
+            mined = self._mine(encoder, pairs, plain, guard)
+            train_on_pairs(encoder, pairs, plain, mined, None, self.show)
 
         found, seconds = self._kept("pairs", told, teach)
-        if recipe.keep:
-            return self._averaged(found, seconds, recipe.keep)
+        if recipe.base_weight:
+            return self._averaged(found, seconds, recipe.base_weight)
         return Trial(found, self.measured(_load(found)), seconds)
 
-    def mined(self, recipe: Recipe, count: int | None = None) -> Mined:
+    def mined(self, recipe: Recipe, count: int | None = None) -> Mined | None:
         """Return the hard negatives that `adapted` trains with, to be looked at."""
         pairs, guard = self.domain.some(count, recipe.seed)
-        return hard_negatives(
-            self._encoder,
-            self._data(pairs),
-            recipe,
-            guard=guard,
-            cache=EmbeddingCache(),
-            show_progress=self.show,
+        return self._mine(self._encoder, pairs, recipe, guard)
+
+    def _mine(
+        self,
+        encoder: SentenceEncoder,
+        pairs: Pairs,
+        recipe: Recipe,
+        guard: Guard | None,
+    ) -> Mined | None:
+        cache = EmbeddingCache()
+        candidates = self.domain.candidates
+        return mine_negatives(
+            encoder, pairs, recipe, candidates, guard, cache, self.show
         )
 
     def adapted_to_texts(
@@ -183,13 +178,12 @@ class Study:
         }
         told = {"method": method, "texts": sha256(list(texts)), "options": named}
 
-        def teach(encoder: SentenceEncoder, folder: Folder) -> None:
-            del folder
-            adapt_without_pairs(
+        def teach(encoder: SentenceEncoder) -> None:
+            train_on_texts(
                 method,
                 encoder,
                 texts,
-                bf16=has_fast_bfloat16(),
+                RECIPES[method],
                 show_progress=self.show,
                 **options,
             )
@@ -243,27 +237,20 @@ class Study:
         )
         return Trial(str(folder), self.measured(_load(str(folder))), seconds)
 
-    def _data(self, pairs: Pairs) -> Data:
-        rows = tuple(range(len(pairs)))
-        return Data(pairs, rows, candidates=self.domain.candidates)
-
     def _kept(
         self,
         name: str,
         told: Mapping[str, object],
-        teach: Callable[[SentenceEncoder, Folder], None],
+        teach: Callable[[SentenceEncoder], None],
     ) -> tuple[str, float]:
         """Train a copy of the base, or find it; return its folder and the seconds."""
         took: list[float] = []
 
         def make() -> SentenceEncoder:
             encoder = deepcopy(self._encoder)
-            with TemporaryDirectory() as home:
-                folder = Folder(home)
-                folder.work.mkdir()
-                started = perf_counter()
-                teach(encoder, folder)
-                took.append(perf_counter() - started)
+            started = perf_counter()
+            teach(encoder)
+            took.append(perf_counter() - started)
             return encoder
 
         folder, new = trained(

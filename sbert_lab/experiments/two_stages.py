@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab._utils import Vectors, write_bytes
-from sbert_lab.adaptation.data import sha256
+from sbert_lab.adaptation.recipe import sha256_of as sha256
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.evaluation.metrics import Values, ndcg_at_k, recall_at_k
 from sbert_lab.evaluation.sparse import similarity
