@@ -25,24 +25,26 @@ $(READY): pyproject.toml constraints.txt
 	@echo "$(VENV) is ready."
 
 notebooks: $(READY)  ## every notebook top to bottom; pages and records under build/
-	@$(TIMED) $(PY) -m sbert_lab run
+	@$(TIMED) $(PY) -m sbert_lab notebooks
 
-test: $(READY)  ## lint, types, tests, every notebook in the smoke profile
+# One thread a process, as many processes as cores: two threads that share a core with
+# another process wait for each other more than they work.
+test: $(READY)  ## style, types, tests, every notebook in the smoke profile
 	@$(TIMED) set -e; \
 	echo "ruff: style and format"; $(PY) -m ruff check .; $(PY) -m ruff format --check .; \
-	echo "notebooks: house style, fresh outputs"; $(PY) -m sbert_lab lint; \
+	echo "notebooks: house style"; $(PY) -m sbert_lab notebooks --lint; \
 	echo "mypy: types"; $(PY) -m mypy; \
-	echo "pytest: fast tests first, notebooks last"; $(PY) -m pytest
+	echo "pytest: on every core"; $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
 	@$(PY) -m jupyterlab notebooks
 
 verify: $(READY)  ## run the laptop profile again and compare with the committed records
-	@$(TIMED) $(PY) -m sbert_lab verify
+	@$(TIMED) $(PY) -m sbert_lab notebooks --verify
 
 lint: $(READY)  ## style only
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m sbert_lab lint
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m sbert_lab notebooks --lint
 
 bench: $(READY)  ## time against sentence-transformers, side by side
 	@$(PY) benchmarks/encode.py

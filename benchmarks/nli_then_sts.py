@@ -16,7 +16,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from sbert_lab._utils import root, write_json
+from sbert_lab._utils import project_root, write_json
 from sbert_lab.datasets.nli import Inference, sick_entailment
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.datasets.similarity import ScoredPairs, stsb
@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, help="train on this many pairs of each set")
     parser.add_argument(
-        "--out", type=Path, default=root() / "data" / "results" / "nli_then_sts.json"
+        "--out",
+        type=Path,
+        default=project_root() / "data" / "results" / "nli_then_sts.json",
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)

@@ -102,9 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(only: Sequence[str]) -> list[Path]:
-    from sbert_lab._utils import notebooks
+    from sbert_lab._utils import notebook_paths
 
-    found, only = notebooks(), [name.zfill(2) for name in only]
+    found, only = notebook_paths(), [name.zfill(2) for name in only]
     chosen = [p for p in found if not only or p.name[:2] in only or p.stem in only]
     if not chosen or (only and len(chosen) < len(set(only))):
         names = ", ".join(path.stem for path in found) or "none"

@@ -34,6 +34,9 @@ METRICS: tuple[Metric, ...] = ("cosine", "dot")
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h
 
+#: Environment variable: where records go instead of build/results.
+RESULTS = "SBERT_LAB_RESULTS"
+
 
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's content."""
@@ -72,8 +75,8 @@ def new_folder(target: Path, marker: str) -> Iterator[Path]:
     target
         Where the folder shall stand. A previous one of its kind is replaced whole.
     marker
-        A file that every folder of this kind holds. A folder that holds other files
-        and not this one is somebody's, and is refused.
+        A file that every folder of this kind holds. A folder with other files and
+        without this one is somebody else's, and is refused.
     """
     target = Path(target)
     if target.exists() and not target.is_dir():
@@ -133,10 +136,7 @@ def _exchange(a: Path, b: Path) -> bool:
     raise OSError(code, os.strerror(code), str(b))
 
 
-RESULTS = "SBERT_LAB_RESULTS"
-
-
-def root() -> Path:
+def project_root() -> Path:
     """Return the project's folder: the nearest one above that holds ``notebooks``.
 
     Falls back to the present folder, so that a notebook copied elsewhere still runs.
@@ -148,28 +148,20 @@ def root() -> Path:
     return Path.cwd()
 
 
-def notebooks() -> list[Path]:
+def notebook_paths() -> list[Path]:
     """Return the notebooks in order."""
-    return sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-
-
-def build_folder() -> Path:
-    """Return the folder of what `make notebooks` makes; never committed."""
-    return root() / "build"
+    return sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def results_folder(profile: str) -> Path:
-    """Return where a run's record goes: ``$SBERT_LAB_RESULTS``, or under build/.
-
-    The committed records of data/results are written only by ``run --update``.
-    """
+    """Return where a run's record goes: ``$SBERT_LAB_RESULTS``, or under build/."""
     base = os.environ.get(RESULTS)
-    return (Path(base) if base else build_folder() / "results") / profile
+    return (Path(base) if base else project_root() / "build" / "results") / profile
 
 
 def committed_results(profile: str) -> Path:
-    """Return the folder of the committed records."""
-    return root() / "data" / "results" / profile
+    """Return the folder of the committed records; only ``--update`` writes there."""
+    return project_root() / "data" / "results" / profile
 
 
 Advance = Callable[[int], object]
@@ -233,29 +225,19 @@ def random_state_kept() -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+def limit_memory() -> None:
+    """Keep a process small in which many models are trained; call it before the first.
 
-
-def spare_memory() -> None:
-    """Let oneDNN keep few of the programs that it makes, one for each shape it meets.
-
-    Texts of ever new lengths fill its cache with a thousand of them, a gigabyte, and
-    hardly one is asked for again. And let collections pass over what is loaded by now,
-    mostly libraries: every training ends in several of them. To be called before the
-    first training; what the environment says already stays.
+    oneDNN keeps a program for each shape it meets, a gigabyte where lengths vary; 64
+    are enough. Garbage collection passes over what is loaded by now, mostly libraries.
     """
-    os.environ.setdefault(_CAPACITY, "64")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     gc.collect()
     gc.freeze()
 
 
-def give_back() -> None:
-    """Return to the system what was freed, before a training and after it.
-
-    glibc keeps it for later, in pieces that a next training often cannot use: a dozen
-    trainings in one process would take half as much again. Elsewhere than on glibc
-    only Python's garbage is collected.
-    """
+def release_memory() -> None:
+    """Return freed memory to the system, which glibc keeps for later by itself."""
     gc.collect()
     if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)

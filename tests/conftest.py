@@ -6,12 +6,17 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread a process: tests run on all cores, as many processes as there are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.models.checkpoint import Layout

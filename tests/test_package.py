@@ -1,10 +1,10 @@
 """The shape of the house: what imports what, how large it is, what importing costs."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import numpy as np
 import pytest
 from conftest import states, tiny_encoder
@@ -15,42 +15,52 @@ from sbert_lab import VectorIndex
 PACKAGE = Path(sbert_lab.__file__).parent
 TESTS = Path(__file__).parent
 
-#: Each folder may import the ones before it, never a later one. Not `experiments`:
-#: only the command line, above them all, asks it to run notebooks.
+#: From the ground up; `pyproject.toml` has the same as import-linter's contract.
 ORDER = (
     "_utils models index losses datasets evaluation training selection adaptation "
     "experiments __main__"
 ).split()
 
 
-def folder_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported(path: Path) -> set[str]:
-    """Return the first-level names of the package that a file imports, lazily too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path} imports relatively: write the whole name"
-            parts = (node.module or "").split(".")
-            if parts[0] == "sbert_lab":
-                found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    """Return what each folder imports of the others, lazy imports too."""
+    graph = grimp.build_graph("sbert_lab", cache_dir=None)
+    found: dict[str, set[str]] = {name: set() for name in ORDER}
+    for module in graph.modules - {"sbert_lab"}:
+        here = module.split(".")[1]
+        for other in graph.find_modules_directly_imported_by(module):
+            found[here] |= {other.split(".")[1]} - {here}
     return found
 
 
-@pytest.mark.parametrize("place", range(len(ORDER)), ids=ORDER)
-def test_imports_run_downwards(place):
-    below = set(ORDER[: place + 1])
-    paths = [p for p in PACKAGE.rglob("*.py") if folder_of(p) == ORDER[place]]
-    assert paths
-    for path in paths:
-        above = imported(path) - below
-        assert not above, f"{path.relative_to(PACKAGE)} imports {sorted(above)}"
+def test_imports_run_downwards(arrows):
+    for place, name in enumerate(ORDER):
+        above = arrows[name] - set(ORDER[:place])
+        assert not above, f"{name} imports {sorted(above)}"
 
 
-def test_every_folder_has_its_place():
-    assert {folder_of(p) for p in PACKAGE.rglob("*.py")} == {*ORDER, "__init__"}
+def test_import_linter_agrees_and_finds_no_circle():
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [command, "--no-cache", "--no-logo"],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_picture_of_imports_is_true(arrows):
+    """CONTRIBUTING.md shows what each folder imports, nearest first."""
+    rows = []
+    for place, name in reversed(list(enumerate(ORDER))):
+        below = [other for other in reversed(ORDER[:place]) if other in arrows[name]]
+        rows.append(f"{name:12} -> {' '.join(below)}".rstrip(" ->"))
+    picture = "\n".join(rows)
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"<!-- imports -->\n```text\n{picture}\n```" in text, picture
 
 
 def lines(folder: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sbert_lab._utils import spare_memory
+from sbert_lab._utils import limit_memory
 from sbert_lab.adaptation.adapt import adapt as adapt_to_pairs
 from sbert_lab.adaptation.adapt import adapt_texts
 from sbert_lab.adaptation.data import read_texts, sha256
@@ -42,7 +42,7 @@ def adapt(options: argparse.Namespace) -> str:
     SystemExit
         With a message that names the file, the option or the model to change.
     """
-    spare_memory()
+    limit_memory()
     try:
         with alone(options.out):
             outcome = _outcome(options)

@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from sbert_lab.adaptation.measuring import Search
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.datasets.pair_split import LEAST, pick, row_groups, split_pairs
 from sbert_lab.datasets.pairs import (
+    LEAST,
     DataError,
     Pairs,
+    PairSearch,
+    check_labels,
     check_no_leak,
     plain,
     read_table,
     read_utf8,
+    retrieval_from_pairs,
+    row_groups,
+    split_pairs,
 )
 
 
@@ -47,7 +51,7 @@ class Data:
     train: Pairs | None
     rows: tuple[int, ...] = field(default=(), repr=False)
     texts: tuple[str, ...] = field(default=(), repr=False)
-    search: Search | None = field(default=None, repr=False)
+    search: PairSearch | None = field(default=None, repr=False)
     candidates: tuple[str, ...] | None = field(default=None, repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
@@ -75,11 +79,10 @@ def from_pairs(
         lacks, or too few pairs; names the fix.
     """
     for part in (pairs, *([test] if test is not None else [])):
-        _check_labels(part)
+        check_labels(part)
     if test is None:
-        split = split_pairs(pairs, recipe.test_share, recipe.seed)
-        train, rows = pick(pairs, split.train), split.train
-        test = pick(pairs, split.test)
+        rows, kept_aside = split_pairs(pairs, recipe.test_share, recipe.seed)
+        train, test = pairs.pick(rows), pairs.pick(kept_aside)
         source = f"{len(test)} rows of {pairs.source.name}, kept aside"
     else:
         train, rows = pairs, tuple(range(len(pairs)))
@@ -87,7 +90,7 @@ def from_pairs(
         source = test.source.name
     _check_counts(train, test, recipe)
     searched = _corpus(corpus, [*train.positive, *test.positive])
-    search = Search.of(test, searched)
+    search = retrieval_from_pairs(test, searched)
     return Data(
         train,
         rows,
@@ -150,9 +153,9 @@ def from_texts(
     }
     search = None
     if test is not None:
-        _check_labels(test)
+        check_labels(test)
         _check_test(test)
-        search = Search.of(test, _corpus(corpus, test.positive))
+        search = retrieval_from_pairs(test, _corpus(corpus, test.positive))
         facts |= {
             "test": len(test),
             "test source": test.source.name,
@@ -214,17 +217,6 @@ def read_texts(path: str | Path) -> tuple[str, ...]:
 def sha256(value: object) -> str:
     """Return the hash of what JSON can take."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _check_labels(pairs: Pairs) -> None:
-    if pairs.label is not None and len(set(pairs.label)) > 1:
-        raise DataError(
-            [
-                f"{pairs.source}: its labels go from {min(pairs.label):g} to "
-                f"{max(pairs.label):g}, but each positive is taken as a right answer: "
-                "keep the rows where it is one, without the column of labels"
-            ]
-        )
 
 
 def _check_counts(train: Pairs, test: Pairs, recipe: Recipe) -> None:

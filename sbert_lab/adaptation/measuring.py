@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from sbert_lab._utils import write_json
 from sbert_lab.adaptation.outcome import Comparison, Example
-from sbert_lab.datasets.pair_split import row_groups
-from sbert_lab.datasets.pairs import DataError, Pairs, plain
+from sbert_lab.datasets.pairs import PairSearch
 from sbert_lab.datasets.similarity import ScoredPairs, ladder, stsb
 from sbert_lab.evaluation.metrics import ndcg_at_k, recall_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
@@ -32,85 +31,13 @@ _SHOWN = 10  # examples on each side
 
 
 @dataclass(frozen=True)
-class Search:
-    """Test queries, what they are searched in, and what answers them.
-
-    Parameters
-    ----------
-    queries
-        Different texts, ``[q]``.
-    corpus
-        Different texts, ``[n]``.
-    relevant
-        Corpus rows that answer each query, ``[q]`` tuples.
-    group
-        Which queries belong together, int64 ``[q]``: an interval draws them so.
-    """
-
-    queries: tuple[str, ...]
-    corpus: tuple[str, ...]
-    relevant: tuple[tuple[int, ...], ...]
-    group: NDArray[np.int64] = field(repr=False)
-
-    @classmethod
-    def of(cls, test: Pairs, corpus: Sequence[str]) -> Self:
-        """Make the search of a file of pairs; several rows of an anchor all count.
-
-        Raises
-        ------
-        DataError
-            An answer is not in the corpus, or too little is there to search.
-        """
-        place: dict[str, int] = {}
-        different: list[str] = []
-        for text in corpus:
-            if place.setdefault(plain(text), len(different)) == len(different):
-                different.append(text)
-        problems = [
-            f"{test.source}, row {row}: {text[:60]!r} is not in the corpus; add it, or "
-            "leave the corpus out to search in all answers"
-            for row, text in zip(test.rows, test.positive, strict=True)
-            if plain(text) not in place
-        ]
-        if problems:
-            raise DataError(problems)
-        rows: dict[str, dict[int, None]] = {}
-        text_of: dict[str, str] = {}
-        group_of: dict[str, int] = {}
-        for anchor, positive, group in zip(
-            test.anchor, test.positive, row_groups(test), strict=True
-        ):
-            key = plain(anchor)
-            text_of.setdefault(key, anchor)
-            rows.setdefault(key, {})[place[plain(positive)]] = None
-            group_of[key] = int(group)
-        groups = np.array([group_of[key] for key in rows])
-        if len(set(groups.tolist())) < 2 or len(different) < 2:
-            raise DataError(
-                [
-                    f"{test.source}: {len(rows)} different anchors in "
-                    f"{len(set(groups.tolist()))} groups that share no text, and "
-                    f"{len(different)} texts to search in; a test needs two of each at "
-                    "least, and a hundred to see a difference"
-                ]
-            )
-        return cls(
-            tuple(text_of.values()),
-            tuple(different),
-            tuple(tuple(found) for found in rows.values()),
-            groups,
-        )
-
-
-@dataclass(frozen=True)
 class Measured:
     """One model, item by item.
 
     Parameters
     ----------
     ranks
-        Place of each answer of each query, from 1, in the order of `Search.relevant`;
-        equal scores in the order of the corpus. Empty without a search.
+        Place of each answer of each query, from 1, in the order of the search; equal scores in the order of the corpus. Empty without a search.
     top
         Corpus row that comes first, for each query.
     cosines
@@ -149,7 +76,7 @@ class Measure:
         Scored pairs of no domain, by name.
     """
 
-    search: Search | None
+    search: PairSearch | None
     general: Mapping[str, ScoredPairs]
 
     def of(

@@ -17,10 +17,10 @@ from transformers import (
 
 from sbert_lab._utils import progress, quiet_transformers, random_state_kept
 from sbert_lab.adaptation.generators import text_generator
+from sbert_lab.models.batching import evaluating
 from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
 from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -6,13 +6,11 @@ aside to choose by.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from sbert_lab.datasets import icd10cm, python_api
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.pair_split import pick
 from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.python_api import ApiEntry
 from sbert_lab.datasets.python_libraries import LIBRARIES
@@ -63,7 +61,7 @@ class Domain:
         if self.codes is not None:
             codes = [self.codes[row] for row in rows]
             guard = hierarchy_guard(codes, self.candidate_codes)
-        return pick(self.pairs, rows), guard
+        return self.pairs.pick(rows), guard
 
 
 def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Domain:
@@ -80,8 +78,9 @@ def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Doma
     test = icd10cm.retrieval_task("test", queries, codes)
     return Domain(
         "ICD-10-CM",
-        made_pairs(
-            [term for term, _ in pairs], [code.description for _, code in pairs]
+        Pairs(
+            tuple(term for term, _ in pairs),
+            tuple(code.description for _, code in pairs),
         ),
         test,
         tuple(code[:3] for code in test.relevant),
@@ -119,14 +118,6 @@ def python_domain(
         # Functions of one module are alike: a.b.c and a.b.d.
         tuple(name.rpartition(".")[0] for name in test.relevant),
     )
-
-
-def made_pairs(
-    anchor: Sequence[str], positive: Sequence[str], source: str = "pairs"
-) -> Pairs:
-    """Return texts as pairs, as `read_pairs` would from a file."""
-    rows = tuple(range(1, len(anchor) + 1))
-    return Pairs(tuple(anchor), tuple(positive), None, None, Path(source), rows)
 
 
 def kept_aside(
@@ -173,7 +164,7 @@ def kept_aside(
         raise ValueError("no term is left to ask: keep more categories aside")
     return replace(
         domain,
-        pairs=pick(domain.pairs, stay),
+        pairs=domain.pairs.pick(stay),
         codes=tuple(domain.codes[row] for row in stay),
         test=RetrievalTask(
             tuple(domain.pairs.anchor[row] for row in asked),
@@ -207,7 +198,7 @@ def narrowed(
     kept = sorted(places[: None if codes is None else max(codes, len(wanted))])
     return replace(
         domain,
-        pairs=pick(domain.pairs, rows),
+        pairs=domain.pairs.pick(rows),
         codes=tuple(own),
         candidates=tuple(domain.candidates[place] for place in kept),
         candidate_codes=tuple(domain.candidate_codes[place] for place in kept),

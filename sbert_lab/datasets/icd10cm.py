@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 from sbert_lab.models.registry import BY_NAME, locate, verify
 
 #: Terms that describe no disease but point at other codes.
@@ -147,7 +147,7 @@ def typed_queries() -> list[tuple[str, frozenset[str], str]]:
     Written for this project (data/authored/typed_queries.csv); the categories were
     looked up in the classification by hand.
     """
-    with (root() / "data" / "authored" / "typed_queries.csv").open(
+    with (project_root() / "data" / "authored" / "typed_queries.csv").open(
         encoding="utf-8", newline=""
     ) as file:
         rows = list(csv.DictReader(file))

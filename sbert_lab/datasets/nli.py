@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 from sbert_lab.datasets.similarity import (
     SICK_FILES,
     is_snapshot,
@@ -45,7 +45,7 @@ def authored() -> tuple[Inference, ...]:
     400 premises, each with an entailed, a neutral and a contradicting hypothesis; the
     label rules stand in data/authored/README.md.
     """
-    path = root() / "data" / "authored" / "nli.csv"
+    path = project_root() / "data" / "authored" / "nli.csv"
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(Inference(**row) for row in csv.DictReader(file))  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 from sbert_lab.models.registry import BY_NAME, resolve
 
 #: The files in which SICK's authors publish it, by split.
@@ -238,7 +238,7 @@ def similarity_ladder() -> tuple[LadderPair, ...]:
     720 pairs written for this project; the scale, the rules and the limits of the set
     stand in data/authored/README.md.
     """
-    path = root() / "data" / "authored" / "similarity_ladder.csv"
+    path = project_root() / "data" / "authored" / "similarity_ladder.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(

@@ -26,9 +26,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sbert_lab._utils import random_state_kept
+from sbert_lab._utils import Vectors, random_state_kept
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.sentence_encoder import SentenceEncoder, Vectors
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from mteb import AbsTask

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 from sbert_lab.evaluation.statistics import Interval
 
 
@@ -97,6 +97,6 @@ def _read(file: str, key: str) -> Any:  # noqa: ANN401  (whatever the JSON holds
 
 def _all(file: str) -> dict[str, Any]:
     entries: dict[str, Any] = json.loads(
-        (root() / "data" / file).read_text(encoding="utf-8")
+        (project_root() / "data" / file).read_text(encoding="utf-8")
     )
     return entries

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from sbert_lab._utils import results_folder, spare_memory, write_json
+from sbert_lab._utils import limit_memory, results_folder, write_json
 from sbert_lab.evaluation.figures import table
 from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.experiments.profiles import Profile, current
@@ -252,7 +252,7 @@ def start(
         ``training_run_s``, and memory is spared.
     """
     if trains:
-        spare_memory()
+        limit_memory()
     profile = current()
     sources = {}
     for name in uses:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sbert_lab._utils import committed_results, root, write_bytes
+from sbert_lab._utils import committed_results, project_root, write_bytes
 from sbert_lab.experiments.experiment import read_record
 
 BEGIN = "<!-- findings: made by `python -m sbert_lab readme`; do not edit -->"
@@ -60,7 +60,7 @@ def renewed(text: str) -> str:
 
 def update_readme(path: Path | None = None) -> bool:
     """Rewrite the findings in README.md; True if that changed it."""
-    path = path or root() / "README.md"
+    path = path or project_root() / "README.md"
     text = path.read_text(encoding="utf-8")
     new = renewed(text)
     if new == text:

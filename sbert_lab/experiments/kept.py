@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sbert_lab._utils import give_back, sha256_file
+from sbert_lab._utils import release_memory, sha256_file
 from sbert_lab.experiments.profiles import Profile
 from sbert_lab.experiments.trials import raw_encoder, train
 from sbert_lab.losses import Objective
@@ -62,9 +62,9 @@ def trained(
     folder = cache_home() / "trained" / f"{name}-{digest}"
     if folder.is_dir():
         return folder, False
-    give_back()
+    release_memory()
     make().save(folder)
-    give_back()
+    release_memory()
     log.info("%s is kept in %s", name, folder)
     return folder, True
 

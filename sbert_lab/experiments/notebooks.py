@@ -19,7 +19,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-from sbert_lab._utils import RESULTS, build_folder, committed_results, write_bytes
+from sbert_lab._utils import RESULTS, committed_results, project_root, write_bytes
 from sbert_lab.experiments.experiment import read_record
 from sbert_lab.experiments.profiles import PROFILES, VARIABLE, Profile
 from sbert_lab.experiments.stamp import code_cells, stamp
@@ -76,7 +76,7 @@ def run(
         With the cell and its error, or what was over the budget.
     """
     profile = PROFILES[profile_name]
-    out = out or build_folder()
+    out = out or project_root() / "build"
     done = _run_once(path, profile, out)
     if _trains(path) and (slow := _slow_training(done.record)):
         within_budget(path.name, {"run": slow | {"seconds": 0}}, profile)  # its memory

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -104,7 +104,7 @@ def _text(path: Path) -> str:
 
 
 def _constraints() -> str:
-    path = root() / "constraints.txt"
+    path = project_root() / "constraints.txt"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 

@@ -1,14 +1,129 @@
-"""Which texts go through the model together: batches by tokens, not by rows.
+"""Batches of tokens, and the one loop in which a model reads them.
 
 A batch is padded to its longest text, so its cost is rows times that length. Sorting
 by length and closing a batch at a budget of tokens keeps both the waste and the
 memory constant, whatever the texts are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sbert_lab._utils import Vectors
+from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
+
+#: Token ids of one text.
+Tokens = Sequence[int] | NDArray[np.int64]
+
+#: Tokens in a batch. On a CPU a batch that fits the caches is fastest (1,000 to 3,000
+#: tokens are alike); a GPU wants enough work to fill it.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+
+
+def in_batches(
+    model: Any,  # noqa: ANN401  (any transformers model)
+    sequences: Sequence[Tokens],
+    read: Callable[[Any, Tensor], Tensor],
+    *,
+    token_type_ids: Sequence[Tokens] | None = None,
+    pad: int = 0,
+    token_budget: int | None = None,
+    advance: Callable[[NDArray[np.int64]], object] | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Vectors:
+    """Run a transformer over token sequences, and return what `read` takes from it.
+
+    Without dropout or gradient. On a CPU a plain BERT reads texts of one length
+    together and no padding at all (`packed_bert`).
+
+    Parameters
+    ----------
+    model
+        A transformers model.
+    sequences
+        n texts as token ids, special tokens included.
+    read
+        Called with the output for B texts, whose ``last_hidden_state`` is
+        ``[B, L, D]``, and the mask ``[B, L]``; returns ``[B, K]``.
+    token_type_ids
+        Which of two texts each token belongs to, 0 or 1; None for a single text.
+    pad
+        Id of the padding token.
+    token_budget
+        Tokens in a batch; the default is `TOKEN_BUDGET` of the device. Changes speed
+        and memory, not the result.
+    advance
+        Called after each batch with the positions of its texts.
+    options
+        For the model, such as ``output_hidden_states=True``; it then always pads.
+
+    Returns
+    -------
+    NDArray
+        float32 ``[n, K]``, in the order of `sequences`; ``[0, 0]`` for none.
+    """
+    if not len(sequences):
+        return np.empty((0, 0), np.float32)
+    device = next(model.parameters()).device
+    if token_budget is None:
+        token_budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+    packed = device.type == "cpu" and not options and is_supported(model)
+    lengths = np.array([len(ids) for ids in sequences])
+    batches = list(token_budget_batches(lengths, token_budget, packed=packed))
+
+    def padded(
+        rows: NDArray[np.int64], source: Sequence[Tokens], fill: int
+    ) -> tuple[Tensor, Tensor]:
+        found = pad_right([source[row] for row in rows], fill)
+        return torch.from_numpy(found[0]).to(device), torch.from_numpy(found[1])
+
+    parts: list[Tensor] = []
+    with evaluating(model):
+        if packed:
+            largest = max(int(lengths[rows].sum()) for rows in batches)
+            space = workspace(model, largest)
+        for rows in batches:
+            runs = equal_lengths(rows, lengths) if packed else [rows]
+            texts = [padded(run, sequences, pad) for run in runs]
+            ids, masks = [t[0] for t in texts], [t[1].to(device) for t in texts]
+            kinds = None
+            if token_type_ids is not None:
+                kinds = [padded(run, token_type_ids, 0)[0] for run in runs]
+            if packed:
+                hidden = packed_bert(model, ids, space, kinds)
+                outputs = [SimpleNamespace(last_hidden_state=t) for t in hidden]
+            else:
+                more = {} if kinds is None else {"token_type_ids": kinds[0]}
+                outputs = [
+                    model(input_ids=ids[0], attention_mask=masks[0], **more, **options)
+                ]
+            parts += map(read, outputs, masks)
+            if advance is not None:
+                advance(rows)
+        # Copied back once: on a GPU every copy would wait for the queue.
+        joined = torch.cat(parts).float().cpu().numpy()
+    found: Vectors = np.empty_like(joined)
+    found[np.concatenate(batches)] = joined
+    return found
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch dropout off and gradients too, and leave every module as it was."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def token_budget_batches(
@@ -32,7 +147,7 @@ def token_budget_batches(
         Positions into `lengths`; together each position once.
     """
     if budget < 1:
-        raise ValueError(f"budget={budget}: a batch needs at least one token")
+        raise ValueError(f"token budget {budget}: a batch needs at least one token")
     order = np.argsort(-lengths, kind="stable")
     total = np.concatenate([[0], lengths[order].cumsum()])
     start = 0
@@ -54,12 +169,16 @@ def equal_lengths(
 
 
 def pad_right(
-    sequences: Sequence[Sequence[int] | NDArray[np.int64]], pad: int
+    sequences: Sequence[Tokens], pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pad token sequences to the longest: ids and mask, int64 ``[B, L]``."""
+    """Pad token sequences to the longest: ids and mask, int64 ``[B, L]``.
+
+    Where each token is a row of several numbers, ``[L, k]``, the ids are ``[B, L, k]``.
+    """
     lengths = np.array([len(sequence) for sequence in sequences])
     longest = int(lengths.max(initial=1))
-    ids = np.full((len(sequences), longest), pad, np.int64)
+    token = np.shape(sequences[0])[1:] if sequences else ()
+    ids = np.full((len(sequences), longest, *token), pad, np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)

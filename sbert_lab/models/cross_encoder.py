@@ -4,9 +4,6 @@ Where `SentenceEncoder` makes a vector of each text and compares those, here eve
 of one text sees every token of the other. That judges better and cannot be prepared:
 each pair costs a pass. So it is put on top of a search, to sort its first k answers
 anew (`rerank`).
-
-A pair travels as one row of numbers: those of the second text's tokens are raised by
-the size of the vocabulary, so that batches, padding and training treat it as a text.
 """
 
 import inspect
@@ -23,13 +20,12 @@ from torch import Tensor, nn
 
 from sbert_lab._utils import Advance, progress
 from sbert_lab.models import cross_folder
-from sbert_lab.models.batching import equal_lengths, pad_right, token_budget_batches
+from sbert_lab.models.batching import in_batches
 from sbert_lab.models.checkpoint import ACTIVATIONS, CheckpointError
 from sbert_lab.models.cross_folder import SPELLING, CrossLayout
 from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
-from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import CHUNK, TOKEN_BUDGET, evaluating
+from sbert_lab.models.sentence_encoder import CHUNK
 from sbert_lab.models.transformer import encoding_part, fast_tokenizer, length_limit
 
 if TYPE_CHECKING:
@@ -104,7 +100,6 @@ class CrossEncoder(nn.Module):
         self.activation = activation
         self.last_truncated = 0
         self.max_seq_length = max_seq_length  # builds the tokenizer's copy
-        self._lift = max(len(tokenizer), transformer.config.vocab_size)
         name, takes = (
             "token_type_ids",
             inspect.signature(transformer.forward).parameters,
@@ -188,25 +183,25 @@ class CrossEncoder(nn.Module):
         return next(self.parameters()).device
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return token ids of single texts, special tokens included; see `pair_ids`."""
-        found = self._backend.encode_batch_fast(list(texts))
-        self.last_truncated = sum(bool(e.overflowing) for e in found)
-        return [np.array(e.ids, np.int64) for e in found]
+        """Return the tokens of single texts as `pair_ids` gives those of pairs."""
+        return self._tokens(list(texts))
 
     def pair_ids(
         self, first: Sequence[str], second: Sequence[str]
     ) -> list[NDArray[np.int64]]:
-        """Return each pair as one row, cut at `max_seq_length`.
+        """Return the tokens of each pair, int64 ``[L, 2]``, cut at `max_seq_length`.
 
-        The ids of the second text are raised by the size of the vocabulary.
-        `last_truncated` says how many were cut.
+        First the token's id, then the text that it belongs to, 0 or 1.
+        `last_truncated` says how many pairs were cut.
         """
-        found = self._backend.encode_batch_fast(list(zip(first, second, strict=True)))
+        return self._tokens(list(zip(first, second, strict=True)))
+
+    def _tokens(
+        self, inputs: list[str] | list[tuple[str, str]]
+    ) -> list[NDArray[np.int64]]:
+        found = self._backend.encode_batch_fast(inputs)
         self.last_truncated = sum(bool(e.overflowing) for e in found)
-        return [
-            np.array(e.ids, np.int64) + np.array(e.type_ids, np.int64) * self._lift
-            for e in found
-        ]
+        return [np.array([e.ids, e.type_ids], np.int64).T for e in found]
 
     def pair_lengths(
         self, first: NDArray[np.int64], second: NDArray[np.int64]
@@ -216,22 +211,25 @@ class CrossEncoder(nn.Module):
         together = self._backend.num_special_tokens_to_add(True)
         return first + second - 2 * alone + together
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
         """Score padded pairs.
 
         Parameters
         ----------
-        input_ids, attention_mask
-            int64 ``[B, L]``; the ids as `pair_ids` gives them.
+        pairs
+            int64 ``[B, L, 2]``, as `pair_ids` gives them: ids, and which text.
+        attention_mask
+            int64 ``[B, L]``.
 
         Returns
         -------
         Tensor
             ``[B, 1]``, before any activation.
         """
-        more = {"token_type_ids": input_ids // self._lift} if self._segmented else {}
+        ids, kinds = pairs.unbind(-1)
+        more = {"token_type_ids": kinds} if self._segmented else {}
         found: Tensor = self.transformer(
-            input_ids=input_ids % self._lift, attention_mask=attention_mask, **more
+            input_ids=ids, attention_mask=attention_mask, **more
         ).logits
         return found
 
@@ -283,20 +281,14 @@ class CrossEncoder(nn.Module):
             )
         name = self.activation if activation == OWN else activation or "identity"
         _check_activation(name)
-        if token_budget is not None and token_budget < 1:
-            raise ValueError(f"token_budget={token_budget}: at least one token")
-        budget = token_budget or TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
         out: Scores = np.empty(len(first), np.float32)
         truncated = 0
-        with (
-            evaluating(self),
-            progress(len(first), "score", show=show_progress) as move,
-        ):
+        with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
                 truncated += self.last_truncated
-                out[part] = self._scores(pairs, budget, move)
+                out[part] = self._scores(pairs, token_budget, move)
         self.last_truncated = truncated
         if truncated:
             log.warning(
@@ -340,42 +332,33 @@ class CrossEncoder(nn.Module):
         return self._fingerprint.of(self, settings)
 
     def _scores(
-        self, pairs: Sequence[NDArray[np.int64]], budget: int, advance: Advance
+        self,
+        pairs: Sequence[NDArray[np.int64]],
+        token_budget: int | None,
+        advance: Advance,
     ) -> Scores:
         """Score one chunk, ``[n]``, before any activation."""
-        lengths = np.array([len(ids) for ids in pairs])
-        pad = self.tokenizer.pad_token_id or 0
-        packed = self.device.type == "cpu" and _is_plain_bert(self.transformer)
-        batches = list(token_budget_batches(lengths, budget, packed=packed))
-        space, parts = None, []
-        if packed:
-            largest = max(int(lengths[rows].sum()) for rows in batches)
-            space = workspace(self.transformer.base_model, largest)
-        for rows in batches:
-            if space is not None:
-                runs = equal_lengths(rows, lengths)
-                groups = [np.stack([pairs[i] for i in run]) for run in runs]
-                parts.append(self._packed(list(map(torch.from_numpy, groups)), space))
-            else:
-                ids, mask = map(
-                    torch.from_numpy, pad_right([pairs[i] for i in rows], pad)
-                )
-                parts.append(self(ids.to(self.device), mask.to(self.device)))
-            advance(len(rows))
-        # Copied back once a chunk: on a GPU every copy would wait for the queue.
-        out: Scores = np.empty(len(pairs), np.float32)
-        out[np.concatenate(batches)] = torch.cat(parts)[:, 0].float().cpu().numpy()
-        return out
+        from transformers import BertForSequenceClassification
 
-    def _packed(self, groups: list[Tensor], space: Sequence[Tensor]) -> Tensor:
-        """Score groups of pairs of equal length, ``[rows of all groups, 1]``."""
         model: Any = self.transformer
-        ids = [group % self._lift for group in groups]
-        kinds = [group // self._lift for group in groups] if self._segmented else None
-        hidden = packed_bert(model.bert, ids, space, kinds)
-        first = torch.cat([tokens[:, :1] for tokens in hidden])  # [n, 1, D]
-        found: Tensor = model.classifier(model.bert.pooler(first))
-        return found
+        plain = type(model) is BertForSequenceClassification
+
+        def read(output: Any, _: Tensor) -> Tensor:  # noqa: ANN401
+            if not plain:
+                return output.logits  # type: ignore[no-any-return]
+            first = output.last_hidden_state[:, :1]
+            return model.classifier(model.bert.pooler(first))  # type: ignore[no-any-return]
+
+        scores = in_batches(
+            model.bert if plain else model,  # a BERT alone can read without padding
+            [pair[:, 0] for pair in pairs],
+            read,
+            token_type_ids=[p[:, 1] for p in pairs] if self._segmented else None,
+            pad=self.tokenizer.pad_token_id or 0,
+            token_budget=token_budget,
+            advance=lambda rows: advance(len(rows)),
+        )
+        return scores[:, 0]
 
 
 def rerank(
@@ -422,13 +405,6 @@ def rerank(
         order = np.argsort(-own, kind="stable")[:k]
         found.append(Ranking(order.astype(np.int64), own[order]))
     return found
-
-
-def _is_plain_bert(transformer: "PreTrainedModel") -> bool:
-    from transformers import BertForSequenceClassification
-
-    plain = type(transformer) is BertForSequenceClassification
-    return plain and is_supported(transformer.base_model)
 
 
 def _check_activation(name: str) -> None:

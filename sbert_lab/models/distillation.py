@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sbert_lab._utils import progress
-from sbert_lab.models.sentence_encoder import TOKEN_BUDGET, SentenceEncoder, evaluating
+from sbert_lab.models.batching import TOKEN_BUDGET, evaluating
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.models.transformer import fast_tokenizer
 

@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sbert_lab._utils import progress
-from sbert_lab.models.batching import pad_right, token_budget_batches
+from sbert_lab.models.batching import (
+    TOKEN_BUDGET,
+    evaluating,
+    pad_right,
+    token_budget_batches,
+)
 from sbert_lab.models.pooling import (
     cls_pooling,
     first_last_average_pooling,
     max_pooling,
     mean_pooling,
 )
-from sbert_lab.models.sentence_encoder import TOKEN_BUDGET, SentenceEncoder, evaluating
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertModel

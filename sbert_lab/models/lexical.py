@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbert_lab._utils import Metric, Vectors
 
@@ -18,11 +19,106 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
+_NO_WORD = "none of {} texts has a word to count: give the texts that will be searched"
+
 #: Words that are not counted: the English list of Lucene.
 STOP_WORDS = (
     "a an and are as at be but by for if in into is it no not of on or such that the "
     "their then there these they this to was will with"
 ).split()
+
+
+class Bm25:
+    """BM25 over a corpus, by the library bm25s: word counts, weighed by rarity.
+
+    The variant of Lucene, ``idf = ln(1 + (N - n + 1/2) / (n + 1/2))`` for a word in n
+    of N texts: no word counts against a text. Words are runs of two or more letters or
+    digits, in lower case, without Lucene's English stop words.
+
+    Parameters
+    ----------
+    corpus
+        The texts to search.
+    k1
+        How late repetitions of a word stop adding to the score.
+    b
+        How much long texts are held back, 0 to 1.
+
+    Raises
+    ------
+    TypeError
+        A text is not a string; names its position.
+    ValueError
+        There is no text, none has a word, or `k1` or `b` is out of range.
+    ModuleNotFoundError
+        bm25s is not installed; says what to type.
+
+    Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
+    """
+
+    def __init__(
+        self, corpus: Sequence[str], *, k1: float = 1.5, b: float = 0.75
+    ) -> None:
+        if not (k1 >= 0 and 0 <= b <= 1):
+            raise ValueError(f"k1={k1}, b={b}: k1 is 0 or more, b from 0 to 1")
+        words = _words(corpus)
+        if not any(words):
+            raise ValueError(_NO_WORD.format(len(words)))
+        self._index = _library("bm25s").BM25(method="lucene", k1=k1, b=b)
+        self._index.index(words, create_empty_token=False, show_progress=False)
+        self._size = len(words)
+
+    def __len__(self) -> int:
+        """Return the number of texts in the corpus."""
+        return self._size
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """The words it counts."""
+        return frozenset(self._index.vocab_dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the index: weights, positions, and the words in UTF-8."""
+        arrays = ("data", "indices", "indptr")
+        numbers = sum(self._index.scores[name].nbytes for name in arrays)
+        return int(numbers) + sum(len(w.encode()) for w in self._index.vocab_dict)
+
+    def scores(self, queries: Sequence[str]) -> Vectors:
+        """Score every text of the corpus for every query, float32 ``[q, n]``.
+
+        A text that shares no word with the query scores 0.
+        """
+        out = np.zeros((len(queries), self._size), np.float32)
+        for row, words in zip(out, _words(queries), strict=True):
+            known = self._index.get_tokens_ids(words)
+            if known:
+                row[:] = self._index.get_scores_from_ids(known)
+        return out
+
+    def search(
+        self, queries: Sequence[str], k: int
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        """Find the k best texts for each query.
+
+        Returns
+        -------
+        scores
+            float32 ``[q, k]``, falling; k is at most the size of the corpus. A score
+            of 0 is no word in common.
+        positions
+            int64 ``[q, k]`` in the corpus; equal scores in order of position.
+        """
+        if k < 1:
+            raise ValueError(f"k={k}: ask for at least one text")
+        texts, k = list(queries), min(k, self._size)
+        scores = np.zeros((len(texts), k), np.float32)
+        positions = np.zeros((len(texts), k), np.int64)
+        for i, text in enumerate(texts):
+            (found,) = self.scores([text])
+            positions[i] = np.argsort(-found, kind="stable")[:k]
+            scores[i] = found[positions[i]]
+        return scores, positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +300,24 @@ class LsaEncoder:
         weights = _rows(self.weigher.transform(_strings(texts)))
         vectors: Vectors = weights @ self.components.T
         return vectors
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of each text that BM25 counts."""
+    listed = _strings(texts)
+    found: list[list[str]] = _library("bm25s").tokenize(
+        listed, stopwords="en", return_ids=False, show_progress=False
+    )
+    return found
+
+
+def _library(name: str) -> Any:  # noqa: ANN401  (modules without types)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{name} is missing; type: pip install {name}", name=name
+        ) from error
 
 
 def _text_module() -> Any:  # noqa: ANN401  (a module without types)

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import quiet_transformers, sha256_file
+from sbert_lab._utils import Vectors, quiet_transformers, sha256_file
 from sbert_lab.models import checkpoint
 from sbert_lab.models.checkpoint import CheckpointError, Layout
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.onnx_graph import bert_from_graph, library
 from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder, Vectors
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

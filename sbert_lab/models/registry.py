@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-from sbert_lab._utils import new_folder, root, sha256_file
+from sbert_lab._utils import new_folder, project_root, sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -348,7 +348,7 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
 def locate(entry: Entry) -> Path | None:
     """Return an entry's folder on this machine, unverified, or None."""
     if entry.bundled:
-        folder = root() / entry.bundled
+        folder = project_root() / entry.bundled
         return folder if folder.is_dir() else None
     if entry.parts:
         return _joined(entry)

@@ -11,9 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from sbert_lab._utils import progress
-from sbert_lab.models.batching import equal_lengths, pad_right, token_budget_batches
+from sbert_lab.models.batching import (
+    TOKEN_BUDGET,
+    equal_lengths,
+    evaluating,
+    pad_right,
+    token_budget_batches,
+)
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
-from sbert_lab.models.sentence_encoder import TOKEN_BUDGET, SentenceEncoder, evaluating
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 def read_together(

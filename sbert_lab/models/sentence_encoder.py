@@ -8,8 +8,7 @@ and results go straight into one array.
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Advance, progress
+from sbert_lab._utils import Advance, Vectors, progress
 from sbert_lab.models import checkpoint, head
-from sbert_lab.models.batching import equal_lengths, pad_right, token_budget_batches
+from sbert_lab.models.batching import Tokens, in_batches
 from sbert_lab.models.checkpoint import CheckpointError, DenseSpec, Layout
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
 from sbert_lab.models.growing import write_vectors
-from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 from sbert_lab.models.pooling import Pooling
 from sbert_lab.models.registry import BY_NAME, resolve
 from sbert_lab.models.transformer import encoding_part, fast_tokenizer, length_limit
@@ -36,12 +34,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-
-Vectors = NDArray[np.float32]
-
-#: Tokens in a batch. On a CPU a batch that fits the caches is fastest (1,000 to 3,000
-#: tokens are alike); a GPU wants enough work to fill it.
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
 
 CHUNK = 16_384  # texts tokenised at once
 
@@ -195,13 +187,8 @@ class SentenceEncoder(nn.Module):
         Tensor
             float32 ``[B, dimension]``, before `truncate_dim`.
         """
-        return self._pooled(self._tokens(input_ids, attention_mask), attention_mask, 0)
-
-    def _tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return token vectors ``[B, L, D]``."""
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
-        tokens: Tensor = output.last_hidden_state
-        return tokens
+        return self._pooled(output.last_hidden_state, attention_mask, 0)
 
     def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
         """Pool and apply the head; `skipped` leading tokens are left out."""
@@ -211,27 +198,26 @@ class SentenceEncoder(nn.Module):
         vectors: Tensor = self.head(self.pooling(tokens, mask))
         return vectors
 
-    def _vectors(
+    def encode_token_ids(
         self,
-        ids: Sequence[NDArray[np.int64]],
-        masks: Sequence[NDArray[np.int64]],
-        skipped: int,
-        space: list[Tensor] | None,
-    ) -> Tensor:
-        """Encode groups of one batch, ``[rows of all groups, D]``, in order.
+        sequences: Sequence[Tokens],
+        *,
+        skipped: int = 0,
+        token_budget: int | None = None,
+        advance: Callable[[NDArray[np.int64]], object] | None = None,
+    ) -> Vectors:
+        """Encode texts that are token ids already, float32 ``[n, full dimension]``.
 
-        With a workspace the groups hold equal lengths and go through `packed_bert`.
+        See `in_batches`; `skipped` leading tokens of each are not pooled.
         """
-        on_device = [torch.from_numpy(part).to(self.device) for part in ids]
-        mask = [torch.from_numpy(part).to(self.device) for part in masks]
-        if space is not None:
-            tokens = packed_bert(self.transformer, on_device, space)
-        else:
-            tokens = list(map(self._tokens, on_device, mask))
-        pooled = [
-            self._pooled(t, m, skipped) for t, m in zip(tokens, mask, strict=True)
-        ]
-        return torch.cat(pooled).float()
+        return in_batches(
+            self.transformer,
+            sequences,
+            lambda output, mask: self._pooled(output.last_hidden_state, mask, skipped),
+            pad=self.tokenizer.pad_token_id or 0,
+            token_budget=token_budget,
+            advance=advance,
+        )
 
     def encode(
         self,
@@ -293,16 +279,12 @@ class SentenceEncoder(nn.Module):
         texts = _strings(texts)
         prefix = self._prefix(prompt_name, prompt)
         width = self._width(truncate_dim)
-        budget = token_budget or TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
         out: Vectors = np.empty((len(texts), width), np.float32)
         self.last_truncated = 0
-        with (
-            evaluating(self),
-            progress(len(texts), "encode", show=show_progress) as move,
-        ):
+        with progress(len(texts), "encode", show=show_progress) as move:
             for start in range(0, len(texts), CHUNK):
                 chunk = texts[start : start + CHUNK]
-                full = self._through_cache(chunk, prefix, budget, move, cache)
+                full = self._through_cache(chunk, prefix, token_budget, move, cache)
                 out[start : start + len(chunk)] = _finish(full, width, normalize)
         if self.last_truncated:
             log.warning(
@@ -402,7 +384,7 @@ class SentenceEncoder(nn.Module):
         self,
         texts: Sequence[str],
         prefix: str,
-        budget: int,
+        budget: int | None,
         advance: Advance,
         cache: EmbeddingCache | None,
     ) -> Vectors:
@@ -434,7 +416,7 @@ class SentenceEncoder(nn.Module):
         return len(ids) - (1 if special > 1 else 0)  # the closing token is not prompt
 
     def _encode_chunk(
-        self, texts: Sequence[str], skipped: int, budget: int, advance: Advance
+        self, texts: Sequence[str], skipped: int, budget: int | None, advance: Advance
     ) -> Vectors:
         encodings = self._backend.encode_batch_fast(list(texts))
         self.last_truncated += sum(bool(e.overflowing) for e in encodings)
@@ -443,24 +425,12 @@ class SentenceEncoder(nn.Module):
             [position.setdefault(tuple(e.ids), len(position)) for e in encodings]
         )
         copies = np.bincount(owner)
-        sequences = list(position)
-        lengths = np.array([len(ids) for ids in sequences])
-        pad = self.tokenizer.pad_token_id or 0
-        unique: Vectors = np.empty((len(sequences), self._full_dimension), np.float32)
-        packed = self.device.type == "cpu" and is_supported(self.transformer)
-        batches = list(token_budget_batches(lengths, budget, packed=packed))
-        space, parts = None, []
-        if packed:
-            largest = max(int(lengths[rows].sum()) for rows in batches)
-            space = workspace(self.transformer, largest)
-        for rows in batches:
-            runs = equal_lengths(rows, lengths) if packed else [rows]
-            groups = [pad_right([sequences[i] for i in run], pad) for run in runs]
-            ids, masks = zip(*groups, strict=True)
-            parts.append(self._vectors(ids, masks, skipped, space))
-            advance(int(copies[rows].sum()))
-        # Copied back once a chunk: on a GPU every copy would wait for the queue.
-        unique[np.concatenate(batches)] = torch.cat(parts).cpu().numpy()
+        unique = self.encode_token_ids(
+            list(position),
+            skipped=skipped,
+            token_budget=budget,
+            advance=lambda rows: advance(int(copies[rows].sum())),
+        )
         bad = np.flatnonzero(~np.isfinite(unique).all(1))
         if len(bad):
             text = texts[int(np.flatnonzero(owner == bad[0])[0])]
@@ -494,16 +464,3 @@ def _finish(vectors: Vectors, width: int, normalize: bool) -> Vectors:
         scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
         return scaled
     return vectors
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch dropout off and gradients too, and leave every module as it was."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

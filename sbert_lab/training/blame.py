@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sbert_lab.losses.objective import Batch, Tokens
-from sbert_lab.models.sentence_encoder import evaluating
+from sbert_lab.models.batching import evaluating
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.module import TrainedModule
 

@@ -31,7 +31,8 @@ from transformers.trainer_utils import TrainOutput, set_seed
 from sbert_lab._utils import random_state_kept, write_bytes, write_json
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Objective
-from sbert_lab.models.sentence_encoder import SentenceEncoder, evaluating
+from sbert_lab.models.batching import evaluating
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.blame import blame
 from sbert_lab.training.checks import (

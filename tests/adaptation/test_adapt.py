@@ -31,8 +31,7 @@ from sbert_lab.adaptation import stages
 from sbert_lab.adaptation.adapt import adapt_texts
 from sbert_lab.adaptation.outcome import read_outcome
 from sbert_lab.adaptation.stages import is_large, objective, training_data
-from sbert_lab.datasets.pair_split import pick, split_pairs
-from sbert_lab.datasets.pairs import DataError, plain
+from sbert_lab.datasets.pairs import DataError, plain, split_pairs
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
@@ -131,7 +130,7 @@ def test_it_learns_what_it_was_shown(base, whole):
     assert steps == tuple(range(1, 13))
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
     pairs = own_pairs()
-    train = pick(pairs, split_pairs(pairs).train)
+    train = pairs.pick(split_pairs(pairs)[0])
     found = []
     for folder in (base, out / "model"):
         encoder = SentenceEncoder.from_pretrained(folder, device="cpu")
@@ -146,7 +145,7 @@ def test_what_is_reported_can_be_measured_again(base, whole):
     """By hand: split, encode, sort."""
     out, outcome = whole
     pairs = own_pairs()
-    test = pick(pairs, split_pairs(pairs).test)
+    test = pairs.pick(split_pairs(pairs)[1])
     corpus = list(dict.fromkeys(pairs.positive))
     answers = dict(zip(test.anchor, test.positive, strict=True))
     for folder, side in ((base, "before"), (out / "model", "after")):
@@ -383,15 +382,15 @@ def test_a_damaged_plan_is_named(base, tmp_path):
 
 def leaking():
     pairs = own_pairs(60)
-    return {"pairs": pairs, "test": pick(pairs, range(30, 60))}
+    return {"pairs": pairs, "test": pairs.pick(range(30, 60))}
 
 
 def apart(count=60, tested=30):
     """Return training and test that share no text."""
     pairs = own_pairs(count + tested)
     return {
-        "pairs": pick(pairs, range(count)),
-        "test": pick(pairs, range(count, count + tested)),
+        "pairs": pairs.pick(range(count)),
+        "test": pairs.pick(range(count, count + tested)),
     }
 
 
@@ -438,7 +437,7 @@ def test_a_test_of_its_own_and_a_corpus(base, tmp_path):
 def test_a_guard_hears_of_rows_of_the_whole_file(base, tmp_path):
     pairs, asked = own_pairs(), set()
     corpus = list(dict.fromkeys(pairs.positive))
-    test = set(split_pairs(pairs).test)
+    test = set(split_pairs(pairs)[1])
 
     def guard(rows, columns):
         asked.update(rows.tolist())

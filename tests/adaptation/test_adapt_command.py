@@ -17,7 +17,6 @@ from sbert_lab.adaptation import command
 from sbert_lab.adaptation.command import as_table
 from sbert_lab.adaptation.data import read_texts
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.datasets.pair_split import pick
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.models.cross_encoder import CrossEncoder
 
@@ -37,8 +36,8 @@ def home(tmp_path_factory):
     pairs = own_pairs(120)
     write_pairs(folder / "pairs.csv", pairs)
     write_pairs(folder / "named.csv", pairs, ("question", "answer"))
-    write_pairs(folder / "test.csv", pick(pairs, range(80, 120)))
-    write_pairs(folder / "few.csv", pick(pairs, range(10)))
+    write_pairs(folder / "test.csv", pairs.pick(range(80, 120)))
+    write_pairs(folder / "few.csv", pairs.pick(range(10)))
     (folder / "texts.txt").write_text("\n".join(sentences(50, 3)))
     (folder / "empty.csv").write_text("anchor,positive\na,\n")
     (folder / "latin.csv").write_bytes(b"anchor,positive\n\xe4,b\n")

@@ -11,12 +11,15 @@ from sbert_lab.adaptation.measuring import (
     METRICS,
     Measure,
     Measured,
-    Search,
     answer_ranks,
     general_sets,
 )
-from sbert_lab.datasets.pair_split import row_groups
-from sbert_lab.datasets.pairs import DataError, Pairs
+from sbert_lab.datasets.pairs import (
+    DataError,
+    Pairs,
+    retrieval_from_pairs,
+    row_groups,
+)
 from sbert_lab.evaluation.metrics import spearman
 from sbert_lab.evaluation.ranking import retrieval
 from sbert_lab.evaluation.statistics import bootstrap_mean
@@ -34,7 +37,7 @@ def random_search(seed, queries=40, corpus=90):
     for i in range(queries):
         for j in rng.choice(corpus, rng.integers(1, 4), replace=False):
             rows.append((f"q{i}", f"t{j}"))
-    return Search.of(pairs_of(*rows), [f"t{j}" for j in range(corpus)])
+    return retrieval_from_pairs(pairs_of(*rows), [f"t{j}" for j in range(corpus)])
 
 
 def vectors(seed, count, width=6):
@@ -91,7 +94,7 @@ def test_scores_are_those_of_the_protocol():
 
 
 def test_all_answers_of_an_anchor_count_however_it_is_written():
-    search = Search.of(
+    search = retrieval_from_pairs(
         pairs_of(("Q", "a"), ("q ", "B"), ("q", " A"), ("r", "c")),
         ["a", "b", "A ", "c", "d"],
     )
@@ -103,16 +106,16 @@ def test_all_answers_of_an_anchor_count_however_it_is_written():
 
 def test_groups_are_those_of_the_rows():
     test = own_pairs(40)
-    search = Search.of(test, test.positive)
+    search = retrieval_from_pairs(test, test.positive)
     assert search.group.tolist() == row_groups(test).tolist()
     assert len(set(search.group.tolist())) == 30  # every fourth answer is shared
 
 
 def test_a_corpus_that_lacks_an_answer_is_refused():
     with pytest.raises(DataError, match=r"test\.csv, row 3: 'b' is not in the corpus"):
-        Search.of(pairs_of(("q", "a"), ("r", "b")), ["a", "c"])
+        retrieval_from_pairs(pairs_of(("q", "a"), ("r", "b")), ["a", "c"])
     with pytest.raises(DataError, match="1 groups"):
-        Search.of(pairs_of(("q", "a"), ("r", "a")), ["a", "c"])
+        retrieval_from_pairs(pairs_of(("q", "a"), ("r", "a")), ["a", "c"])
 
 
 def test_examples_are_those_that_moved_most():
@@ -143,7 +146,7 @@ def test_what_did_not_move_is_no_example():
 def test_a_measurement_comes_back_to_the_bit(tmp_path):
     base = SentenceEncoder.from_pretrained(make_base(tmp_path / "base"), device="cpu")
     test = own_pairs(40)
-    measure = Measure(Search.of(test, test.positive), general())
+    measure = Measure(retrieval_from_pairs(test, test.positive), general())
     found = measure.of(base)
     found.write(tmp_path / "before.json")
     assert Measured.read(tmp_path / "before.json") == found

@@ -3,8 +3,9 @@
 import numpy as np
 from tiny_cross_encoder import WORDS
 
-from sbert_lab.datasets.domains import Domain, made_pairs
+from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask, retrieval_corpus
+from sbert_lab.datasets.pairs import Pairs
 
 
 def coded_domain() -> Domain:
@@ -19,4 +20,4 @@ def coded_domain() -> Domain:
     task = RetrievalTask(tuple(terms), tuple(codes), tuple(codes), tuple(answers))
     group = tuple(code[:3] for code in codes)
     every = tuple(answers), tuple(codes), tuple(codes)
-    return Domain("made up", made_pairs(terms, answers), task, group, *every)
+    return Domain("made up", Pairs(tuple(terms), tuple(answers)), task, group, *every)

@@ -346,12 +346,16 @@ def test_intervals_are_drawn_in_order():
 
 
 def published_entries():
-    return json.loads((paths.root() / "data" / "published.json").read_text("utf-8"))
+    return json.loads(
+        (paths.project_root() / "data" / "published.json").read_text("utf-8")
+    )
 
 
 def test_sources_are_complete():
     published = published_entries()
-    known = json.loads((paths.root() / "data" / "references.json").read_text("utf-8"))
+    known = json.loads(
+        (paths.project_root() / "data" / "references.json").read_text("utf-8")
+    )
     for key, entry in published.items():
         value = sources.Published(**entry)
         assert value.source in known, key
@@ -412,7 +416,7 @@ def test_published_speed_is_as_the_paper_sums_it_up():
 
 
 def test_readme_findings_are_those_of_the_records():
-    text = (paths.root() / "README.md").read_text(encoding="utf-8")
+    text = (paths.project_root() / "README.md").read_text(encoding="utf-8")
     assert findings.renewed(text) == text, "run `python -m sbert_lab readme`"
     assert findings.committed(), "no committed records"
 

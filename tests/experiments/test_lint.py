@@ -7,12 +7,12 @@ import json
 import nbformat
 import pytest
 
-from sbert_lab._utils import notebooks
+from sbert_lab._utils import notebook_paths
 from sbert_lab.experiments import stamp as stamp_module
 from sbert_lab.experiments.lint import lint
 from sbert_lab.experiments.stamp import imported_modules, stamp
 
-GOOD = notebooks()[0]
+GOOD = notebook_paths()[0]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def with_text(notebook, source):
 
 
 def test_every_committed_notebook_is_clean():
-    assert [p for path in notebooks() for p in lint(path)] == []
+    assert [p for path in notebook_paths() for p in lint(path)] == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sbert_lab._utils import notebooks
+from sbert_lab._utils import notebook_paths
 from sbert_lab.experiments.notebooks import (
     NotebookFailed,
     first_run_s,
@@ -15,7 +15,7 @@ from sbert_lab.experiments.profiles import PROFILES
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
 def test_smoke(path, tmp_path, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def test_the_kernel_is_this_python(tmp_path):
 
 def test_a_notebook_that_trains_has_the_time_for_it():
     profile = PROFILES["laptop"]
-    found = {p.name[:2]: first_run_s(p, profile) for p in notebooks()}
+    found = {p.name[:2]: first_run_s(p, profile) for p in notebook_paths()}
     assert {found.pop("07"), found.pop("08")} == {profile.training_run_s}
     assert set(found.values()) == {profile.first_run_s}
 

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from conftest import WORDS, tiny_encoder, tiny_parts
 
-from sbert_lab._utils import notebooks
+from sbert_lab._utils import notebook_paths
 from sbert_lab.experiments.notebooks import run
 from sbert_lab.experiments.profiles import CHANGES, PROFILES
 from sbert_lab.models.checkpoint import Layout
@@ -117,7 +117,7 @@ def test_notebook_05(hub, tmp_path, monkeypatch):
         f"model={TRAINED} raw_model={RAW} decides=false ladder_anchors=20 "
         "anchors=30 benchmark=16 queries=40 codes=200 corpus=100",
     )
-    path = next(p for p in notebooks() if p.name.startswith("05_"))
+    path = next(p for p in notebook_paths() if p.name.startswith("05_"))
     done = run(path, "paper", out=tmp_path)
     for name in PROFILES["paper"].mteb:
         assert -1 <= done.record["results"][f"MTEB {name}"]["mean"] <= 1
@@ -130,7 +130,7 @@ def test_notebook_01(hub, tmp_path, monkeypatch):
         CHANGES,
         f"raw_model={RAW} sbert={TRAINED} decides=false anchors=30 titles=60",
     )
-    path = next(p for p in notebooks() if p.name.startswith("01_"))
+    path = next(p for p in notebook_paths() if p.name.startswith("01_"))
     record = run(path, "paper", out=tmp_path).record
     assert record["profile"] == "paper"
     for name in PROFILES["paper"].sts:
@@ -149,7 +149,7 @@ def test_notebooks_that_train(hub, tmp_path, monkeypatch, number):
         f"raw_model={RAW} decides=false runs=2 corpus=60 queries=20 ladder_anchors=20 "
         "graded_anchors=16",
     )
-    path = next(p for p in notebooks() if p.name.startswith(f"{number}_"))
+    path = next(p for p in notebook_paths() if p.name.startswith(f"{number}_"))
     record = run(path, "paper", out=tmp_path).record
     results = record["results"]
     rows = "pairs" if number == "02" else "rows_NLI"
@@ -173,7 +173,7 @@ def test_notebooks_that_adapt(hub, tmp_path, monkeypatch, number):
         "second_documents=30 rerank_queries=20 rerank_aside=10 rerank_depths=5,10 "
         "repeats=2 turns=1 pages=3 typed=2",
     )
-    path = next(p for p in notebooks() if p.name.startswith(f"{number}_"))
+    path = next(p for p in notebook_paths() if p.name.startswith(f"{number}_"))
     record = run(path, "paper", out=tmp_path).record
     results = record["results"]
     if number == "07":
@@ -190,7 +190,7 @@ def test_says_what_is_missing(tmp_path, monkeypatch):
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    path = next(p for p in notebooks() if p.name.startswith("01_"))
+    path = next(p for p in notebook_paths() if p.name.startswith("01_"))
     with pytest.raises(
         NotebookFailed, match="bert-base-uncased is not on this machine"
     ):

@@ -229,9 +229,9 @@ def test_a_default_prompt_takes_its_place_too():
 
 
 def test_minilm_reads_a_real_document_whole(minilm):
-    from sbert_lab._utils import root
+    from sbert_lab._utils import project_root
 
-    text = (root() / "LICENSE").read_text(encoding="utf-8")
+    text = (project_root() / "LICENSE").read_text(encoding="utf-8")
     found = texts(text, minilm, overlap=50)
     assert len(found) > 8
     minilm.token_ids(found)

@@ -7,7 +7,8 @@ from conftest import WORDS, tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab.models import sentence_encoder as encoder_module
+from sbert_lab import SentenceEncoder
+from sbert_lab.models import batching
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
 MODEL, _ = tiny_parts()
@@ -48,7 +49,7 @@ def test_padded_and_packed_encode_alike(monkeypatch):
     texts = [" ".join(WORDS[i : i + i % 9]) for i in range(25)]
     packed = encoder.encode(texts, token_budget=60)
     assert is_supported(encoder.transformer)
-    monkeypatch.setattr(encoder_module, "is_supported", lambda _: False)
+    monkeypatch.setattr(batching, "is_supported", lambda _: False)
     np.testing.assert_allclose(
         encoder.encode(texts, token_budget=60), packed, atol=2e-6
     )
@@ -87,7 +88,7 @@ def test_another_architecture_takes_the_padded_way():
         model = MPNetModel(config).eval()
     assert not is_supported(model)
     _, tokenizer = tiny_parts()
-    encoder = encoder_module.SentenceEncoder(model, tokenizer, tiny_encoder().layout)
+    encoder = SentenceEncoder(model, tokenizer, tiny_encoder().layout)
     texts = ["the cat", "a quick brown fox jumps", "the cat"]
     together = encoder.encode(texts)
     assert together.shape == (3, 16)

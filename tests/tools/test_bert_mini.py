@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sbert_lab import SentenceEncoder
-from sbert_lab._utils import root
+from sbert_lab._utils import project_root
 from sbert_lab.datasets import nli
 
-FOLDER = root() / "data" / "models" / "bert-mini"
+FOLDER = project_root() / "data" / "models" / "bert-mini"
 
 
 def test_fits_the_repository():

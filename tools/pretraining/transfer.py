@@ -62,8 +62,8 @@ class Recipe:
 
 _TOGETHER = 32  # texts in one pass
 
-# Of four rates the one that is best for the shipped and for the random start alike, on
-# the development pairs (benchmarks/finetuning_rates.py).
+# Of four rates the one that is best for the shipped and for the random start alike on
+# the development pairs: 3e-5, 1e-4, 3e-4 and 1e-3 gave 0.754, 0.785, 0.795 and 0.786.
 SIMILARITY = Recipe(rows=32, epochs=2, peak=3e-4)
 LADDER, FOLDS = Recipe(rows=32, epochs=4, peak=1e-4), 4
 RETRIEVAL = Recipe(rows=64, epochs=3, peak=3e-4)
