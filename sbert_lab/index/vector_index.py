@@ -1,4 +1,4 @@
-"""Vectors become answers: FAISS's flat, HNSW and IVF-PQ indexes, with ids and a metric.
+"""Vectors become answers: FAISS's indexes, exact to compressed, with ids and a metric.
 
 Cosine vectors are scaled to unit length on the way in, queries too, so that every
 index below searches by inner product and none can be read as L2.
@@ -7,7 +7,7 @@ index below searches by inner product and none can be read as L2.
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -27,13 +27,14 @@ from sbert_lab._utils import (
 )
 from sbert_lab.index.exact import checked, exact_search, normalized
 
-Kind = Literal["flat", "hnsw", "ivfpq"]
+Kind = Literal["flat", "hnsw", "ivfpq", "int8", "pq", "binary", "binary+int8"]
 Ids = NDArray[np.int64] | NDArray[np.str_]
 
-#: What search effort is called in each approximate kind.
-EFFORT = {"hnsw": "ef_search", "ivfpq": "nprobe"}
+#: The setting of each kind that trades time for recall.
+EFFORT = {"hnsw": "ef_search", "ivfpq": "nprobe", "binary+int8": "candidates"}
 
 _ADD_AT_ONCE = 8_192  # rows between two moves of the progress bar
+_FIT_ROWS = 100_000  # sample to learn from; more changes ranges and codebooks little
 _SAME = 1e-6  # scores that differ by less are the same distance, seen twice
 
 
@@ -52,10 +53,17 @@ class Hits:
 class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    ``"flat"`` compares with every row, ``"hnsw"`` walks a graph (fast, more memory),
-    ``"ivfpq"`` compares short codes in a few clusters (small, less exact).
+    - ``"flat"`` compares with every row. The kinds from ``"int8"`` on do so too, with
+      the vector that a shorter code stands for.
+    - ``"hnsw"`` walks a graph: fast, more memory.
+    - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
+    - ``"int8"`` keeps one byte a dimension, one of 256 even levels.
+    - ``"pq"`` keeps a byte for each part of a vector, the nearest of 256 of its like.
+    - ``"binary"`` keeps the sign of each dimension, compared with the query's signs.
+    - ``"binary+int8"`` scores the best of those again by int8 codes.
 
-    Source: Malkov and Yashunin 2018 (HNSW); Jégou, Douze and Schmid 2011 (IVF-PQ).
+    Sources: Malkov and Yashunin 2018 (HNSW); Jégou, Douze and Schmid 2011 (product
+    codes); Jacob et al. 2018 (int8); Yamada et al. 2021 (bits, then a finer look).
     """
 
     kind: Kind
@@ -91,11 +99,12 @@ class VectorIndex:
         model_hash
             Fingerprint of the encoder that made the vectors, if known.
         seed
-            For the sample and the clusters of ``ivfpq``.
+            For the sample that is learnt from, the clusters and the codes.
         settings
             Of ``hnsw``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64). Of
             ``ivfpq``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor of
-            d up to about d / 8), ``nprobe`` (16).
+            d up to about d / 8), ``nprobe`` (16). Of ``pq``: ``m`` (up to d / 4). Of
+            ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
 
         Raises
         ------
@@ -117,7 +126,7 @@ class VectorIndex:
             _index=_new_index(kind, dimension, chosen),
             _removed=np.empty(0, bool),
         )
-        if kind == "ivfpq":
+        if not index._index.is_trained:
             index._train(vectors, seed)
         index.add(vectors, np.arange(len(vectors)) if ids is None else ids)
         return index
@@ -129,13 +138,10 @@ class VectorIndex:
     def add(self, vectors: Vectors, ids: ArrayLike, *, model_hash: str = "") -> None:
         """Add ``[m, d]`` vectors under m new ids; all are added, or none."""
         self._same_model(model_hash)
-        vectors = self._checked(vectors)
+        vectors = checked(vectors, "vectors")
         new = _checked_ids(ids, len(vectors))
         if len(self.ids) and new.dtype.kind != self.ids.dtype.kind:
-            raise ValueError(
-                f"the index has ids of type {self.ids.dtype}, these are {new.dtype}; "
-                "use one type"
-            )
+            raise ValueError(f"ids are {new.dtype}, those here {self.ids.dtype}")
         rows = {key: row for row, key in enumerate(new.tolist(), len(self.ids))}
         if taken := rows.keys() & self._row.keys():
             raise ValueError(f"id {min(taken)!r} is in the index; remove it first")
@@ -143,7 +149,7 @@ class VectorIndex:
         try:
             with progress(len(vectors), "index") as move:
                 for start in range(0, len(vectors), _ADD_AT_ONCE):
-                    block = self._scaled(vectors[start : start + _ADD_AT_ONCE])
+                    block = self._prepared(vectors[start : start + _ADD_AT_ONCE])
                     self._index.add(block)
                     move(len(block))
             whole = True
@@ -162,6 +168,8 @@ class VectorIndex:
         lose a node without losing the paths through it. An ``hnsw`` index that lost a
         large part of its rows finds less; tune it again, or build it anew.
         """
+        if self.kind in ("pq", "binary", "binary+int8"):
+            raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
         wanted = np.atleast_1d(np.asarray(ids)).tolist()
         unknown = [key for key in wanted if key not in self._row]
         if unknown:
@@ -176,10 +184,9 @@ class VectorIndex:
         the encoder of the queries: another than the index's is an error.
         """
         self._same_model(model_hash)
-        queries = self._checked(np.atleast_2d(queries))
         if k < 1:
             raise ValueError(f"k={k}: ask for at least one neighbour")
-        scores, rows = self._rows(self._scaled(queries), min(k, len(self)))
+        scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k)
         nothing: Any = -1 if self.ids.dtype.kind == "i" else ""
         found = self.ids[rows] if len(self.ids) else rows
         return Hits(np.where(rows >= 0, found, nothing), scores)
@@ -190,12 +197,13 @@ class VectorIndex:
         """Return for each query which share of its k true neighbours is found, ``[q]``.
 
         A found row counts if it is as near as the k-th true neighbour, so that equal
-        texts under several ids cannot make a right answer look wrong. An ``ivfpq``
-        index keeps only codes, and needs the `vectors` as they were added, ``[n, d]``.
+        texts under several ids cannot make a right answer look wrong. An index that
+        keeps only codes needs the `vectors` as they were added, ``[n, d]``.
         """
-        queries = self._scaled(self._checked(queries))
-        k = min(k, len(self))
-        truth = self._truth(vectors)
+        queries = self._prepared(queries)
+        if vectors is None and self.kind not in ("flat", "hnsw"):
+            raise ValueError("pass vectors=…, as they were added; codes are no truth")
+        truth = self.reconstruct() if vectors is None else self._prepared(vectors)
         kept = truth[~self._removed] if self._removed.any() else truth
         kth_best = exact_search(queries, kept, k, "dot")[0][:, -1:]
         rows = self._rows(queries, k)[1]
@@ -212,25 +220,21 @@ class VectorIndex:
         *,
         vectors: Vectors | None = None,
     ) -> list[dict[str, float]]:
-        """Measure recall and time at several values of ef_search or nprobe.
+        """Measure recall and time at several values of ef_search, nprobe or candidates.
 
-        Returns one dictionary a value: ``ef_search`` or ``nprobe``, ``recall``, ``low``
-        and ``high`` (95 % interval of its mean over `queries`), ``ms_per_query`` (all
-        in one batch, median of three). The rest is as in `recall_against_exact`.
+        Returns one dictionary a value: the setting, ``recall``, ``low`` and ``high``
+        (95 % interval of its mean over `queries`), ``ms_per_query`` (all in one batch,
+        median of three). The rest is as in `recall_against_exact`.
         """
         if self.kind not in EFFORT:
-            raise ValueError(f"a {self.kind} index is exact: there is nothing to tune")
+            raise ValueError(f"a {self.kind} index has nothing to tune")
         name = EFFORT[self.kind]
         before, found = self.settings[name], []
-        scaled = self._scaled(self._checked(queries))
         try:
             for effort in efforts:
                 self.settings[name] = int(effort)
                 recall = self.recall_against_exact(queries, k, vectors=vectors)
-                seconds = statistics.median(
-                    _seconds(lambda: self._rows(scaled, min(k, len(self))))
-                    for _ in range(3)
-                )
+                seconds = statistics.median(self._seconds(queries, k) for _ in range(3))
                 mean, spread = float(recall.mean()), 0.0
                 if len(recall) > 1:
                     spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
@@ -255,7 +259,7 @@ class VectorIndex:
         *,
         vectors: Vectors | None = None,
     ) -> list[dict[str, float]]:
-        """Set the smallest ef_search or nprobe that reaches a recall, by measurement.
+        """Set the least search effort that reaches a recall, by measurement.
 
         The lower end of the 95 % interval of the mean recall over `queries` must reach
         it, so that it may be expected of other queries too; a few hundred are enough.
@@ -265,8 +269,8 @@ class VectorIndex:
         if not 0 < target_recall <= 1:
             raise ValueError(f"target_recall={target_recall}: over 0 and at most 1")
         first, last = max(k, 8), 2048
-        if self.kind == "ivfpq":
-            first, last = 1, self.settings["nlist"]
+        if self.kind != "hnsw":
+            first, last = 1, self.settings.get("nlist", 100)
         rising = [round(first * 2 ** (step / 2)) for step in range(40)]
         tried: list[dict[str, float]] = []
         for effort in sorted({min(effort, last) for effort in rising}):
@@ -275,16 +279,27 @@ class VectorIndex:
                 self.settings[EFFORT[self.kind]] = effort
                 return tried
         best = max(tried, key=lambda row: row["recall"])
-        remedy = "M or ef_construction" if self.kind == "hnsw" else "m"
         raise ValueError(
             f"recall@{k} of {target_recall} is not reached: the best is "
             f"{best['recall']:.3f} (lower end {best['low']:.3f}); build with a larger "
-            f"{remedy}, or ask for less"
+            "M, ef_construction or m, or ask for less"
         )
 
     def nbytes(self) -> int:
         """Return the bytes that the vectors and their structure take, without ids."""
         return len(import_module("faiss").serialize_index(self._index))
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Bytes of a vector or of its codes, without a graph or what was learnt."""
+        if self.kind == "hnsw":
+            return 4 * self.dimension
+        return int(self._index.sa_code_size())
+
+    def reconstruct(self) -> Vectors:
+        """Return what the index holds of each vector, scaled for cosine, ``[n, d]``."""
+        rows: Vectors = self._index.reconstruct_n(0, self._index.ntotal)
+        return rows
 
     def save(self, folder: str | Path) -> None:
         """Write the index, its ids and what it is into a folder, atomically."""
@@ -341,6 +356,7 @@ class VectorIndex:
 
     def _rows(self, scaled: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
         """Return scores and row numbers ``[q, k]``; -inf and -1 where nothing is."""
+        k = min(k, len(self))
         if k == 0:
             shape = (len(scaled), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
@@ -354,37 +370,47 @@ class VectorIndex:
             how = faiss.SearchParametersHNSW(efSearch=effort, **options)
         elif self.kind == "ivfpq":
             how = faiss.SearchParametersIVF(nprobe=self.settings["nprobe"], **options)
+        elif self.kind == "binary+int8":
+            how = faiss.IndexRefineSearchParameters(
+                k_factor=self.settings["candidates"]
+            )
         else:
-            how = faiss.SearchParameters(**options)
+            how = faiss.SearchParameters(**options) if options else None
         scores, rows = self._index.search(scaled, k, params=how)
+        if self.kind == "binary":  # FAISS counts different bits
+            scores = self.dimension - 2 * scores
+            scores /= self.dimension if self.metric == "cosine" else 1
         return np.where(rows < 0, -np.inf, scores).astype(np.float32), rows
 
-    def _truth(self, vectors: Vectors | None) -> Vectors:
-        """Return all rows as they were added, scaled, ``[n, d]``."""
-        count = self._index.ntotal
-        if vectors is None and self.kind != "ivfpq":
-            rows: Vectors = self._index.reconstruct_n(0, count)
-            return rows
-        if vectors is None or len(vectors) != count:
-            raise ValueError(
-                f"pass vectors=…, all {count} that were added, in the order of adding"
-            )
-        return self._scaled(self._checked(vectors))
+    def _seconds(self, queries: Vectors, k: int) -> float:
+        start = time.perf_counter()
+        self.search(queries, k)
+        return time.perf_counter() - start
 
-    def _scaled(self, vectors: Vectors) -> Vectors:
-        return normalized(vectors) if self.metric == "cosine" else vectors
+    def _prepared(self, vectors: Vectors) -> Vectors:
+        """Return vectors as float32 ``[n, dimension]``, scaled for cosine."""
+        rows = checked(vectors, "vectors")
+        if rows.shape[1] != self.dimension:
+            raise ValueError(
+                f"the index has {self.dimension} dimensions, these vectors have "
+                f"{rows.shape[1]}; encode both with the same model and truncate_dim"
+            )
+        return normalized(rows) if self.metric == "cosine" else rows
 
     def _train(self, vectors: Vectors, seed: int) -> None:
-        """Learn the clusters and codes of ``ivfpq`` from a seeded sample."""
-        wanted = max(64 * self.settings["nlist"], 40 * 256)
+        """Learn clusters, codebooks or ranges from a seeded sample."""
+        wanted = _FIT_ROWS
+        if self.kind == "ivfpq":
+            wanted = max(64 * self.settings["nlist"], 40 * 256)
         picked = np.arange(len(vectors))
         if len(vectors) > wanted:
             rng = np.random.default_rng(seed)
             picked = np.sort(rng.choice(len(vectors), wanted, replace=False))
-        for clustering in (self._index.cp, self._index.pq.cp):
-            clustering.seed = seed
-            clustering.min_points_per_centroid = 1  # enough is checked beforehand
-        self._index.train(self._scaled(checked(vectors[picked], "vectors")))
+        for learner in (self._index, getattr(self._index, "pq", None)):
+            if hasattr(learner, "cp"):
+                learner.cp.seed = seed
+                learner.cp.min_points_per_centroid = 1  # enough is checked beforehand
+        self._index.train(self._prepared(vectors[picked]))
 
     def _same_model(self, model_hash: str) -> None:
         if model_hash and self.model_hash and model_hash != self.model_hash:
@@ -393,15 +419,6 @@ class VectorIndex:
                 f"from model {model_hash[:12]}: distances between them mean nothing. "
                 "Encode both with the same model, or build the index again"
             )
-
-    def _checked(self, vectors: Vectors) -> Vectors:
-        rows = checked(vectors, "vectors")
-        if rows.shape[1] != self.dimension:
-            raise ValueError(
-                f"the index has {self.dimension} dimensions, these vectors have "
-                f"{rows.shape[1]}; encode both with the same model and truncate_dim"
-            )
-        return rows
 
 
 def _settings(
@@ -417,6 +434,10 @@ def _settings(
             "m": max(m for m in divisors if m <= dimension // 8 + 1),
             "nprobe": 16,
         },
+        "int8": {},
+        "pq": {"m": max(m for m in divisors if m <= max(1, dimension // 4))},
+        "binary": {},
+        "binary+int8": {"candidates": 10},
     }
     if kind not in defaults:
         raise ValueError(f"kind={kind!r}: one of {', '.join(defaults)}")
@@ -426,30 +447,42 @@ def _settings(
             f"settings {given}: {kind} has {', '.join(defaults[kind]) or 'none'}, each "
             "1 or more"
         )
-    if kind == "ivfpq":
-        if chosen["m"] not in divisors:
-            raise ValueError(f"m={chosen['m']}: choose a divisor of d, {divisors}")
-        if count < max(256, chosen["nlist"]):
-            raise ValueError(
-                f"{count} vectors are too few to learn {chosen['nlist']} lists and 256 "
-                "codes from; use kind='flat' or 'hnsw'"
-            )
+    if "m" in chosen and chosen["m"] not in divisors:
+        raise ValueError(f"m={chosen['m']}: choose a divisor of d, {divisors}")
+    if "m" in chosen and count < max(256, chosen.get("nlist", 0)):
+        raise ValueError(
+            f"{count} vectors are too few to learn clusters and 256 codes from; use "
+            "kind='flat' or 'hnsw'"
+        )
     return chosen
 
 
 def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # noqa: ANN401
     """Return an empty FAISS index for the inner product."""
     faiss = import_module("faiss")
-    flat = faiss.IndexFlatIP(dimension)
-    if kind == "flat":
-        return flat
-    inner = faiss.METRIC_INNER_PRODUCT
+    inner, m = faiss.METRIC_INNER_PRODUCT, settings.get("m", 1)
+    byte = faiss.ScalarQuantizer.QT_8bit
     if kind == "hnsw":
         graph = faiss.IndexHNSWFlat(dimension, settings["M"], inner)
         graph.hnsw.efConstruction = settings["ef_construction"]
         return graph
-    lists, m = settings["nlist"], settings["m"]
-    return faiss.IndexIVFPQ(flat, dimension, lists, m, 8, inner)
+    if kind == "ivfpq":
+        flat, lists = faiss.IndexFlatIP(dimension), settings["nlist"]
+        return faiss.IndexIVFPQ(flat, dimension, lists, m, 8, inner)
+    if kind == "int8":
+        return faiss.IndexScalarQuantizer(dimension, byte, inner)
+    if kind == "pq":
+        return faiss.IndexPQ(dimension, m, 8, inner)
+    if kind == "flat":
+        return faiss.IndexFlatIP(dimension)
+    signs = faiss.IndexLSH(dimension, dimension, False, False)  # no rotation: signs
+    if kind == "binary":
+        return signs
+    signs.metric_type = inner  # of what is scored again
+    finer = faiss.IndexScalarQuantizer(dimension, byte, inner)
+    both = faiss.IndexRefine(signs, finer)
+    both.is_trained = False
+    return both
 
 
 def _checked_ids(ids: ArrayLike, count: int) -> Ids:
@@ -466,9 +499,3 @@ def _checked_ids(ids: ArrayLike, count: int) -> Ids:
         return np.array(items, np.int64)
     kinds = sorted({type(item).__name__ for item in items})
     raise ValueError(f"ids must be all integers or all strings, not {', '.join(kinds)}")
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
