@@ -19,12 +19,12 @@ from pathlib import Path
 from sbert_lab._utils import project_root, write_json
 from sbert_lab.datasets.nli import Inference, sick_entailment
 from sbert_lab.datasets.pairs import plain
-from sbert_lab.datasets.similarity import ScoredPairs, stsb
+from sbert_lab.datasets.sts import ScoredPairs, stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.experiments import trials
 from sbert_lab.experiments.profiles import PROFILES, Profile
-from sbert_lab.models.layers import encode_ways
+from sbert_lab.models.probing import encode_all_poolings
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def measured(
     """Return Spearman's correlation of each way, over all seeds."""
     yard = trials.Yardstick({"stsb": test})
     raw = trials.raw_encoder(profile)
-    ways = encode_ways(raw, test.first + test.second)
+    ways = encode_all_poolings(raw, test.first + test.second)
     n = len(test)
     runs: dict[str, list[trials.Items]] = {
         f"untrained, {way}": [{"stsb": pairwise_cosine(ways[way][:n], ways[way][n:])}]

@@ -27,18 +27,20 @@ from sbert_lab.adaptation.stages import (
 )
 from sbert_lab.adaptation.without_pairs import METHODS
 from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.losses import DenoisingAutoEncoderLoss
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.hard_negatives import Mined, mine
-from sbert_lab.training.hard_negatives.candidates import Guard, Rows
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.hard_negatives import (
+    Guard,
+    Mined,
+    NoNegativesError,
+    Rows,
+    mine,
+)
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
-
-#: How `mine` begins to say that no negative is safe.
-_NOTHING_LEFT = ("no negative is left", "no anchor has a candidate")
 
 #: Settings that say how a training is watched, not what it does.
 _WATCHING = {"save_strategy": "steps", "save_steps": 0.05, "logging_steps": 0.05}
@@ -341,7 +343,7 @@ def hard_negatives(
         per_anchor=recipe.negatives,
         rank=recipe.rank,
         relative_margin=recipe.relative_margin,
-        known=known or None,
+        known=known,
         guard=None if guard is None else _Guarded(guard, data.rows),
         sampling="random",
         seed=recipe.seed,
@@ -376,9 +378,7 @@ def _mined(
                 cache=place.cache,
                 show_progress=place.show,
             )
-        except ValueError as error:
-            if not str(error).startswith(_NOTHING_LEFT):
-                raise
+        except NoNegativesError as error:
             log.warning("trained without mined negatives: %s", error)
             return [], {}
     columns = found.columns()["negative"]

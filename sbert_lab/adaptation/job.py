@@ -21,11 +21,10 @@ from sbert_lab.adaptation.measuring import Measure, Measured, general_sets
 from sbert_lab.adaptation.outcome import Method, Outcome, write_outcome
 from sbert_lab.adaptation.report import report, require
 from sbert_lab.adaptation.stages import Clock, Curve
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.checks import check_prompts
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,11 @@ def run(
     started = perf_counter() if started is None else started
     require()
     encoder = SentenceEncoder.from_pretrained(job.base)
-    check_prompts(encoder, encoder.prompts)
+    if any(encoder.prompts.values()) and not encoder.layout.include_prompt:
+        raise ValueError(
+            "this encoder does not pool a prompt's tokens, and training would: load it "
+            "with include_prompt"
+        )
     job.check(encoder)
     sets = dict(general_sets() if general is None else general)
     fingerprint = encoder.fingerprint()

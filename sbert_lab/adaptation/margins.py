@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sbert_lab.adaptation.generators import CropGenerator, Generator
-from sbert_lab.adaptation.pseudo_labels import PseudoLabels, pseudo_labels
+from sbert_lab.adaptation.pseudo_labels import Judge, PseudoLabels, pseudo_labels
 from sbert_lab.adaptation.stages import prompts
 from sbert_lab.adaptation.unlabelled import Adapted
 from sbert_lab.losses.margin_mse import MarginMSELoss
@@ -15,9 +15,7 @@ from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.data import TrainingData, check_columns
-from sbert_lab.training.hard_negatives.choice import Judge
-from sbert_lab.training.settings import Trained, train_usually
-from sbert_lab.training.trainer import SentenceTrainer
+from sbert_lab.training.trainer import Curve, fit
 
 _UNIT = 1e-3  # how far from 1 the length of a unit vector may be
 
@@ -72,7 +70,7 @@ def train_on_margins(
     resume: bool = False,
     show_progress: bool | None = None,
     **arguments: Any,  # noqa: ANN401
-) -> Trained:
+) -> Curve:
     """Train an encoder so that its score margins are those of a judge, in place.
 
     Scores are dot products, whatever the encoder's own measure; where its vectors have
@@ -95,8 +93,8 @@ def train_on_margins(
 
     Returns
     -------
-    Trained
-        Steps and loss curve.
+    Curve
+        Steps and losses.
 
     Raises
     ------
@@ -120,9 +118,10 @@ def train_on_margins(
     data = TrainingData(
         {**_prompted(encoder, columns), "label": label}, source="pseudo-labels"
     )
-    return train_usually(
-        lambda args: SentenceTrainer(encoder, args, data, MarginMSELoss()),
-        device=encoder.device,
+    return fit(
+        encoder,
+        data,
+        MarginMSELoss(),
         folder=folder,
         epochs=epochs,
         batch_size=batch_size,
@@ -131,7 +130,7 @@ def train_on_margins(
         bf16=bf16,
         resume=resume,
         show_progress=show_progress,
-        arguments=arguments,
+        **arguments,
     )
 
 
@@ -238,8 +237,8 @@ def gpl(
         texts=labels.texts,
         duplicates=labels.duplicates,
         rows=len(labels),
-        steps=found.output.global_step,
-        curve=found.curve,
+        steps=found[-1][0],
+        curve=found,
         mined=labels.mined,
         counts=labels.counts,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sbert_lab._utils import write_json
 from sbert_lab.adaptation.outcome import Comparison, Example
 from sbert_lab.datasets.pairs import PairSearch
-from sbert_lab.datasets.similarity import ScoredPairs, ladder, stsb
+from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
 from sbert_lab.evaluation.metrics import ndcg_at_k, recall_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.trials import Yardstick
@@ -37,7 +37,8 @@ class Measured:
     Parameters
     ----------
     ranks
-        Place of each answer of each query, from 1, in the order of the search; equal scores in the order of the corpus. Empty without a search.
+        Place of each answer of each query, from 1, in the order of the search; equal
+        scores in the order of the corpus. Empty without a search.
     top
         Corpus row that comes first, for each query.
     cosines

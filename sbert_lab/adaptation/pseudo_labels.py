@@ -7,29 +7,53 @@ wrong negatives do little harm.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from sbert_lab._utils import progress
 from sbert_lab.adaptation.generators import Generator
 from sbert_lab.adaptation.unlabelled import different_texts
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.training.hard_negatives.choice import Judge, judge_scores
-from sbert_lab.training.hard_negatives.hard import mine
+from sbert_lab.training.hard_negatives import mine
 
 log = logging.getLogger(__name__)
+
+#: Scores m pairs of (anchor, text), larger is more alike, ``[m]``.
+Judge = Callable[[list[tuple[str, str]]], ArrayLike]
+
+_PAIRS_AT_ONCE = 1_024  # for the judge
+
+
+def judge_scores(
+    judge: Judge, pairs: list[tuple[str, str]], show: bool | None
+) -> NDArray[np.float64]:
+    """Return the judge's scores of m pairs, float64 ``[m]``, asked for in parts."""
+    scores = np.empty(len(pairs))
+    with progress(len(pairs), "judge", show=show) as move:
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = pairs[start : start + _PAIRS_AT_ONCE]
+            found = np.asarray(judge(part), np.float64)
+            if found.shape != (len(part),) or not np.isfinite(found).all():
+                raise ValueError(
+                    f"the judge gave scores of shape {list(found.shape)} for "
+                    f"{len(part)} pairs; it must give one finite number a pair"
+                )
+            scores[start : start + len(part)] = found
+            move(len(part))
+    return scores
 
 
 @dataclass(frozen=True)
@@ -248,7 +272,7 @@ def pseudo_labels(
             "queries": len(anchors),
             "same": sum(map(len, found)) - len(anchors),
             "silent": sum(not made for made in queries),
-            "without": mined.without,
+            "without": int((mined.negatives < 0).all(1).sum()),
         },
     )
 

@@ -19,9 +19,8 @@ from sbert_lab.losses import (
     Objective,
 )
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training import SentenceTrainer, SentenceTrainingArguments, TrainingData
-from sbert_lab.training.resuming import steps
-from sbert_lab.training.settings import has_fast_bfloat16, train_usually
+from sbert_lab.training import TrainingData
+from sbert_lab.training.trainer import fit, has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +29,6 @@ Curve = tuple[tuple[int, float], ...]
 #: Tokens of a batch, by device; a larger one is cut into parts (`losses.cached`), which
 #: takes a third more time, and memory for one part only.
 PLAIN_TOKENS = {"cpu": 8_192, "cuda": 1 << 17, "mps": 1 << 15}
-
-_LOGGED = 20  # points of the loss curve, at least
-_SAVED = 2  # points between two checkpoints, of which there are ten at least
 
 
 class Clock:
@@ -179,22 +175,11 @@ def train(
     tuple
         Step and training loss.
     """
-
-    def make(args: SentenceTrainingArguments) -> SentenceTrainer:
-        trainer = SentenceTrainer(
-            encoder, args, data, loss, callbacks=[_Saving(clock), *callbacks]
-        )
-        total = steps(args, len(trainer.get_train_dataloader()))
-        # A checkpoint stands where the loss is logged, or the mean of the losses
-        # since then would be cut in two by a stop.
-        args.logging_steps = max(1, total // _LOGGED)
-        args.save_steps = _SAVED * args.logging_steps if total >= _LOGGED else 1
-        return trainer
-
     with quiet_transformers():
-        found = train_usually(
-            make,
-            device=encoder.device,
+        return fit(
+            encoder,
+            data,
+            loss,
             folder=folder,
             epochs=recipe.epochs,
             batch_size=recipe.batch,
@@ -202,13 +187,12 @@ def train(
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
             resume=folder is not None,
+            callbacks=[_Saving(clock), *callbacks],
             show_progress=show_progress,
-            arguments={
-                "warmup_steps": recipe.warmup,
-                "save_strategy": "no" if folder is None else "steps",
-            },
+            warmup_steps=recipe.warmup,
+            save_strategy="no" if folder is None else "steps",
+            save_steps=0.1,
         )
-    return found.curve
 
 
 def prompts(encoder: SentenceEncoder) -> tuple[str, str]:

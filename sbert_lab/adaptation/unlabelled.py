@@ -21,9 +21,7 @@ from sbert_lab.losses.objective import Objective
 from sbert_lab.losses.simcse import SimCSELoss
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.data import TrainingData
-from sbert_lab.training.dropout import set_dropout
-from sbert_lab.training.settings import train_usually
-from sbert_lab.training.trainer import SentenceTrainer
+from sbert_lab.training.trainer import fit, set_dropout
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +207,6 @@ def tsdae(
     batch_size: int = 8,
     rate: float = 3e-5,
     ratio: float = 0.6,
-    decoder: str | Path | None = None,
     seed: int = 0,
     bf16: bool = False,
     folder: str | Path | None = None,
@@ -235,9 +232,6 @@ def tsdae(
         How often each text is seen, texts in a step, and the highest learning rate.
     ratio
         How many words are deleted.
-    decoder
-        A folder with a language model of the same shape, whose output layer is taken;
-        None draws one at random.
     seed
         Of the order of texts, the deletions, dropout and the decoder.
     bf16, folder, resume, show_progress, arguments
@@ -260,8 +254,8 @@ def tsdae(
         "tsdae",
         encoder,
         texts,
-        lambda: DenoisingAutoEncoderLoss(encoder, ratio, decoder=decoder, seed=seed),
-        own={"ratio": ratio, "decoder": None if decoder is None else str(decoder)},
+        lambda: DenoisingAutoEncoderLoss(encoder, ratio, seed=seed),
+        own={"ratio": ratio},
         settings={
             "epochs": epochs,
             "batch_size": batch_size,
@@ -290,21 +284,15 @@ def _trained(
     kept = different_texts(texts, max(2, settings["batch_size"]))
     data = TrainingData({"text": kept}, source="texts")
     with _dropout_set(encoder, dropout):
-        found = train_usually(
-            lambda args: SentenceTrainer(encoder, args, data, objective()),
-            device=encoder.device,
-            arguments=arguments,
-            **settings,
-            **where,
-        )
+        found = fit(encoder, data, objective(), **settings, **where, **arguments)
     return Adapted(
         method,
         {**settings, **own, **arguments},
         texts=len(kept),
         duplicates=len(texts) - len(kept),
         rows=len(kept),
-        steps=found.output.global_step,
-        curve=found.curve,
+        steps=found[-1][0],
+        curve=found,
     )
 
 

@@ -27,7 +27,6 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _ELSEWHERE = {
     *("__main__.py", "evaluation", "lab", "pretrain", "selection"),
     *(
-        "datasets/icd10cm_pages.py",
         "chunks.py",
         "fusion.py",
         "memory.py",

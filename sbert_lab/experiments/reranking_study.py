@@ -17,13 +17,13 @@ from sbert_lab.adaptation.margins import train_on_margins
 from sbert_lab.adaptation.pseudo_labels import CrossEncoderJudge
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.experiments.kept import trained
+from sbert_lab.losses.pair_scores import OBJECTIVES
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.cross_encoder import train_cross_encoder
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.hard_negatives import Mined, mine
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import fit, has_fast_bfloat16
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def reranker(
     def make() -> CrossEncoder:
         mined = _mined(encoder, domain, count, recipe, show_progress)
         model = CrossEncoder.from_pretrained(begin, head_seed=recipe.seed)
-        train_cross_encoder(
+        fit(
             model,
             rows_for(mined, recipe.objective),
-            objective=recipe.objective,
+            OBJECTIVES[recipe.objective](),
             epochs=recipe.epochs,
             batch_size=recipe.batch,
             learning_rate=recipe.rate,

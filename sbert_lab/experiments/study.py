@@ -27,7 +27,7 @@ from sbert_lab.adaptation.stages import Clock
 from sbert_lab.adaptation.without_pairs import adapt_without_pairs
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.experiments.kept import trained
 from sbert_lab.experiments.trials import Items, Yardstick
@@ -36,7 +36,7 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.hard_negatives import Mined
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 RETRIEVAL = "retrieval"
 

@@ -17,29 +17,34 @@ from numpy.typing import NDArray
 from transformers import TrainerCallback
 
 from sbert_lab._utils import random_state_kept
-from sbert_lab.datasets import hierarchy
-from sbert_lab.datasets.entailment import icd10cm_entailment
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.nli import LABELS, Inference, all_nli, authored, nli_triplets
-from sbert_lab.datasets.similarity import ScoredPairs, stsb
+from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
+from sbert_lab.datasets.nli import (
+    LABELS,
+    Inference,
+    all_nli,
+    authored,
+    icd10cm_entailment,
+    nli_triplets,
+)
+from sbert_lab.datasets.sts import ScoredPairs, stsb
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine, spearman
-from sbert_lab.evaluation.protocols import similarity_score
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments.profiles import Profile
 from sbert_lab.index.exact import exact_search
 from sbert_lab.losses import CosineSimilarityLoss, Objective, SoftmaxLoss
-from sbert_lab.models.checkpoint import Layout
+from sbert_lab.models.checkpoint import Layout, load_transformer
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.models.transformer import load as load_transformer
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,
     TrainingData,
     set_dropout,
 )
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +229,7 @@ def regression(pairs: ScoredPairs, top: float = 5.0) -> TrainingData:
 def scored_pairs(profile: Profile) -> ScoredPairs:
     """Return the scored pairs that a profile trains on, scores from 0 to 5."""
     if profile.scored == "icd10cm":
-        return hierarchy.scored_pairs("train", profile.graded_anchors, profile.seed)
+        return graded_hierarchy(profile.graded_anchors, "train", profile.seed)
     if profile.scored == "stsb":
         return stsb("train")
     raise ValueError(f"scored={profile.scored!r}: icd10cm or stsb")

@@ -11,7 +11,7 @@ from typing import Any
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
-from sbert_lab.models.interface import Encoder
+from sbert_lab.models.sentence_encoder import Encoder
 from sbert_lab.models.transformer import fast_tokenizer
 
 #: Tokens of a chunk for encoders that cut nothing, as tables of word vectors.

@@ -19,13 +19,13 @@ from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.lexical import Bm25
 
 _ABOUT, _DOCUMENTS = "passages.json", "documents.json"
 

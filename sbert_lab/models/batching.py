@@ -5,7 +5,7 @@ by length and closing a batch at a budget of tokens keeps both the waste and the
 memory constant, whatever the texts are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +111,22 @@ def in_batches(
     found: Vectors = np.empty_like(joined)
     found[np.concatenate(batches)] = joined
     return found
+
+
+def check_texts(texts: object, name: str = "texts") -> list[str]:
+    """Return `texts` as a list of strings; TypeError says which item is not one."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"{name} must be a list of strings, not a {type(texts).__name__}"
+        )
+    listed = texts if isinstance(texts, list) else list(texts)
+    for position, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"{name}[{position}] is {text!r} ({type(text).__name__}), not a "
+                "string; drop it, or convert it with str()"
+            )
+    return listed
 
 
 @contextmanager

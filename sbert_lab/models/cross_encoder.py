@@ -7,33 +7,25 @@ anew (`rerank`).
 """
 
 import inspect
-import logging
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from sbert_lab._utils import Advance, progress
-from sbert_lab.models import cross_folder
-from sbert_lab.models.batching import in_batches
+from sbert_lab._utils import Vectors, progress
+from sbert_lab.models import checkpoint
+from sbert_lab.models.batching import check_texts, in_batches
 from sbert_lab.models.checkpoint import ACTIVATIONS, CheckpointError
-from sbert_lab.models.cross_folder import SPELLING, CrossLayout
-from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import CHUNK
-from sbert_lab.models.transformer import encoding_part, fast_tokenizer, length_limit
+from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-log = logging.getLogger(__name__)
-
-Scores = NDArray[np.float32]
 
 OWN = "own"  # the activation that the model was saved with
 
@@ -50,10 +42,10 @@ class Ranking(NamedTuple):
     """
 
     order: NDArray[np.int64]
-    scores: Scores
+    scores: Vectors
 
 
-class CrossEncoder(nn.Module):
+class CrossEncoder(TransformerModel):
     """A transformer with a head of one score, as a function of two texts.
 
     Parameters
@@ -65,7 +57,7 @@ class CrossEncoder(nn.Module):
         Its fast tokenizer.
     activation
         What follows the score unless `predict` is told otherwise: ``"sigmoid"``,
-        ``"identity"`` or another of `SPELLING`.
+        ``"identity"`` or another of `ACTIVATIONS`.
     max_seq_length
         Longest pair in tokens, special tokens included; None for what the model bears.
 
@@ -83,33 +75,19 @@ class CrossEncoder(nn.Module):
         activation: str = "sigmoid",
         max_seq_length: int | None = None,
     ) -> None:
-        super().__init__()
-        if not tokenizer.is_fast:
+        super().__init__(transformer, tokenizer, max_seq_length)
+        config = transformer.config
+        if config.num_labels != 1:
             raise CheckpointError(
-                "the tokenizer has no tokenizer.json and none can be made from its "
-                "vocabulary; save it with a fast tokenizer"
-            )
-        if transformer.config.num_labels != 1:
-            raise CheckpointError(
-                f"the head gives {transformer.config.num_labels} scores a pair; a "
-                "cross-encoder here gives one (num_labels=1)"
+                f"the head gives {config.num_labels} scores a pair, as a classifier "
+                "does; a cross-encoder here gives one (num_labels=1)"
             )
         _check_activation(activation)
-        self.transformer = transformer
-        self.tokenizer = tokenizer
         self.activation = activation
-        self.last_truncated = 0
-        self.max_seq_length = max_seq_length  # builds the tokenizer's copy
-        name, takes = (
-            "token_type_ids",
-            inspect.signature(transformer.forward).parameters,
-        )
-        told = name in tokenizer.model_input_names and name in takes
+        name, takes = "token_type_ids", inspect.signature(transformer.forward)
+        told = name in tokenizer.model_input_names and name in takes.parameters
         # A RoBERTa has one kind of token, whatever its tokenizer says.
-        self._segmented = (
-            told and getattr(transformer.config, "type_vocab_size", 2) != 1
-        )
-        self._fingerprint = Fingerprint()
+        self._segmented = told and getattr(config, "type_vocab_size", 2) != 1
 
     @classmethod
     def from_pretrained(
@@ -124,67 +102,42 @@ class CrossEncoder(nn.Module):
 
         Parameters
         ----------
-        name_or_path
-            A folder that sentence-transformers' CrossEncoder, `save` or transformers
-            wrote, a catalogue name, or ``"owner/name"`` on the hub.
+        name_or_path, device, allow_hub
+            As in `SentenceEncoder.from_pretrained`.
         head_seed
             Of a plain encoder, which has no head: draw one with this seed. Without it
             such a folder is refused, for its scores would mean nothing.
-        device
-            ``"cpu"``, ``"cuda"`` …; the default is the GPU if there is one.
-        allow_hub
-            False never asks the network.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError
-            Each with what to do.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
-        layout = cross_folder.read(folder)
-        transformer, tokenizer = cross_folder.load(folder, layout, head_seed)
-        encoder = cls(
-            transformer,
-            tokenizer,
-            activation=layout.activation,
-            max_seq_length=layout.max_seq_length,
+        transformer, tokenizer, activation, length = checkpoint.load_cross(
+            folder, head_seed
         )
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return encoder.to(device).eval()
+        encoder = cls(
+            transformer, tokenizer, activation=activation, max_seq_length=length
+        )
+        return encoder.on_device(device)
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that sentence-transformers' CrossEncoder loads.
 
         Atomic: a killed process leaves the folder as it was, or the new one.
         """
-        layout = CrossLayout(self.activation, self.max_seq_length)
-        cross_folder.write(Path(folder), layout, self.transformer, self.tokenizer)
+        checkpoint.write_cross(
+            Path(folder),
+            self.transformer,
+            self.tokenizer,
+            self.activation,
+            self.max_seq_length,
+        )
 
-    @property
-    def max_seq_length(self) -> int:
-        """Longest pair in tokens, special tokens included; longer ones are cut.
-
-        The longer text of a pair is cut first. Set it to another number, or to None for
-        what the model bears.
-        """
-        return self._max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, wanted: int | None) -> None:
-        limit = length_limit(wanted, self.tokenizer, self.transformer)
-        self._max_seq_length = limit
-        self._backend = fast_tokenizer(self.tokenizer, limit, do_lower_case=False)
-        self._tokenizer_json = encoding_part(self._backend)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    def token_ids(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]]
+    ) -> list[NDArray[np.int64]]:
         """Return the tokens of single texts as `pair_ids` gives those of pairs."""
-        return self._tokens(list(texts))
+        return [
+            np.array([encoding.ids, encoding.type_ids], np.int64).T
+            for encoding in self._encodings(list(texts))
+        ]
 
     def pair_ids(
         self, first: Sequence[str], second: Sequence[str]
@@ -194,14 +147,7 @@ class CrossEncoder(nn.Module):
         First the token's id, then the text that it belongs to, 0 or 1.
         `last_truncated` says how many pairs were cut.
         """
-        return self._tokens(list(zip(first, second, strict=True)))
-
-    def _tokens(
-        self, inputs: list[str] | list[tuple[str, str]]
-    ) -> list[NDArray[np.int64]]:
-        found = self._backend.encode_batch_fast(inputs)
-        self.last_truncated = sum(bool(e.overflowing) for e in found)
-        return [np.array([e.ids, e.type_ids], np.int64).T for e in found]
+        return self.token_ids(list(zip(first, second, strict=True)))
 
     def pair_lengths(
         self, first: NDArray[np.int64], second: NDArray[np.int64]
@@ -233,6 +179,21 @@ class CrossEncoder(nn.Module):
         ).logits
         return found
 
+    def _readers(self) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
+        """Return a model for `in_batches`, and how its output becomes ``[B, 1]``.
+
+        A BERT without its head, which alone can read without padding, or the whole.
+        """
+        from transformers import BertForSequenceClassification
+
+        model: Any = self.transformer
+        if type(model) is not BertForSequenceClassification:
+            return model, lambda output, _: output.logits
+
+        bert: Any = model.bert
+        head = model.classifier
+        return bert, lambda found, _: head(bert.pooler(found.last_hidden_state[:, :1]))
+
     def predict(
         self,
         first: Sequence[str],
@@ -241,11 +202,8 @@ class CrossEncoder(nn.Module):
         activation: str | None = OWN,
         token_budget: int | None = None,
         show_progress: bool | None = None,
-    ) -> Scores:
+    ) -> Vectors:
         """Score pairs of texts.
-
-        Batches are filled to a budget of tokens, longest pairs first, and on a CPU a
-        BERT reads them without padding. The scores are those of one pair at a time.
 
         Parameters
         ----------
@@ -253,7 +211,7 @@ class CrossEncoder(nn.Module):
             The two texts of each pair; a query comes first.
         activation
             What follows the score: ``"own"``, the one that the model was saved with,
-            ``"sigmoid"`` or another of `SPELLING`; None for nothing.
+            ``"sigmoid"`` or another of `ACTIVATIONS`; None for nothing.
         token_budget
             Tokens in a batch; the default suits the device. Changes speed and memory,
             not the result.
@@ -273,7 +231,7 @@ class CrossEncoder(nn.Module):
             Texts without a partner, an unknown activation, or a score that is not
             finite.
         """
-        first, second = _strings("first", first), _strings("second", second)
+        first, second = check_texts(first, "first"), check_texts(second, "second")
         if len(first) != len(second):
             raise ValueError(
                 f"{len(first)} first texts and {len(second)} second ones; to score one "
@@ -281,22 +239,25 @@ class CrossEncoder(nn.Module):
             )
         name = self.activation if activation == OWN else activation or "identity"
         _check_activation(name)
-        out: Scores = np.empty(len(first), np.float32)
+        model, read = self._readers()
+        out: Vectors = np.empty(len(first), np.float32)
         truncated = 0
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
                 truncated += self.last_truncated
-                out[part] = self._scores(pairs, token_budget, move)
-        self.last_truncated = truncated
-        if truncated:
-            log.warning(
-                "%d of %d pairs are longer than %d tokens and were cut there",
-                truncated,
-                len(first),
-                self.max_seq_length,
-            )
+                kinds = [pair[:, 1] for pair in pairs] if self._segmented else None
+                out[part] = in_batches(
+                    model,
+                    [pair[:, 0] for pair in pairs],
+                    read,
+                    token_type_ids=kinds,
+                    pad=self.pad_id,
+                    token_budget=token_budget,
+                    advance=lambda rows: move(len(rows)),
+                )[:, 0]
+        self._warn_of_cuts(truncated, len(first), "pairs")
         bad = np.flatnonzero(~np.isfinite(out))
         if len(bad):
             raise ValueError(
@@ -304,9 +265,8 @@ class CrossEncoder(nn.Module):
                 f"{first[bad[0]][:40]!r} and {second[bad[0]][:40]!r}: the weights are "
                 "damaged or training diverged; load the model again"
             )
-        function = ACTIVATIONS[SPELLING[name]]()
-        scores: Scores = function(torch.from_numpy(out)).numpy()
-        return scores
+        found: Vectors = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
+        return found
 
     def rerank(
         self,
@@ -315,114 +275,18 @@ class CrossEncoder(nn.Module):
         k: int | None = None,
         **options: Any,  # noqa: ANN401  (those of predict)
     ) -> Ranking:
-        """Sort documents by their score with a query; return the best `k`, or all."""
-        return rerank(self, [query], [documents], k, **options)[0]
+        """Sort documents by their score with a query; return the best `k`, or all.
 
-    def fingerprint(self) -> str:
-        """Return the sha256 that names this model in caches and records.
-
-        Covers whatever changes the score of a pair: weights, configuration, tokenizer,
-        activation. Worked out anew when a weight has changed in place.
+        Documents of equal score stay in the order given.
         """
-        settings = {
-            "activation": self.activation,
-            "config": idle_settings_removed(self.transformer.config.to_diff_dict()),
-            "tokenizer": self._tokenizer_json,
-        }
-        return self._fingerprint.of(self, settings)
+        scores = self.predict([query] * len(documents), documents, **options)
+        order = np.argsort(-scores, kind="stable")[:k]
+        return Ranking(order, scores[order])
 
-    def _scores(
-        self,
-        pairs: Sequence[NDArray[np.int64]],
-        token_budget: int | None,
-        advance: Advance,
-    ) -> Scores:
-        """Score one chunk, ``[n]``, before any activation."""
-        from transformers import BertForSequenceClassification
-
-        model: Any = self.transformer
-        plain = type(model) is BertForSequenceClassification
-
-        def read(output: Any, _: Tensor) -> Tensor:  # noqa: ANN401
-            if not plain:
-                return output.logits  # type: ignore[no-any-return]
-            first = output.last_hidden_state[:, :1]
-            return model.classifier(model.bert.pooler(first))  # type: ignore[no-any-return]
-
-        scores = in_batches(
-            model.bert if plain else model,  # a BERT alone can read without padding
-            [pair[:, 0] for pair in pairs],
-            read,
-            token_type_ids=[p[:, 1] for p in pairs] if self._segmented else None,
-            pad=self.tokenizer.pad_token_id or 0,
-            token_budget=token_budget,
-            advance=lambda rows: advance(len(rows)),
-        )
-        return scores[:, 0]
-
-
-def rerank(
-    encoder: CrossEncoder,
-    queries: Sequence[str],
-    candidates: Sequence[Sequence[str]],
-    k: int | None = None,
-    **options: Any,  # noqa: ANN401  (those of predict)
-) -> list[Ranking]:
-    """Sort the candidates of each query by their score, all queries in one go.
-
-    Parameters
-    ----------
-    encoder
-        Gives the scores.
-    queries
-        q texts.
-    candidates
-        For each query its documents, as many as there are.
-    k
-        Keep the best `k` of each; None for all.
-    options
-        See `CrossEncoder.predict`.
-
-    Returns
-    -------
-    list of Ranking
-        One a query. Documents of equal score stay in the order given.
-    """
-    queries = _strings("queries", queries)
-    if len(queries) != len(candidates):
-        raise ValueError(
-            f"{len(queries)} queries and {len(candidates)} lists of candidates"
-        )
-    if k is not None and k < 1:
-        raise ValueError(f"k={k}: one or more, or None for all")
-    listed = [_strings(f"candidates[{i}]", texts) for i, texts in enumerate(candidates)]
-    first = [query for query, own in zip(queries, listed, strict=True) for _ in own]
-    scores = encoder.predict(first, list(chain(*listed)), **options)
-    found, start = [], 0
-    for texts in listed:
-        own = scores[start : start + len(texts)]
-        start += len(texts)
-        order = np.argsort(-own, kind="stable")[:k]
-        found.append(Ranking(order.astype(np.int64), own[order]))
-    return found
+    def _settings(self) -> dict[str, Any]:
+        return {"activation": self.activation}
 
 
 def _check_activation(name: str) -> None:
-    if name not in SPELLING:
-        raise ValueError(f"activation {name!r}: one of {', '.join(SPELLING)}")
-
-
-def _strings(name: str, texts: object) -> list[str]:
-    """Return `texts` as a list of strings, or say which one is not."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise TypeError(
-            f"{name} must be a list of strings, not a {type(texts).__name__}"
-        )
-    listed = list(texts)
-    for position, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"{name}[{position}] is {text!r} ({type(text).__name__}), not a "
-                "string; drop it, or convert it with str()"
-            )
-    return listed
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r}: one of {', '.join(ACTIVATIONS)}")

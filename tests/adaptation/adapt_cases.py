@@ -18,7 +18,7 @@ from sbert_lab.adaptation.adapt import adapt
 from sbert_lab.adaptation.outcome import Outcome
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.models.checkpoint import Layout
 
 HEAD = "ba ko mi ru te su la no pe vi do ga".split()

@@ -21,7 +21,7 @@ from sbert_lab.datasets.pairs import (
     row_groups,
 )
 from sbert_lab.evaluation.metrics import spearman
-from sbert_lab.evaluation.ranking import retrieval
+from sbert_lab.evaluation.tasks import ranking as retrieval
 from sbert_lab.evaluation.statistics import bootstrap_mean
 
 

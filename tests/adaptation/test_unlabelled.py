@@ -111,20 +111,6 @@ def test_it_is_the_trainer_with_this_objective(method, tmp_path):
     assert same(weights(one), weights(other))
 
 
-def test_a_decoder_of_its_own_is_taken(tmp_path):
-    from transformers import BertConfig, BertForMaskedLM
-
-    one, other = encoder(), encoder()
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        config = BertConfig(**one.transformer.config.to_dict())
-        BertForMaskedLM(config).save_pretrained(tmp_path)
-    found = adapt(one, "tsdae", decoder=tmp_path, epochs=1)
-    assert found.recipe["decoder"] == str(tmp_path)
-    adapt(other, "tsdae", epochs=1)
-    assert not same(weights(one), weights(other))
-
-
 def simcse_loss(model, texts, temperature=0.05):
     """Work the loss out by hand, of vectors without dropout."""
     vectors = model.encode(texts, normalize=True).astype(np.float64)
@@ -259,7 +245,6 @@ def test_what_a_method_usually_takes():
         "seed": 0,
         "bf16": False,
         "ratio": 0.6,
-        "decoder": None,
     }
     assert (found.method, found.steps, found.mined) == ("tsdae", 2, {})
 

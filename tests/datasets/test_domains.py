@@ -13,9 +13,9 @@ from sbert_lab.datasets.domains import (
     narrowed,
     python_domain,
 )
+from sbert_lab.datasets.icd10cm import HierarchyGuard
 from sbert_lab.datasets.pairs import Pairs, check_no_leak
-from sbert_lab.datasets.python_api import ApiEntry
-from sbert_lab.datasets.relatives import hierarchy_guard
+from sbert_lab.datasets.python_docs import ApiEntry
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def test_icd10cm_keeps_categories_apart():
     check_no_leak(domain.pairs, Pairs(domain.test.queries, domain.test.queries))
     few, guard = domain.some(20, seed=4)
     rows = [domain.pairs.rows.index(row) for row in few.rows]
-    codes = [domain.codes[row] for row in rows]
-    assert guard == hierarchy_guard(codes, domain.candidate_codes)
+    codes = tuple(domain.codes[row] for row in rows)
+    assert guard == HierarchyGuard(codes, domain.candidate_codes)
     assert len(domain.candidates) == len(domain.candidate_codes)
 
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tiny_raw_bert import make_raw, tiny_profile
 
 from sbert_lab.datasets.nli import authored
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import SimilarityEvaluator
 from sbert_lab.experiments import live, trials
 from sbert_lab.experiments.live import LivePicture

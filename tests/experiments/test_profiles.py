@@ -7,7 +7,7 @@ import pytest
 
 from sbert_lab import __main__ as command_line
 from sbert_lab.__main__ import main
-from sbert_lab.datasets import similarity
+from sbert_lab.datasets import sts
 from sbert_lab.experiments.profiles import CHANGES, PROFILES, VARIABLE, changed, current
 from sbert_lab.models.registry import BY_NAME
 
@@ -32,9 +32,9 @@ def test_similarity_sets_of_a_profile_are_in_the_catalogue(name, monkeypatch):
     def resolve(name):
         raise LookupError(BY_NAME[name].hub)
 
-    monkeypatch.setattr(similarity, "resolve", resolve)
+    monkeypatch.setattr(sts, "resolve", resolve)
     with pytest.raises(LookupError, match="^mteb/"):
-        similarity.by_name(name)
+        sts.by_name(name)
 
 
 def test_the_default_is_laptop(monkeypatch):

@@ -19,12 +19,12 @@ from sbert_lab.experiments.reranking_study import (
     reranker,
     rows_for,
 )
+from sbert_lab.losses.pair_scores import OBJECTIVES
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.training.cross_encoder import train_cross_encoder
 from sbert_lab.training.data import TrainingData
 from sbert_lab.training.hard_negatives import mine
-from sbert_lab.training.settings import has_fast_bfloat16
+from sbert_lab.training.trainer import fit, has_fast_bfloat16
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,10 +122,10 @@ def test_a_reranker_is_the_trainer_on_what_was_mined(domain, encoder, objective)
     )
     by_hand = CrossEncoder.from_pretrained(encoder, head_seed=4)
     before = by_hand.predict(*ASKED, activation=None)
-    train_cross_encoder(
+    fit(
         by_hand,
         rows_for(mined, objective),
-        objective=objective,
+        OBJECTIVES[objective](),
         epochs=1,
         batch_size=8,
         learning_rate=3e-3,

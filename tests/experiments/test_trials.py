@@ -16,12 +16,12 @@ from sbert_lab import SentenceEncoder
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.nli import LABELS, Inference
-from sbert_lab.datasets.similarity import ScoredPairs
-from sbert_lab.evaluation.protocols import similarity_score
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments import trials
 from sbert_lab.losses import CosineSimilarityLoss, MultipleNegativesRankingLoss
-from sbert_lab.models.checkpoint import DenseSpec, Layout
+from sbert_lab.models.checkpoint import Dense, Layout
 
 AUTHORED = nli.authored()
 FEW = AUTHORED[:48]  # of 16 premises
@@ -330,12 +330,8 @@ def test_another_pooling_has_the_same_weights(folder, profile, tmp_path, pooling
 
 
 def test_another_pooling_keeps_what_was_set_and_learned(raw, tmp_path):
-    dense = DenseSpec(
-        WIDTH,
-        4,
-        "torch.nn.modules.activation.Tanh",
-        {"linear.weight": torch.randn(4, WIDTH), "linear.bias": torch.zeros(4)},
-    )
+    weights = {"linear.weight": torch.randn(4, WIDTH), "linear.bias": torch.zeros(4)}
+    dense = Dense(weights, "tanh")
     layout = Layout(dimension=WIDTH, head=(dense, "normalize"))
     encoder = SentenceEncoder(raw.transformer, raw.tokenizer, layout).eval()
     with torch.no_grad():

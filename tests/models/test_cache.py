@@ -42,7 +42,7 @@ def test_two_processes_write_at_once(tmp_path):
         import sys
         import numpy as np
         from pathlib import Path
-        from sbert_lab.cache import EmbeddingCache
+        from sbert_lab.models.embedding_cache import EmbeddingCache
         folder, first = Path(sys.argv[1]), int(sys.argv[2])
         cache = EmbeddingCache(folder)
         for start in range(first, first + 2000, 20):

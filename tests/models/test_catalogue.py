@@ -60,7 +60,7 @@ def test_bundled_file_that_is_damaged_is_an_error(name, tmp_path, monkeypatch):
     entry = BY_NAME[name]
     copy = tmp_path / entry.bundled
     shutil.copytree(catalogue.locate(entry), copy)
-    monkeypatch.setattr(catalogue, "root", lambda: tmp_path)
+    monkeypatch.setattr(catalogue, "project_root", lambda: tmp_path)
     assert status(entry) == ("verified", copy, "")
     (file,) = entry.sha256
     (copy / file).write_bytes((copy / file).read_bytes()[:-1] + b"?")
@@ -73,7 +73,7 @@ def test_bundled_file_that_is_damaged_is_an_error(name, tmp_path, monkeypatch):
 
 
 def test_package_without_its_repository_says_where_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "root", lambda: tmp_path)
+    monkeypatch.setattr(catalogue, "project_root", lambda: tmp_path)
     assert status(BY_NAME["bert-mini"])[:2] == ("absent", None)
     with pytest.raises(FileNotFoundError, match="bert-mini is not on.*git checkout"):
         resolve("bert-mini")

@@ -204,34 +204,6 @@ def test_prompt_left_out_of_pooling_equals_sentence_transformers(tmp_path):
     assert np.abs(got - included.encode(texts, prompt_name="query")).max() > 1e-3
 
 
-def test_encode_iter_and_file_equal_encode(tiny, tmp_path):
-    texts = [" ".join(WORDS[i : i + 4]) for i in range(25)]
-    whole = tiny.encode(texts)
-    blocks = list(tiny.encode_iter(iter(texts), chunk_size=10))
-    assert [len(block) for block in blocks] == [10, 10, 5]
-    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
-    mapped = tiny.encode_to_file(iter(texts), tmp_path / "v.npy", chunk_size=10)
-    assert isinstance(mapped, np.memmap)
-    np.testing.assert_allclose(mapped, whole, atol=1e-6)
-    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), mapped)
-    assert tiny.encode_to_file([], tmp_path / "none.npy").shape == (0, 16)
-
-
-def test_encode_to_file_leaves_nothing_half(tiny, tmp_path):
-    tiny.encode_to_file(["the cat"], tmp_path / "v.npy")
-
-    def broken():
-        yield from ["a dog", "a bird"]
-        raise OSError("the stream broke")
-
-    with pytest.raises(OSError, match="stream broke"):
-        tiny.encode_to_file(broken(), tmp_path / "v.npy", chunk_size=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["v.npy"]
-    assert np.load(tmp_path / "v.npy").shape == (1, 16)
-    with pytest.raises(ValueError, match=r"\.npy"):
-        tiny.encode_to_file(["a"], tmp_path / "v.bin")
-
-
 def test_fingerprint_follows_the_weights(tiny):
     before = tiny.fingerprint()
     assert before == tiny.fingerprint()
@@ -299,7 +271,7 @@ def test_cache_keeps_models_prompts_and_pooling_apart(tmp_path):
 @pytest.mark.slow
 def test_published_scores(minilm, evaluation_data, monkeypatch):
     """STSBenchmark 82.03 and SICK-R 77.58: the values of the MTEB leaderboard."""
-    from sbert_lab.datasets.similarity import sick, stsb
+    from sbert_lab.datasets.sts import sick, stsb
     from sbert_lab.evaluation.metrics import pairwise_cosine, spearman
 
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(evaluation_data))

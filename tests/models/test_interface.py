@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from conftest import tiny_encoder, tiny_parts
 
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25Encoder, LsaEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.lexical import Bm25Encoder, LsaEncoder
 from sbert_lab.models.static import StaticEncoder
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "quick brown fox", "the lazy dog"]
@@ -71,5 +71,5 @@ def test_without_them_both_are_encode():
 def test_an_unknown_measure_is_refused():
     encoder = static()
     encoder.metric = "l2"
-    with pytest.raises(ValueError, match=r"StaticEncoder.metric is 'l2'.*cosine, dot"):
+    with pytest.raises(ValueError, match=r"StaticEncoder.metric is 'l2', not"):
         metric_of(encoder)
