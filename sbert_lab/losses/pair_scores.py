@@ -58,7 +58,7 @@ def listwise_cross_entropy_loss(
 
 
 class PairObjective(Objective):
-    """An objective over the scores of pairs; `CrossEncoderTrainer` trains with it.
+    """An objective over the scores of pairs; `SentenceTrainer` trains a cross-encoder with it.
 
     A subclass names its columns, and which of their texts are read together.
     """

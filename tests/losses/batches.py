@@ -92,10 +92,9 @@ def with_dropout(encoder, probability):
 
 def trained(encoder, objective):
     """Return what the trainer calls: from a batch to ``loss`` and ``diagnostics``."""
-    from sbert_lab.training.module import TrainedModule
+    from sbert_lab.training.trainer import TrainedModule
 
-    module = TrainedModule(encoder, {"set": objective}, group=64)
-    return lambda batch: module(batch, "set")
+    return TrainedModule(encoder, objective, group=64)
 
 
 def cos(u, v):
