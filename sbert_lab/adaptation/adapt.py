@@ -152,7 +152,6 @@ def adapt(
             "test": _hash(test),
             "corpus": _hash(corpus),
         }
-        plan = json.loads(json.dumps(plan))  # as it is read again
         outcome = _begin(folder, plan)
         if outcome is None:
             log.info("training …")
@@ -231,7 +230,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _begin(folder: Path, plan: Mapping[str, Any]) -> Outcome | None:
     """Write the plan, or compare it; return the outcome of a run that is finished."""
-    path = folder / PLAN
+    path, plan = folder / PLAN, json.loads(json.dumps(plan))
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         differs = [key for key in plan if known.get(key) != plan[key]]

@@ -160,7 +160,7 @@ def test_from_a_file_to_a_model(home, capsys, monkeypatch):
     told = line(home, pairs="pairs.csv", out=home / "done", batch_size=32, epochs=1)
     assert main(told) == 0
     first = capsys.readouterr().out
-    assert "| your pairs, nDCG@10 " in first
+    assert "| your pairs, nDCG@10 |" in first
     assert main(told) == 0
     assert capsys.readouterr().out == first
 

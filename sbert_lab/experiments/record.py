@@ -1,8 +1,8 @@
-"""An experiment: what was expected, what came out, and whether that settles it.
+"""The record of an experiment: hypotheses first, then results, then verdicts.
 
-The order is enforced: a hypothesis is recorded before any result, a claim can only be
-made about a hypothesis, and the verdict follows from the interval by a rule that was
-fixed beforehand. The record is a JSON file; README tables and `verify` read it.
+A hypothesis cannot be added after a result, and the verdict on a claim follows from the
+interval of its measurement by a fixed rule. The record is a JSON file, which the
+findings page and `verify` read.
 """
 
 import json
@@ -47,14 +47,14 @@ class Hypothesis:
     metric
         What is measured, with its unit.
     direction, margin
-        ``">"``: the estimate's interval lies above `margin`. ``"<"``: below it.
-        ``"within"``: the interval lies inside ± `margin`.
+        It holds if the whole interval lies above `margin` (``">"``), below it
+        (``"<"``), or inside ± `margin` (``"within"``).
     machine
-        True if it is about time or memory: recorded, shown, and never stops a run.
+        It is about time or memory: it may fail without stopping the run, and `verify`
+        does not compare its verdict.
     reputed
-        True if it is what the field says, put to the test here: that it fails is then
-        a finding, which is recorded and shown, and does not stop the run. `verify`
-        still asks for the same verdict.
+        It is what the field says, put to the test: that it fails is a finding and does
+        not stop the run. `verify` asks for the same verdict.
     """
 
     id: str
@@ -78,31 +78,18 @@ class Experiment:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     claims: dict[str, dict[str, Any]] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
-    trained: int = 0  #: models trained in this run, for want of kept ones
-    trains: bool = False  #: whether training is its subject, and may take longer
+    trained: int = 0  #: models trained in this run, not found in the store
     _started: float = field(default_factory=time.perf_counter)
 
-    def hypothesis(
-        self,
-        id: str,
-        statement: str,
-        metric: str,
-        direction: Direction,
-        margin: float,
-        *,
-        machine: bool = False,
-        reputed: bool = False,
-    ) -> None:
-        """Record what is expected; only before the first result. See `Hypothesis`."""
+    def hypothesis(self, id: str, *stated: Any, **flags: bool) -> None:  # noqa: ANN401
+        """Record a `Hypothesis` of these fields; only before the first result."""
         if self.results or self.claims:
             raise RuntimeError(
                 f"hypothesis {id!r} comes after a result; state it before measuring"
             )
         if id in self.hypotheses:
             raise ValueError(f"hypothesis {id!r} is stated twice")
-        self.hypotheses[id] = Hypothesis(
-            id, statement, metric, direction, margin, machine, reputed
-        )
+        self.hypotheses[id] = Hypothesis(id, *stated, **flags)
 
     def record(
         self,
@@ -113,57 +100,40 @@ class Experiment:
         compare: Compare = "interval",
         tolerance: float = 0.0,
     ) -> None:
-        """Keep a measured value under a name.
+        """Keep a measured value; `compare` says how `verify` compares it.
 
-        `compare` says how `verify` holds a later run against this one: ``exact``
-        (counts), ``tolerance`` (± `tolerance`), ``interval`` (they overlap), or
-        ``ignore`` (time, memory).
+        ``exact`` (counts), ``tolerance`` (± `tolerance`), ``interval`` (both overlap),
+        or ``ignore`` (time, memory).
         """
-        row = _as_dict(value) | {"unit": unit, "compare": compare}
         if compare == "interval" and not isinstance(value, Interval):
             raise ValueError(f"{id}: compare='interval' needs an Interval")
+        row = _as_dict(value) | {"unit": unit, "compare": compare}
         if compare == "tolerance":
             row["tolerance"] = tolerance
         self.results[id] = row
 
     def claim(self, id: str, estimate: float | Interval) -> Verdict:
-        """Hold a hypothesis against its measurement.
+        """Compare a hypothesis with its measurement, show and return the verdict.
 
-        Returns
-        -------
-        str
-            ``holds``, ``inconclusive``, or ``not tested`` in a profile that decides
-            nothing. One about time or memory, or by repute, may also return ``fails``.
-
-        Raises
-        ------
-        ClaimFailed
-            The whole interval contradicts the hypothesis.
-        KeyError
-            There is no such hypothesis.
+        Raises `ClaimFailed` where the whole interval contradicts a hypothesis that is
+        neither about the machine nor by repute.
         """
         if id not in self.hypotheses:
             raise KeyError(f"no hypothesis {id!r}; state it before measuring")
         hypothesis = self.hypotheses[id]
         measured = _as_dict(estimate)
-        low, high = measured.get("low", estimate), measured.get("high", estimate)
-        verdict = _verdict(hypothesis, float(low), float(high))
+        low, high = (measured.get(end, measured["mean"]) for end in ("low", "high"))
+        verdict = _verdict(hypothesis, low, high)
         if not self.profile.decides:
             verdict = "not tested"
         self.claims[id] = asdict(hypothesis) | measured | {"verdict": verdict}
-        table(
-            [
-                {
-                    "claim": hypothesis.statement,
-                    "measured": f"{estimate}"
-                    if isinstance(estimate, Interval)
-                    else f"{estimate:.4g}",
-                    "holds if": _rule(hypothesis),
-                    "verdict": verdict,
-                }
-            ],
-            caption=f"Claim {id}: {hypothesis.metric}",
-        )
+        shown = {
+            "claim": hypothesis.statement,
+            "measured": str(estimate) if "low" in measured else f"{estimate:.4g}",
+            "holds if": _rule(hypothesis),
+            "verdict": verdict,
+        }
+        table([shown], caption=f"Claim {id}: {hypothesis.metric}")
         if verdict == "fails" and not (hypothesis.machine or hypothesis.reputed):
             raise ClaimFailed(
                 f"{id}: {hypothesis.statement} Measured {estimate}, and it would hold "
@@ -172,15 +142,7 @@ class Experiment:
         return verdict
 
     def attach(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write a file of data beside the record; ``run --update`` commits it with it.
-
-        Parameters
-        ----------
-        name
-            The file's name.
-        write
-            Is given its path.
-        """
+        """Write a file of data beside the record; `write` is given its path."""
         write(results_folder(self.profile.name) / name)
         self.attached.append(name)
 
@@ -192,64 +154,51 @@ class Experiment:
                 f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
             )
         seconds = time.perf_counter() - self._started
-        first = self.trained > 0 or self.cache.misses > self.cache.hits
-        budget = self.profile.first_run_s if first else self.profile.budget_s
-        if self.trained and self.trains:
-            budget = self.profile.training_run_s
         path = results_folder(self.profile.name) / f"{self.notebook}.json"
-        write_json(
-            path,
-            {
-                "format": 1,
-                "notebook": self.notebook,
-                "profile": self.profile.name,
-                "versions": _versions(),
-                "sources": self.sources,
-                "results": self.results,
-                "claims": self.claims,
-                "attached": self.attached,
-                "run": {
-                    "seconds": round(seconds, 1),
-                    "budget_s": budget,
-                    "peak_mb": round(_peak_mb()),
-                    "budget_mb": self.profile.budget_mb,
-                    "first_run": first,
-                    "texts_encoded": self.cache.misses,
-                    "models_trained": self.trained,
-                },
-            },
-        )
-        table(
-            [
-                {
-                    "time": f"{seconds:.0f} s of {budget} s",
-                    "peak memory": f"{_peak_mb():,.0f} MB of "
-                    f"{self.profile.budget_mb:,} MB",
-                    "texts encoded anew": f"{self.cache.misses:,}",
-                    "models trained": self.trained,
-                    "record": f"{path.parent.name}/{path.name}",
-                }
-            ],
-            caption="This run against its budget",
-        )
+        spent = {
+            "seconds": round(seconds, 1),
+            "budget_s": self.profile.budget_s,
+            "peak_mb": round(_peak_mb()),
+            "budget_mb": self.profile.budget_mb,
+            "first_run": self.trained > 0 or self.cache.misses > self.cache.hits,
+            "texts_encoded": self.cache.misses,
+            "models_trained": self.trained,
+        }
+        record = {
+            "format": 1,
+            "notebook": self.notebook,
+            "profile": self.profile.name,
+            "versions": _versions(),
+            "sources": self.sources,
+            "results": self.results,
+            "claims": self.claims,
+            "attached": self.attached,
+            "run": spent,
+        }
+        write_json(path, record)
+        shown = {
+            "time": f"{seconds:.0f} s of {self.profile.budget_s} s",
+            "peak memory": f"{_peak_mb():,.0f} MB of {self.profile.budget_mb:,} MB",
+            "texts encoded anew": f"{self.cache.misses:,}",
+            "models trained": self.trained,
+            "record": f"{path.parent.name}/{path.name}",
+        }
+        table([shown], caption="This run against its budget")
         return path
 
 
 def start(
     notebook: str, *, uses: Sequence[str] = (), trains: bool = False
 ) -> Experiment:
-    """Begin an experiment and show what it runs on.
+    """Begin the record of ``"NN_slug"``, and show what the run uses.
 
     Parameters
     ----------
-    notebook
-        ``"NN_slug"``, the notebook's file name without its ending.
     uses
-        Catalogue names, whose checksums are verified and become part of the record; or
-        models of the reader's own.
+        Names of models and data, whose checksums are verified and recorded; or folders
+        of the reader's own.
     trains
-        Training is what the notebook is about: a run that trains may then take
-        ``training_run_s``, and memory is spared.
+        Many models are trained: memory is spared.
     """
     if trains:
         limit_memory()
@@ -259,20 +208,19 @@ def start(
         resolve(name, allow_hub=profile.name == "paper")
         known = BY_NAME[name].sha256 if name in BY_NAME else {}
         sources[name] = next(iter(known.values()), "")
+    rows = {
+        "profile": f"{profile.name} ({profile.about})",
+        "seed": str(profile.seed),
+        "Python": platform.python_version(),
+        **_versions(),
+    }
+    for name, sha in sources.items():
+        rows[name] = f"sha256 {sha[:12]}…" if sha else "yours"
     table(
-        [
-            {"what": "profile", "value": f"{profile.name} ({profile.about})"},
-            {"what": "seed", "value": str(profile.seed)},
-            {"what": "Python", "value": platform.python_version()},
-            *({"what": k, "value": v} for k, v in _versions().items()),
-            *(
-                {"what": name, "value": f"sha256 {sha[:12]}…" if sha else "yours"}
-                for name, sha in sources.items()
-            ),
-        ],
+        [{"what": name, "value": value} for name, value in rows.items()],
         caption="What this run uses",
     )
-    return Experiment(notebook, profile, EmbeddingCache(), sources, trains=trains)
+    return Experiment(notebook, profile, EmbeddingCache(), sources)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -282,11 +230,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
-    """Compare two records of one notebook; one sentence for each disagreement.
-
-    Values are compared as each result says; claims by their verdicts, except those
-    about the machine.
-    """
+    """Compare two records of one notebook; one sentence for each disagreement."""
     found = []
     for name, old in committed["results"].items():
         new = fresh["results"].get(name)
@@ -346,6 +290,5 @@ def _versions() -> dict[str, str]:
 
 
 def _peak_mb() -> float:
-    """Return this process's largest resident size; the unit differs by platform."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there

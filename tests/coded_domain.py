@@ -1,11 +1,14 @@
 """A field with codes, as ICD-10-CM has: real ones, so that relatives are known."""
 
 import numpy as np
-from tiny_cross_encoder import WORDS
+from conftest import random_bert
+from tiny_cross_encoder import WORDS, pair_tokenizer
 
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask, retrieval_corpus
 from sbert_lab.datasets.pairs import Pairs
+from sbert_lab.models.checkpoint import Layout
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 def coded_domain() -> Domain:
@@ -21,3 +24,10 @@ def coded_domain() -> Domain:
     group = tuple(code[:3] for code in codes)
     every = tuple(answers), tuple(codes), tuple(codes)
     return Domain("made up", Pairs(tuple(terms), tuple(answers)), task, group, *every)
+
+
+def word_encoder() -> SentenceEncoder:
+    """Return a random encoder of width 16 that knows the words of the domain."""
+    tokenizer = pair_tokenizer()
+    layout = Layout(dimension=16, head=("normalize",))
+    return SentenceEncoder(random_bert(len(tokenizer), 16), tokenizer, layout).eval()
