@@ -19,7 +19,7 @@ import torch
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import stsb
+from sbert_lab.datasets.sts import stsb
 from sbert_lab.experiments.timing import Timing, side_by_side
 from sbert_lab.models.registry import resolve
 

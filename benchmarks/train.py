@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import stsb
+from sbert_lab.datasets.sts import stsb
 from sbert_lab.experiments.timing import Timing, times_as_fast
 from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.models.registry import resolve

@@ -12,7 +12,7 @@ from sbert_lab import SentenceEncoder
 from sbert_lab._utils import project_root
 from sbert_lab.datasets.nli import authored, sick_entailment
 from sbert_lab.datasets.pairs import plain
-from sbert_lab.datasets.similarity import stsb
+from sbert_lab.datasets.sts import stsb
 
 
 def benchmark(name):

@@ -6,17 +6,13 @@ aside to choose by.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from sbert_lab.datasets import icd10cm, python_api
-from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.pair_split import pick
+from sbert_lab.datasets import icd10cm, python_docs
+from sbert_lab.datasets.icd10cm import HierarchyGuard, RetrievalTask
 from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.datasets.python_api import ApiEntry
-from sbert_lab.datasets.python_libraries import LIBRARIES
-from sbert_lab.datasets.relatives import HierarchyGuard, hierarchy_guard
+from sbert_lab.datasets.python_docs import LIBRARIES, ApiEntry
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,9 @@ class Domain:
         rows = sorted(drawn[:count].tolist())
         guard = None
         if self.codes is not None:
-            codes = [self.codes[row] for row in rows]
-            guard = hierarchy_guard(codes, self.candidate_codes)
-        return pick(self.pairs, rows), guard
+            codes = tuple(self.codes[row] for row in rows)
+            guard = HierarchyGuard(codes, self.candidate_codes)
+        return self.pairs.pick(rows), guard
 
 
 def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Domain:
@@ -80,8 +76,9 @@ def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Doma
     test = icd10cm.retrieval_task("test", queries, codes)
     return Domain(
         "ICD-10-CM",
-        made_pairs(
-            [term for term, _ in pairs], [code.description for _, code in pairs]
+        Pairs(
+            tuple(term for term, _ in pairs),
+            tuple(code.description for _, code in pairs),
         ),
         test,
         tuple(code[:3] for code in test.relevant),
@@ -104,29 +101,21 @@ def python_domain(
     queries, documents
         Test sentences, and documents to search in; None for all.
     libraries
-        Names of `python_libraries.LIBRARIES`; none for all.
+        Names of `python_docs.LIBRARIES`; none for all.
     data
         Entries; the default is those of the libraries.
     """
     if data is None:
         chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
-        data = python_api.load(tuple(chosen))
-    test = python_api.retrieval_task("test", queries, documents, data=data)
+        data = python_docs.load(tuple(chosen))
+    test = python_docs.retrieval_task("test", queries, documents, data=data)
     return Domain(
         "Python API",
-        python_api.training_pairs("train", data),
+        python_docs.training_pairs("train", data),
         test,
         # Functions of one module are alike: a.b.c and a.b.d.
         tuple(name.rpartition(".")[0] for name in test.relevant),
     )
-
-
-def made_pairs(
-    anchor: Sequence[str], positive: Sequence[str], source: str = "pairs"
-) -> Pairs:
-    """Return texts as pairs, as `read_pairs` would from a file."""
-    rows = tuple(range(1, len(anchor) + 1))
-    return Pairs(tuple(anchor), tuple(positive), None, None, Path(source), rows)
 
 
 def kept_aside(
@@ -173,7 +162,7 @@ def kept_aside(
         raise ValueError("no term is left to ask: keep more categories aside")
     return replace(
         domain,
-        pairs=pick(domain.pairs, stay),
+        pairs=domain.pairs.pick(stay),
         codes=tuple(domain.codes[row] for row in stay),
         test=RetrievalTask(
             tuple(domain.pairs.anchor[row] for row in asked),
@@ -207,7 +196,7 @@ def narrowed(
     kept = sorted(places[: None if codes is None else max(codes, len(wanted))])
     return replace(
         domain,
-        pairs=pick(domain.pairs, rows),
+        pairs=domain.pairs.pick(rows),
         codes=tuple(own),
         candidates=tuple(domain.candidates[place] for place in kept),
         candidate_codes=tuple(domain.candidate_codes[place] for place in kept),

@@ -1,19 +1,22 @@
 """ICD-10-CM: 98,505 medical codes with descriptions, a hierarchy and synonyms.
 
-The lab bench: public domain, in one small package, and real. Chapters hold blocks,
-blocks hold categories (three characters), categories hold ever finer codes. An
-*inclusion term* is what a clinician writes for a code ("Classical cholera" for A00.0);
-finding the code from the term is the retrieval task.
+Public domain, in one small package, and real. Chapters hold blocks, blocks hold
+categories (three characters), categories hold ever finer codes. An *inclusion term* is
+what a clinician writes for a code ("Classical cholera" for A00.0); finding the code
+from the term is the retrieval task.
 """
 
 import csv
 import hashlib
+import json
 import re
 from collections import Counter
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sbert_lab._utils import project_root
 from sbert_lab.models.registry import BY_NAME, locate, verify
@@ -62,16 +65,16 @@ class Code:
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """Terms, and the code that each must find in a corpus.
+    """Queries, and the one document that each must find in a corpus.
 
     Parameters
     ----------
     queries
-        The terms.
+        For ICD-10-CM, the terms.
     relevant
-        For each query, the code it belongs to.
+        For each query, the name of its document: the code it belongs to.
     corpus_codes, corpus_texts
-        The codes to search in, and their descriptions.
+        Names and texts of the documents: the codes, and their descriptions.
     """
 
     queries: tuple[str, ...]
@@ -101,35 +104,37 @@ def load() -> tuple[Code, ...]:
     listed: list[str] = icd.get_all_codes(True)
     times = Counter(listed)
     codes: list[Code] = []
-    above: dict[str, Code] = {}
+    found: dict[str, Code] = {}
     for name in listed:
         # A name that stands twice is a block and the one category inside it.
-        is_block = name not in above and (times[name] == 2 or icd.is_block(name))
-        kind = (
-            "chapter"
-            if icd.is_chapter(name)
-            else "block"
-            if is_block
-            else "category"
-            if icd.is_category(name)
-            else "subcategory"
-        )
+        is_block = name not in found and (times[name] == 2 or icd.is_block(name))
+        if icd.is_chapter(name):
+            kind = "chapter"
+        elif is_block:
+            kind = "block"
+        else:
+            kind = "category" if icd.is_category(name) else "subcategory"
         parent = icd.get_parent(name, is_block)
         if kind == "category" and times[parent] == 2:
             parent = f"{parent}-{parent}"
-        category = name[:3] if kind in ("category", "subcategory") else ""
         code = Code(
             code=f"{name}-{name}" if is_block and times[name] == 2 else name,
             kind=kind,
             description=icd.get_description(name, is_block),
             parent=parent,
-            category=category,
-            chapter=name if kind == "chapter" else above[parent].chapter,
+            category=name[:3] if kind in ("category", "subcategory") else "",
+            chapter=found[parent].chapter if parent else name,
             inclusion_terms=tuple(icd.get_inclusion_term(name, is_block)),
         )
         codes.append(code)
-        above[name] = above[code.code] = code
+        found[name] = found[code.code] = code
     return tuple(codes)
+
+
+@cache
+def by_code() -> dict[str, Code]:
+    """Return the entries by their unique code."""
+    return {code.code: code for code in load()}
 
 
 def sample(count: int | None, seed: int = 0) -> tuple[Code, ...]:
@@ -147,9 +152,8 @@ def typed_queries() -> list[tuple[str, frozenset[str], str]]:
     Written for this project (data/authored/typed_queries.csv); the categories were
     looked up in the classification by hand.
     """
-    with (project_root() / "data" / "authored" / "typed_queries.csv").open(
-        encoding="utf-8", newline=""
-    ) as file:
+    path = project_root() / "data" / "authored" / "typed_queries.csv"
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [(r["query"], frozenset(r["categories"].split()), r["trap"]) for r in rows]
 
@@ -163,24 +167,9 @@ def ancestors(code: Code) -> list[Code]:
     return line
 
 
-@cache
-def by_code() -> dict[str, Code]:
-    """Return the entries by their unique code."""
-    return {code.code: code for code in load()}
-
-
-def retrieval_pairs() -> list[tuple[str, Code]]:
-    """Return each inclusion term with its code: 12,403 pairs.
-
-    Left out are cross-references ("Conditions classifiable to C50.-"), which name
-    codes instead of diseases, and repetitions.
-    """
-    pairs: dict[tuple[str, str], tuple[str, Code]] = {}
-    for code in load():
-        for term in code.inclusion_terms:
-            if not _CROSS_REFERENCE.search(term):
-                pairs.setdefault((term.lower(), code.code), (term, code))
-    return list(pairs.values())
+def block_of(code: Code) -> Code:
+    """Return the block that a category or a finer code stands in."""
+    return next(above for above in ancestors(code) if above.kind == "block")
 
 
 def split_of(category: str) -> str:
@@ -194,15 +183,22 @@ def split_of(category: str) -> str:
 
 
 def split_pairs(split: str) -> list[tuple[str, Code]]:
-    """Return the pairs of one split, ``"train"`` or ``"test"``.
+    """Return each inclusion term of a split with its code: 12,403 in both splits.
 
-    Pairs of codes above category level belong to train. A term that is written for
-    codes of both splits is left out of test: it would have been seen.
+    `split` is ``"train"`` or ``"test"``. Left out are repetitions and cross-references
+    ("Conditions classifiable to C50.-"), which name codes instead of diseases. Terms of
+    codes above category level belong to train. A term that is written for codes of both
+    splits is left out of test: it would have been seen.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: 'train' or 'test'")
+    pairs: dict[tuple[str, str], tuple[str, Code]] = {}
+    for code in load():
+        for term in code.inclusion_terms:
+            if not _CROSS_REFERENCE.search(term):
+                pairs.setdefault((term.lower(), code.code), (term, code))
     sides: dict[str, list[tuple[str, Code]]] = {"train": [], "test": []}
-    for term, code in retrieval_pairs():
+    for term, code in pairs.values():
         side = split_of(code.category) if code.category else "train"
         sides[side].append((term, code))
     if split == "train":
@@ -228,35 +224,184 @@ def retrieval_task(
 ) -> RetrievalTask:
     """Return the terms of a split, and the corpus in which to find their codes.
 
+    `split` is ``"train"`` or ``"test"``; the others are as in `drawn_task`.
+    """
+    pairs = [(term, code.code) for term, code in split_pairs(split)]
+    corpus = [(code.code, code.description) for code in retrieval_corpus()]
+    return drawn_task(pairs, corpus, queries, codes, seed)
+
+
+def drawn_task(
+    pairs: Sequence[tuple[str, str]],
+    corpus: Sequence[tuple[str, str]],
+    queries: int | None = None,
+    documents: int | None = None,
+    seed: int = 0,
+) -> RetrievalTask:
+    """Return a retrieval task, or a smaller one drawn from it, in the same order.
+
     Parameters
     ----------
-    split
-        ``"train"`` or ``"test"``.
+    pairs
+        Each query and the name of the document that answers it.
+    corpus
+        Name and text of each document.
     queries
-        Terms to draw at random; None takes all.
-    codes
-        Size of the corpus: the codes that answer, filled up at random; None takes all.
+        How many to draw at random; None takes all.
+    documents
+        Size of the corpus: the answers, filled up at random; None takes all.
     seed
         Of both draws.
     """
-    pairs, corpus = split_pairs(split), retrieval_corpus()
     rng = np.random.default_rng(seed)
     if queries is not None and queries < len(pairs):
         chosen = rng.choice(len(pairs), queries, replace=False)
         pairs = [pairs[row] for row in sorted(chosen)]
-    if codes is not None and codes < len(corpus):
-        wanted = {code.code for _, code in pairs}
-        others = [row for row, code in enumerate(corpus) if code.code not in wanted]
-        more = rng.choice(len(others), max(0, codes - len(wanted)), replace=False)
-        kept = {others[row] for row in more}
-        corpus = [
-            code
-            for row, code in enumerate(corpus)
-            if row in kept or code.code in wanted
-        ]
+    if documents is not None and documents < len(corpus):
+        wanted = {name for _, name in pairs}
+        others = [row for row, (name, _) in enumerate(corpus) if name not in wanted]
+        more = rng.choice(len(others), max(0, documents - len(wanted)), replace=False)
+        left_out = set(others) - {others[row] for row in more}
+        corpus = [each for row, each in enumerate(corpus) if row not in left_out]
     return RetrievalTask(
-        queries=tuple(term for term, _ in pairs),
-        relevant=tuple(code.code for _, code in pairs),
-        corpus_codes=tuple(code.code for code in corpus),
-        corpus_texts=tuple(code.description for code in corpus),
+        queries=tuple(query for query, _ in pairs),
+        relevant=tuple(name for _, name in pairs),
+        corpus_codes=tuple(name for name, _ in corpus),
+        corpus_texts=tuple(text for _, text in corpus),
     )
+
+
+@dataclass(frozen=True)
+class HierarchyGuard:
+    """A guard against false negatives: none is a relative of the positive's code.
+
+    Who writes a term for a code is not wrong to be shown the heading above it, or a
+    finer code below: neither can be taught as a wrong answer. Siblings can.
+
+    Parameters
+    ----------
+    anchor_codes
+        Code of each pair's positive.
+    corpus_codes
+        Code of each corpus text; None where the positives are the corpus.
+
+    Raises
+    ------
+    ValueError
+        A code that is not in the book.
+    """
+
+    anchor_codes: tuple[str, ...]
+    corpus_codes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse codes that are not in the book."""
+        for code in (*self.anchor_codes, *(self.corpus_codes or ())):
+            if code not in by_code():
+                raise ValueError(
+                    f"{code!r} is no code of ICD-10-CM; dots belong to a code, as in "
+                    "'A00.0'"
+                )
+
+    def __call__(
+        self, anchor_rows: NDArray[np.int64], corpus_rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return where one code is the other, or stands above it, bool ``[m]``."""
+        anchors, corpus = self._lines
+        first, second = anchors[anchor_rows], corpus[corpus_rows]
+        above: NDArray[np.bool_] = (first == second[:, :1]).any(1)
+        below: NDArray[np.bool_] = (second == first[:, :1]).any(1)
+        return above | below
+
+    def fingerprint(self) -> str:
+        """Return a hash of the codes; the book is always the same one."""
+        codes = [self.anchor_codes, self.corpus_codes or self.anchor_codes]
+        return hashlib.sha256(json.dumps(codes).encode()).hexdigest()
+
+    @cached_property
+    def _lines(self) -> tuple[NDArray[np.int64], ...]:
+        """Numbers of each code and of all above it, ``[n, levels]``, -1 beyond."""
+        numbers = {name: number for number, name in enumerate(by_code())}
+        found = []
+        for codes in (self.anchor_codes, self.corpus_codes or self.anchor_codes):
+            lines = np.full((len(codes), 12), -1)  # more levels than the book has
+            for row, name in enumerate(codes):
+                code = by_code()[name]
+                line = [numbers[c.code] for c in (code, *ancestors(code))]
+                lines[row, : len(line)] = line
+            found.append(lines)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A block as a document, longer than any encoder reads.
+
+    Its categories are one paragraph each, their codes one line each.
+
+    Parameters
+    ----------
+    name
+        The block's code: ``"E08-E13"``.
+    text
+        What it says, inclusion terms behind each description.
+    places
+        Where each category begins and ends, in characters, and its name.
+    """
+
+    name: str
+    text: str = field(repr=False)
+    places: tuple[tuple[int, int, str], ...] = field(repr=False)
+
+    def categories(self, start: int, end: int) -> frozenset[str]:
+        """Return the categories of which something stands between two characters."""
+        return frozenset(
+            name for first, last, name in self.places if first < end and start < last
+        )
+
+
+def pages(
+    count: int | None = None, *, holding: Collection[str] = (), seed: int = 0
+) -> tuple[Page, ...]:
+    """Return ICD-10-CM as documents, a page for each block, in the order of the book.
+
+    Parameters
+    ----------
+    count
+        How many: those that hold a category of `holding`, all of them, filled up at
+        random; None takes the whole book.
+    holding
+        Categories that must be there.
+    seed
+        Of the draw.
+    """
+    blocks: dict[str, dict[str, list[Code]]] = {}
+    for code in retrieval_corpus():
+        if code.category:
+            own = blocks.setdefault(block_of(code).code, {})
+            own.setdefault(code.category, []).append(code)
+    made = [_page(name, categories) for name, categories in blocks.items()]
+    if count is None or count >= len(made):
+        return tuple(made)
+    needed = [
+        row
+        for row, own in enumerate(blocks.values())
+        if not own.keys().isdisjoint(holding)
+    ]
+    others = sorted(set(range(len(made))) - set(needed))
+    more = np.random.default_rng(seed).permutation(others)
+    drawn = more[: max(0, count - len(needed))].tolist()
+    return tuple(made[row] for row in sorted([*needed, *drawn]))
+
+
+def _page(name: str, categories: dict[str, list[Code]]) -> Page:
+    text, places = by_code()[name].description, []
+    for category, codes in categories.items():
+        lines = [
+            f"{code.code} {'; '.join([code.description, *code.inclusion_terms])}."
+            for code in codes
+        ]
+        start = len(text) + 2
+        text += "\n\n" + "\n".join(lines)
+        places.append((start, len(text), category))
+    return Page(name, text, tuple(places))

@@ -1,13 +1,4 @@
-"""Six tasks made of ICD-10-CM, as plain data: one for each kind that MTEB knows.
-
-==================== =========================================================
-retrieval            an inclusion term must find its code among 15,708
-hierarchy            pairs graded by the steps to a common heading
-classification       the chapter of a description; new categories in the test
-clustering           descriptions by chapter
-synonym pairs        a term with its code, and with a sibling of that code
-reranking            a term's code among 19 others that are near or look alike
-==================== =========================================================
+"""Six tasks made of ICD-10-CM, one for each kind that MTEB knows: `TASKS`.
 
 What is tested is of the test split of `icd10cm.split_of`: by category, so that a model
 trained on the other split has seen no code of these, nor a near relative. Where a few
@@ -20,17 +11,19 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
-from sbert_lab.datasets import hierarchy
+import numpy as np
+
 from sbert_lab.datasets.icd10cm import (
     Code,
     RetrievalTask,
     ancestors,
+    block_of,
     by_code,
     load,
     retrieval_corpus,
@@ -38,8 +31,7 @@ from sbert_lab.datasets.icd10cm import (
     split_of,
     split_pairs,
 )
-from sbert_lab.datasets.intents import LabelledTexts
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs
 
 Item = TypeVar("Item")
 
@@ -71,10 +63,7 @@ class RerankingTask:
 
 
 def content_hash(data: object) -> str:
-    """Return the sha256 of a task's data, 64 hexadecimal digits.
-
-    Takes the dataclasses of `sbert_lab.datasets`, and mappings of them.
-    """
+    """Return the sha256 of a task's data, 64 hexadecimal digits."""
 
     def plain(value: object) -> Any:  # noqa: ANN401  (whatever json takes)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -94,9 +83,67 @@ def term_retrieval(queries: int | None = None) -> RetrievalTask:
     return retrieval_task("test", queries, None if queries is None else 5 * queries)
 
 
-def graded_hierarchy(anchors: int | None = None) -> ScoredPairs:
-    """Return `hierarchy.scored_pairs` of the test split, six pairs an anchor."""
-    return hierarchy.scored_pairs("test", anchors)
+def graded_hierarchy(
+    anchors: int | None = None, split: str = "test", seed: int = 0
+) -> ScoredPairs:
+    """Return pairs of descriptions, graded by the steps to a common heading.
+
+    How alike two entries are is read off the book, not off their words. An anchor is a
+    subcategory with an inclusion term and a sibling; it has six partners, one for every
+    score:
+
+    === ======================================================
+    5   one of its inclusion terms
+    4   the heading right above it
+    3   a sibling: another code of that heading
+    2   a code of another category of its block
+    1   a code of another block of its chapter
+    0   a code of another chapter
+    === ======================================================
+
+    All partners are of the same split, so that no code, nor a near relative of it,
+    stands on both sides. An anchor that has the words of a partner is left out.
+
+    Parameters
+    ----------
+    anchors
+        How many to draw at random; None takes all.
+    split
+        ``"train"`` or ``"test"``.
+    seed
+        Of the draw, and of the partners.
+    """
+    terms: dict[str, list[str]] = {}
+    for term, code in split_pairs(split):
+        if code.kind == "subcategory":
+            terms.setdefault(code.code, []).append(term)
+    names = list(terms)
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[str, str, float, str]] = []
+    for place in rng.permutation(len(names)):
+        if anchors is not None and len(rows) >= 6 * anchors:
+            break
+        code = by_code()[names[place]]
+        chapters = _groups("chapter", split)
+        block = _groups("block", split)[_block(code)]
+        pools = [
+            [c for name in chapters if name != code.chapter for c in chapters[name]],
+            [c for c in chapters[code.chapter] if _block(c) != _block(code)],
+            [c for c in block if c.category != code.category],
+            [c for c in _groups("parent", split)[code.parent] if c is not code],
+        ]
+        if not all(pools):
+            continue
+        partners = [pool[rng.integers(len(pool))] for pool in pools]
+        texts = [c.description for c in (*partners, by_code()[code.parent])]
+        own = terms[code.code]
+        texts.append(own[rng.integers(len(own))])
+        if code.description.lower() not in {text.lower() for text in texts}:
+            rows += [
+                (code.description, texts[score], float(score), code.category)
+                for score in range(5, -1, -1)
+            ]
+    return _scored(rows)
 
 
 def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
@@ -115,13 +162,9 @@ def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
     """
     if per_chapter is not None and per_chapter < 16:
         raise ValueError(f"per_chapter={per_chapter}: 16 or more")
-    most = {"train": TRAIN_PER_CHAPTER, "test": TEST_PER_CHAPTER}
-    least = {split: min(n, per_chapter or n) for split, n in most.items()}
-    train = _by_chapter("train", least["train"])
-    return {
-        "train": train,
-        "test": _by_chapter("test", least["test"], frozenset(train.texts)),
-    }
+    train = _by_chapter("train", min(TRAIN_PER_CHAPTER, per_chapter or 999))
+    most = min(TEST_PER_CHAPTER, per_chapter or 999)
+    return {"train": train, "test": _by_chapter("test", most, train.texts)}
 
 
 def chapter_clusters(per_chapter: int | None = None) -> LabelledTexts:
@@ -144,15 +187,14 @@ def synonym_pairs(terms: int | None = None) -> ScoredPairs:
     """
     rows: list[tuple[str, str, float, str]] = []
     for term, code in _terms(terms):
-        siblings = _children()[code.parent]
-        others = [c for c in _drawn(siblings, term, code) if _is_wrong(c, term, code)]
-        if others:
+        siblings = _drawn(_groups("parent")[code.parent], term, code)
+        wrong = next((c for c in siblings if _is_wrong(c, term, code)), None)
+        if wrong:
             rows += [
                 (term, code.description, 1.0, code.category),
-                (term, others[0].description, 0.0, code.category),
+                (term, wrong.description, 0.0, code.category),
             ]
-    first, second, score, group = zip(*rows, strict=True)
-    return ScoredPairs(first, second, score, group)
+    return _scored(rows)
 
 
 def candidate_reranking(queries: int | None = None) -> RerankingTask:
@@ -169,22 +211,107 @@ def candidate_reranking(queries: int | None = None) -> RerankingTask:
     queries
         How many terms to take; None takes all.
     """
-    search = _WordIndex([code for code in retrieval_corpus() if code.category])
-    kept = [(t, code, _candidates(t, code, search)) for t, code in _terms(queries)]
-    names = {name for _, _, candidates in kept for name in candidates}
+    terms = _terms(queries)
+    candidates = tuple(_candidates(term, code) for term, code in terms)
+    names = {name for each in candidates for name in each}
     corpus = [code for code in retrieval_corpus() if code.code in names]
     return RerankingTask(
         RetrievalTask(
-            queries=tuple(term for term, _, _ in kept),
-            relevant=tuple(code.code for _, code, _ in kept),
+            queries=tuple(term for term, _ in terms),
+            relevant=tuple(code.code for _, code in terms),
             corpus_codes=tuple(code.code for code in corpus),
             corpus_texts=tuple(code.description for code in corpus),
         ),
-        candidates=tuple(candidates for _, _, candidates in kept),
+        candidates,
     )
 
 
-def _candidates(term: str, code: Code, search: "_WordIndex") -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Task:
+    """One of the six tasks.
+
+    Parameters
+    ----------
+    kind, name, main_score
+        As mteb calls the kind of task, the task itself, and the score that counts.
+    description
+        One line.
+    make
+        Returns the data, of a given size for a quick look or in full (None).
+    options
+        Settings of the protocol, as mteb calls them.
+    """
+
+    kind: str
+    name: str
+    main_score: str
+    description: str
+    make: Callable[[int | None], Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+#: In the order of the benchmark.
+TASKS = (
+    Task(
+        "Retrieval",
+        "ICD10CMTermRetrieval",
+        "ndcg_at_10",
+        "Find the code that an inclusion term, what a clinician writes, belongs to.",
+        term_retrieval,
+    ),
+    Task(
+        "STS",
+        "ICD10CMHierarchySTS",
+        "cosine_spearman",
+        "Pairs of descriptions, 5 (synonym) to 0 (another chapter) by the hierarchy.",
+        graded_hierarchy,
+        {"min_score": 0, "max_score": 5},
+    ),
+    Task(
+        "Classification",
+        "ICD10CMChapterClassification",
+        "accuracy",
+        "The chapter of a description; no category is in both training and test.",
+        chapter_classes,
+        {"samples_per_label": 8, "n_experiments": 10},
+    ),
+    Task(
+        "Clustering",
+        "ICD10CMChapterClustering",
+        "v_measure",
+        "Descriptions, to be clustered by chapter.",
+        chapter_clusters,
+        {  # every text is embedded; mteb would take 4 %
+            "max_fraction_of_documents_to_embed": None,
+            "max_document_to_embed": None,
+            "max_documents_per_cluster": 2048,
+            "n_clusters": 10,
+        },
+    ),
+    Task(
+        "PairClassification",
+        "ICD10CMSynonymPairClassification",
+        "max_ap",
+        "Does a term belong to this code, or to a sibling under the same heading?",
+        synonym_pairs,
+    ),
+    Task(
+        "Reranking",
+        "ICD10CMCandidateReranking",
+        "map_at_1000",
+        "The code of a term among 19 others that are near it or share its words.",
+        candidate_reranking,
+    ),
+)
+
+KINDS = tuple(task.kind for task in TASKS)
+
+
+def _scored(rows: list[tuple[str, str, float, str]]) -> ScoredPairs:
+    return ScoredPairs(*zip(*rows, strict=True))
+
+
+def _candidates(term: str, code: Code) -> tuple[str, ...]:
     """Return the names of the right code and of wrong ones, in alphabetical order."""
     chosen = {code.description.lower(): code.code}
 
@@ -195,35 +322,33 @@ def _candidates(term: str, code: Code, search: "_WordIndex") -> tuple[str, ...]:
             if _is_wrong(other, term, code):
                 chosen.setdefault(other.description.lower(), other.code)
 
-    add(_drawn(_children()[code.parent], term, code), NEAR + 1)
-    add(_drawn(_categories()[code.category], term, code), NEAR + 1)
-    add(search.alike(term), CANDIDATES)
+    add(_drawn(_groups("parent")[code.parent], term, code), NEAR + 1)
+    add(_drawn(_groups("category")[code.category], term, code), NEAR + 1)
+    add(_most_alike(term), CANDIDATES)
     if len(chosen) < CANDIDATES:
-        add(_drawn(_chapters()[code.chapter], term, code), CANDIDATES)
+        add(_drawn(_groups("chapter")[code.chapter], term, code), CANDIDATES)
     return tuple(sorted(chosen.values()))
 
 
-def _by_chapter(
-    split: str, most: int, without: frozenset[str] = frozenset()
-) -> LabelledTexts:
+def _by_chapter(split: str, most: int, without: Sequence[str] = ()) -> LabelledTexts:
     """Return descriptions of a split with their chapter, at most so many of each."""
-    chapters: dict[str, dict[str, list[Code]]] = defaultdict(lambda: defaultdict(list))
     seen = {text.lower() for text in without}
-    for code in retrieval_corpus():
-        if code.category and split_of(code.category) == split:
-            key = code.description.lower()
-            if key not in seen and code.chapter in _large_chapters():
-                seen.add(key)
-                chapters[code.chapter][code.category].append(code)
     chosen: list[Code] = []
-    for categories in chapters.values():
+    for chapter, codes in _groups("chapter", split).items():
+        if chapter not in _large_chapters():
+            continue
+        categories: dict[str, list[Code]] = defaultdict(list)
+        for code in codes:
+            if code.description.lower() not in seen:
+                seen.add(code.description.lower())
+                categories[code.category].append(code)
         # The first code of every category, then the second of those that have one …
         turns = [
             (turn, _number(code.code), code)
             for members in categories.values()
             for turn, code in enumerate(_pick(members, None, lambda c: c.code))
         ]
-        chosen += [code for _, _, code in sorted(turns, key=lambda t: t[:2])[:most]]
+        chosen += [code for *_, code in sorted(turns, key=lambda t: t[:2])[:most]]
     return LabelledTexts(
         texts=tuple(code.description for code in chosen),
         labels=tuple(by_code()[code.chapter].description for code in chosen),
@@ -234,14 +359,14 @@ def _by_chapter(
 @cache
 def _large_chapters() -> frozenset[str]:
     """Return the chapters with `LEAST_CATEGORIES` in train and in test."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
-    for code in load():
-        if code.kind == "category":
-            found[code.chapter, split_of(code.code)] += 1
-    chapters = {chapter for chapter, _ in found}
+    found = Counter(
+        (code.chapter, split_of(code.code))
+        for code in load()
+        if code.kind == "category"
+    )
     return frozenset(
         chapter
-        for chapter in chapters
+        for chapter, _ in found
         if min(found[chapter, s] for s in ("train", "test")) >= LEAST_CATEGORIES
     )
 
@@ -270,29 +395,22 @@ def _is_wrong(other: Code, term: str, code: Code) -> bool:
 
 
 @cache
-def _children() -> dict[str, list[Code]]:
-    """Return the codes of the corpus by the heading right above them."""
-    return _grouped(lambda code: code.parent)
+def _groups(level: str, split: str = "") -> dict[str, list[Code]]:
+    """Return the codes of the corpus, or of a split, by what they stand under.
 
-
-@cache
-def _categories() -> dict[str, list[Code]]:
-    """Return the codes of the corpus by category."""
-    return _grouped(lambda code: code.category)
-
-
-@cache
-def _chapters() -> dict[str, list[Code]]:
-    """Return the codes of the corpus by chapter."""
-    return _grouped(lambda code: code.chapter)
-
-
-def _grouped(key: Callable[[Code], str]) -> dict[str, list[Code]]:
+    `level` is ``"chapter"``, ``"block"``, ``"category"`` or ``"parent"``.
+    """
     groups: dict[str, list[Code]] = defaultdict(list)
     for code in retrieval_corpus():
-        if code.category:
-            groups[key(code)].append(code)
+        if code.category and (not split or split_of(code.category) == split):
+            key = _block(code) if level == "block" else getattr(code, level)
+            groups[key].append(code)
     return groups
+
+
+@cache
+def _block(code: Code) -> str:
+    return block_of(code).code
 
 
 def _drawn(codes: Sequence[Code], term: str, code: Code) -> list[Code]:
@@ -311,30 +429,29 @@ def _number(name: Hashable) -> int:
     return int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8], "big")
 
 
-class _WordIndex:
-    """Codes by the words of their descriptions."""
+def _most_alike(text: str) -> list[Code]:
+    """Return the codes that share a word with a text, by Jaccard's index."""
+    codes, words_of, rows_of = _word_index()
+    words = _words(text)
+    shared = Counter(row for word in words for row in rows_of.get(word, ()))
 
-    def __init__(self, codes: Sequence[Code]) -> None:
-        self.codes = codes
-        self.words = [_words(code.description) for code in codes]
-        self.rows: dict[str, list[int]] = defaultdict(list)
-        for row, words in enumerate(self.words):
-            for word in words:
-                self.rows[word].append(row)
+    def place(row: int) -> tuple[float, int]:
+        union = len(words) + len(words_of[row]) - shared[row]
+        return (-shared[row] / union, row)
 
-    def alike(self, text: str) -> list[Code]:
-        """Return the codes that share a word with a text, most alike first."""
-        words = _words(text)
-        shared: dict[int, int] = defaultdict(int)
+    return [codes[row] for row in sorted(shared, key=place)]
+
+
+@cache
+def _word_index() -> tuple[list[Code], list[frozenset[str]], dict[str, list[int]]]:
+    """Return the codes, the words of each description, and the rows of each word."""
+    codes = [code for code in retrieval_corpus() if code.category]
+    words_of = [_words(code.description) for code in codes]
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, words in enumerate(words_of):
         for word in words:
-            for row in self.rows.get(word, ()):
-                shared[row] += 1
-
-        def place(row: int) -> tuple[float, int]:
-            union = len(words) + len(self.words[row]) - shared[row]
-            return (-shared[row] / union, row)
-
-        return [self.codes[row] for row in sorted(shared, key=place)]
+            rows_of[word].append(row)
+    return codes, words_of, rows_of
 
 
 def _words(text: str) -> frozenset[str]:

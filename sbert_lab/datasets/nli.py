@@ -1,26 +1,24 @@
 """Pairs of a premise and a hypothesis, and whether the one follows from the other.
 
-`authored` is the project's own. SICK, SNLI and MultiNLI have licences of their own and
-are not part of this project: they are read from ``$SBERT_LAB_DATA_HOME``, and the last
-two, joined as AllNLI, from the hub too.
+`authored` is the project's own, `icd10cm_entailment` is read off the hierarchy of
+ICD-10-CM. SICK and AllNLI (SNLI and MultiNLI) have licences of their own and are not
+part of this project: they are read from ``$SBERT_LAB_DATA_HOME``, AllNLI from the hub
+too.
 """
 
 import csv
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from sbert_lab._utils import project_root
-from sbert_lab.datasets.similarity import (
-    SICK_FILES,
-    is_snapshot,
-    local_file,
-    read_rows,
-    split_files,
-)
+from sbert_lab.datasets.icd10cm import Code, ancestors, block_of, load, split_of
+from sbert_lab.datasets.pairs import read_table
+from sbert_lab.datasets.sts import SICK_FILES, is_snapshot, sick_rows, split_files
 from sbert_lab.models.registry import BY_NAME, resolve
 
 Label = Literal["entailment", "neutral", "contradiction"]
@@ -54,62 +52,26 @@ def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
     """Read the entailment judgements of SICK (Marelli et al. 2014).
 
     Its splits share most of their sentences, and 49 test pairs are training pairs too.
-
-    Parameters
-    ----------
-    split
-        ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs.
-
-    Returns
-    -------
-    tuple of Inference
-        In the file's order. `topic` is the set's name; `premise_id` names the split and
-        the first pair with that premise, so equal premises of a split have equal ones.
+    `split` is ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs.
+    `premise_id` names the split and the first pair with that premise.
 
     Raises
     ------
     FileNotFoundError
         The authors' files are not here. The hub's copy has no entailment judgement.
-    ValueError
-        No such split, or a row that is not a labelled pair; names file and row.
     """
-    _known(split, tuple(SICK_FILES))
+    _check_split(split, tuple(SICK_FILES))
     home = resolve("sick")
     if is_snapshot(home) and not (home / SICK_FILES[split]).is_file():
         raise FileNotFoundError(
             f"{home} is the hub's copy of SICK, which has relatedness but no "
             f"entailment; {BY_NAME['sick'].install}"
         )
-    path = local_file(home, "sick", SICK_FILES[split])
-    columns = ("sentence_A", "sentence_B", "entailment_judgment")
-    return tuple(_read("sick", split, [path], columns))
-
-
-def snli_sample(split: str) -> tuple[Inference, ...]:
-    """Read a sample of SNLI (Bowman et al. 2015).
-
-    Two premises are in both splits, no pair is.
-
-    Parameters
-    ----------
-    split
-        ``"dev"`` or ``"test"``, both to measure on: 1,273 and 1,254 pairs.
-
-    Returns
-    -------
-    tuple of Inference
-        As `sick_entailment` returns them.
-
-    Raises
-    ------
-    FileNotFoundError
-        ``dev.tsv`` or ``test.tsv`` is not in ``$SBERT_LAB_DATA_HOME/snli-sample``.
-    ValueError
-        No such split, or a row that is not a labelled pair; names file and row.
-    """
-    _known(split, ("dev", "test"))
-    path = local_file(resolve("snli-sample"), "snli-sample", f"{split}.tsv")
-    return tuple(_read("snli-sample", split, [path]))
+    pairs = _Pairs("sick", split)
+    for row in sick_rows(home, split):
+        label = row["entailment_judgment"].lower()
+        pairs.add(row["sentence_A"], row["sentence_B"], label)
+    return tuple(pairs.found)
 
 
 def all_nli(
@@ -128,15 +90,9 @@ def all_nli(
         ``"train"``, ``"dev"`` or ``"test"``: 942,069, 19,657 and 19,656 pairs.
     rows
         Draw so many pairs without replacement; None takes all. Every row is read and
-        checked all the same.
+        checked all the same. A pair has the same `premise_id` in every draw.
     seed
         Of the draw.
-
-    Returns
-    -------
-    tuple of Inference
-        As `sick_entailment` returns them, in the file's order, drawn ones too. A pair
-        has the same `premise_id` in every draw.
 
     Raises
     ------
@@ -146,7 +102,7 @@ def all_nli(
         No such split, more rows than there are, or a row that is not a labelled pair;
         the last names file and row.
     """
-    _known(split, ("train", "dev", "test"))
+    _check_split(split, ("train", "dev", "test"))
     folder = resolve("all-nli") / "pair-class"
     files = split_files(folder, split)
     if not files:
@@ -154,13 +110,20 @@ def all_nli(
             f"{folder} has no file for the split {split!r}; to get it: "
             f"{BY_NAME['all-nli'].install}"
         )
-    pairs = _read("all-nli", split, files)
+    pairs = _Pairs("all-nli", split)
+    for path in files:
+        for row, record in read_table(path)[1]:
+            try:
+                pairs.add(record["premise"], record["hypothesis"], record["label"])
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{path}, row {row}: {error}") from None
+    count = len(pairs.found)
     if rows is None:
-        return tuple(pairs)
-    if not 1 <= rows <= len(pairs):
-        raise ValueError(f"rows={rows}: 1 to {len(pairs)}, or None for all of them")
-    drawn = np.random.default_rng(seed).choice(len(pairs), rows, replace=False)
-    return tuple(pairs[place] for place in np.sort(drawn))
+        return tuple(pairs.found)
+    if not 1 <= rows <= count:
+        raise ValueError(f"rows={rows}: 1 to {count}, or None for all of them")
+    drawn = np.random.default_rng(seed).choice(count, rows, replace=False)
+    return tuple(pairs.found[place] for place in np.sort(drawn))
 
 
 def nli_triplets(pairs: Sequence[Inference]) -> list[tuple[str, str, str]]:
@@ -171,17 +134,9 @@ def nli_triplets(pairs: Sequence[Inference]) -> list[tuple[str, str, str]]:
     entailment goes with the i-th contradiction, up to the fewer of the two, so that
     nothing is left to chance and no hypothesis comes twice.
 
-    Parameters
-    ----------
-    pairs
-        Of any set. Pairs of one premise are those with the same text, wherever they
-        stand. Neutral pairs count for nothing.
-
-    Returns
-    -------
-    list of tuple
-        Premises in the order in which they first come; those without an entailment or
-        without a contradiction are left out.
+    Pairs of one premise are those with the same text. Premises are in the order in
+    which they first come; those without an entailment or without a contradiction are
+    left out, and neutral pairs count for nothing.
     """
     found: dict[str, tuple[list[str], list[str]]] = {}
     for pair in pairs:
@@ -197,50 +152,164 @@ def nli_triplets(pairs: Sequence[Inference]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _known(split: str, splits: tuple[str, ...]) -> None:
+def _check_split(split: str, splits: tuple[str, ...]) -> None:
     if split not in splits:
         raise ValueError(f"split={split!r}: {' or '.join(map(repr, splits))}")
 
 
-def _read(
-    name: str,
-    split: str,
-    files: Sequence[Path],
-    columns: tuple[str, str, str] = ("premise", "hypothesis", "label"),
-) -> list[Inference]:
-    """Read and check files whose `columns` are premise, hypothesis and label."""
-    first: dict[str, str] = {}  # premise to the id of its first pair
-    pairs: list[Inference] = []
-    for path in files:
-        for row, record in read_rows(path):
-            try:
-                premise, hypothesis, label = _cells(record, columns)
-            except ValueError as error:
-                raise ValueError(f"{path}, row {row}: {error}") from None
-            premise_id = first.setdefault(premise, f"{split}-{len(pairs) + 1}")
-            pairs.append(Inference(premise_id, name, premise, hypothesis, label))
-    return pairs
+class _Pairs:
+    """Collects the checked pairs of a set's split."""
+
+    def __init__(self, name: str, split: str) -> None:
+        self.name, self.split = name, split
+        self.found: list[Inference] = []
+        self._first: dict[str, str] = {}  # premise to the id of its first pair
+
+    def add(self, premise: object, hypothesis: object, label: object) -> None:
+        if not isinstance(premise, str) or not isinstance(hypothesis, str):
+            raise ValueError(f"{premise!r}, {hypothesis!r}: not two texts")
+        # A list would take -1, too, and True.
+        if type(label) is int and 0 <= label < len(LABELS):
+            label = LABELS[label]
+        if label not in LABELS:
+            raise ValueError(
+                f"label {label!r} is none of {', '.join(LABELS)} or 0, 1, 2; take the "
+                "row out ('-' and -1 mark pairs whose annotators did not agree)"
+            )
+        number = f"{self.split}-{len(self.found) + 1}"
+        premise_id = self._first.setdefault(premise, number)
+        self.found.append(Inference(premise_id, self.name, premise, hypothesis, label))
 
 
-def _cells(
-    record: dict[Any, Any], columns: tuple[str, str, str]
-) -> tuple[str, str, Label]:
-    """Return a row's premise, hypothesis and label; an error says what is amiss."""
-    for column in columns:
-        if column not in record:
-            raise ValueError(f"no column {column!r}; needed are {', '.join(columns)}")
-    if None in record:  # where DictReader puts the cells beyond the header
-        raise ValueError("more cells than headings; take the tabs out of the texts")
-    for column in columns[:2]:
-        if not isinstance(record[column], str):
-            raise ValueError(f"{column} is {record[column]!r}, not a text")
-    premise, hypothesis, value = (record[column] for column in columns)
-    if isinstance(value, str) and value.lower() in LABELS:  # SICK has capitals
-        return premise, hypothesis, LABELS[LABELS.index(value.lower())]
-    # A list would take -1, too, and True.
-    if type(value) is int and 0 <= value < len(LABELS):
-        return premise, hypothesis, LABELS[value]
-    raise ValueError(
-        f"{columns[2]} {value!r} is none of {', '.join(LABELS)} or their numbers 0, 1, "
-        "2; take the row out ('-' and -1 mark pairs whose annotators did not agree)"
+_CODE_IN_NOTE = re.compile(r"\s*\([^()]*\b[A-Z]\d[0-9A-Z][^()]*\)\s*$")
+_OPPOSITES = (("right", "left"), ("with", "without"))
+_MARK = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
+
+
+def icd10cm_entailment(
+    split: str = "train", per_label: int | None = None, seed: int = 0
+) -> tuple[Inference, ...]:
+    """Return pairs labelled by ICD-10-CM, as many of each label, in random order.
+
+    ============== ==================================================================
+    entailment     a code, and a heading above it in its category
+    contradiction  a code, and the opposite of itself or of a heading above it: the
+                   sibling that differs in *right* and *left*, or *with* and *without*
+    contradiction  a code, and what its Excludes1 note names ("cannot occur together")
+    neutral        a code, and what its Excludes2 note names ("not included here")
+    neutral        a code, and a heading of another category of its block
+    ============== ==================================================================
+
+    Premise, hypothesis and every code in between are of categories of one split. A pair
+    of texts that the rules would give two labels is left out. A hypothesis with *right*
+    or *without* in it must not give its label away, so all labels get as many
+    hypotheses with such a word, and as many without. What a bag of words still knows
+    of the label from the hypothesis alone: half are right, where chance is a third.
+
+    Parameters
+    ----------
+    split
+        ``"train"`` or ``"test"``.
+    per_label
+        Pairs of each label; None takes as many as the rarest label has.
+    seed
+        Of the draw and of the order.
+    """
+    _check_split(split, ("train", "test"))
+    rng = np.random.default_rng(seed)
+    found = _labelled(split, rng)
+    strata: dict[tuple[Label, bool], list[tuple[str, str]]] = defaultdict(list)
+    for texts, (_, labels) in found.items():
+        if len(labels) == 1:
+            strata[next(iter(labels)), _is_marked(texts[1])].append(texts)
+    sizes = [min(len(strata[lab, mark]) for lab in LABELS) for mark in (False, True)]
+    count = sum(sizes) if per_label is None else per_label
+    if count > sum(sizes):
+        raise ValueError(f"per_label={count}: there are {sum(sizes)} of each label")
+    unmarked = round(count * sizes[0] / sum(sizes))
+    chosen = [
+        (strata[label, mark][row], label)
+        for label in LABELS
+        for mark, size in ((False, unmarked), (True, count - unmarked))
+        for row in rng.choice(len(strata[label, mark]), size, replace=False)
+    ]
+    pairs = []
+    for row in rng.permutation(len(chosen)):
+        (premise, hypothesis), label = chosen[row]
+        code, _ = found[premise, hypothesis]
+        pairs.append(Inference(code.code, code.chapter, premise, hypothesis, label))
+    return tuple(pairs)
+
+
+def _is_marked(text: str) -> bool:
+    return bool(_MARK.search(text))
+
+
+def _labelled(
+    split: str, rng: np.random.Generator
+) -> dict[tuple[str, str], tuple[Code, set[Label]]]:
+    """Return pairs of texts with the labels that the rules give them."""
+    codes = [c for c in load() if c.category and split_of(c.category) == split]
+    opposite = _opposites(codes)
+    blocks = {code.code: block_of(code).code for code in codes}
+    nearby: dict[tuple[str, bool], list[Code]] = defaultdict(list)
+    for code in codes:
+        if len(code.code) <= 7:  # longer ones say which encounter it is
+            nearby[blocks[code.code], _is_marked(code.description)].append(code)
+    found: dict[tuple[str, str], tuple[Code, set[Label]]] = {}
+
+    def add(code: Code, hypothesis: str, label: Label) -> None:
+        if code.description.lower() != hypothesis.lower():
+            key = (code.description, hypothesis)
+            found.setdefault(key, (code, set()))[1].add(label)
+
+    for code in codes:
+        line = [code, *(a for a in ancestors(code) if a.category)]
+        for above in line[1:]:
+            add(code, above.description, "entailment")
+        for entry in line:
+            if entry.code in opposite:
+                add(code, opposite[entry.code].description, "contradiction")
+        for mark in (False, True):
+            pool = nearby[blocks[code.code], mark]
+            other = pool[rng.integers(len(pool))] if pool else code
+            if other.category != code.category:
+                add(code, other.description, "neutral")
+        for label, note in _notes(code, split):
+            add(code, note, label)
+    return found
+
+
+def _opposites(codes: list[Code]) -> dict[str, Code]:
+    """Return the sibling that differs from a code in one pair of opposite words."""
+    result: dict[str, Code] = {}
+    for one, other in _OPPOSITES:
+        alike: dict[tuple[str, str], list[Code]] = defaultdict(list)
+        pattern = re.compile(rf"\b({one}|{other})\b", re.IGNORECASE)
+        for code in codes:
+            text, count = pattern.subn("…", code.description.lower())
+            if count:
+                alike[code.parent, text].append(code)
+        for siblings in alike.values():
+            if len(siblings) == 2:
+                a, b = siblings
+                result.setdefault(a.code, b)
+                result.setdefault(b.code, a)
+    return result
+
+
+def _notes(code: Code, split: str) -> list[tuple[Label, str]]:
+    """Return what a code's notes name, where all codes they name are of the split."""
+    import simple_icd_10_cm as icd
+
+    kinds: tuple[tuple[Label, list[str]], ...] = (
+        ("contradiction", icd.get_excludes1(code.code)),
+        ("neutral", icd.get_excludes2(code.code)),
     )
+    return [
+        (label, _CODE_IN_NOTE.sub("", note))
+        for label, notes in kinds
+        for note in notes
+        if (named := re.findall(r"\b[A-Z]\d[0-9A-Z]", note))
+        and all(split_of(category) == split for category in named)
+    ]

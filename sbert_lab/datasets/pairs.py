@@ -1,26 +1,34 @@
-"""Your own pairs: CSV, TSV, JSONL or Parquet, checked row by row before any use.
+"""Your own pairs: reading a file, splitting it, the leak check, and what answers what.
 
 A training run that meets a bad row after an hour, or a test set that leaks into the
-training data, costs more than this file. Every problem is reported at once, with the
-file, the row and the column, and nothing is dropped or repaired in silence.
-
-Rows are numbered as an editor numbers lines: the header of a CSV is row 1, and a record
-of several lines has the number of its first.
+training data, costs more than this file. Every problem of a file is reported at once,
+with its row and column, and nothing is dropped or repaired in silence. Rows are
+numbered as an editor numbers lines: the header of a CSV is row 1.
 """
 
 import csv
+import gzip
 import io
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 #: Roles a column can play; the first two must be there.
 TEXT_ROLES = ("anchor", "positive", "negative")
 ROLES = (*TEXT_ROLES, "label")
-REQUIRED = ("anchor", "positive")
+
+#: Fewer pairs than this teach, or measure, next to nothing.
+LEAST = 20
+
+#: Column names, and (row number, record) of each row.
+Table = tuple[list[str], list[tuple[int, dict[str, Any]]]]
 
 _SHOWN = 10  # problems listed in the message; the rest are counted
 
@@ -56,14 +64,40 @@ class Pairs:
 
     anchor: tuple[str, ...]
     positive: tuple[str, ...]
-    negative: tuple[str, ...] | None
-    label: tuple[float, ...] | None
-    source: Path
-    rows: tuple[int, ...] = field(repr=False)
+    negative: tuple[str, ...] | None = None
+    label: tuple[float, ...] | None = None
+    source: Path = Path("pairs")
+    rows: tuple[int, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Count the rows from 1 where no file does it."""
+        if not self.rows:
+            object.__setattr__(self, "rows", tuple(range(1, len(self) + 1)))
 
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.anchor)
+
+    def pick(self, rows: Sequence[int]) -> "Pairs":
+        """Return some rows, counted from 0, with the numbers that an editor shows."""
+        columns = {name: getattr(self, name) for name in (*ROLES, "rows")}
+        picked: dict[str, Any] = {
+            name: tuple(column[row] for row in rows)
+            for name, column in columns.items()
+            if column is not None
+        }
+        return replace(self, **picked)
+
+    def texts(self) -> Iterator[tuple[int, str, str]]:
+        """Yield (file's row, role, text) for every text."""
+        for role in TEXT_ROLES:
+            for row, text in zip(self.rows, getattr(self, role) or (), strict=False):
+                yield row, role, text
+
+
+def plain(text: str) -> str:
+    """Return a text without what does not make it another one: case, spacing, form."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
@@ -89,8 +123,6 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
         No such file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     wanted = dict(columns) if columns else {role: role for role in ROLES}
     unknown = sorted(wanted.keys() - set(ROLES))
     if unknown:
@@ -99,10 +131,11 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
         raise DataError([f"{path}: one column has two roles: {wanted}"])
     names, records = read_table(path)
     used = {role: name for role, name in wanted.items() if name in names}
-    needed = set(REQUIRED) | (set(columns) if columns else set())
+    needed = {"anchor", "positive", *(columns or ())}
     problems = [
         f"{path}: column {wanted.get(role, role)!r} is missing; the file has "
-        f"{', '.join(map(repr, names)) or 'no columns'}{_separator_hint(names)}"
+        f"{', '.join(map(repr, names)) or 'no columns'} (a .csv has commas between "
+        "its columns, a .tsv tabs)"
         for role in ROLES
         if role in needed and role not in used
     ]
@@ -118,66 +151,38 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     return _checked(path, used, records)
 
 
-def check_no_leak(train: Pairs, test: Pairs) -> None:
-    """Refuse two files that share a text: the score on the second would be a memory.
-
-    Texts are compared without regard to case and spacing.
-
-    Raises
-    ------
-    DataError
-        With both places of every shared text.
-    """
-    first_seen: dict[str, tuple[int, str]] = {}
-    for row, role, text in _texts(train):
-        first_seen.setdefault(plain(text), (row, role))
-    problems = []
-    for row, role, text in _texts(test):
-        if (seen := first_seen.get(plain(text))) is not None:
-            problems.append(
-                f"{test.source}, row {row}, column {role!r}: {text[:60]!r} is also in "
-                f"{train.source}, row {seen[0]}, column {seen[1]!r}; keep it on one "
-                "side only"
-            )
-    if problems:
-        raise DataError(problems)
-
-
 def _checked(
-    path: Path, used: dict[str, str], records: Iterator[tuple[int, dict[str, Any]]]
+    path: Path, used: dict[str, str], records: Iterable[tuple[int, dict[str, Any]]]
 ) -> Pairs:
     problems: list[str] = []
     kept: dict[str, list[Any]] = {role: [] for role in used}
     rows: list[int] = []
     seen: dict[tuple[str, ...], int] = {}
     for row, record in records:
-        values: dict[str, Any] = {}
+        rows.append(row)
         for role, name in used.items():
-            where = f"{path}, row {row}, column {name!r}"
             value, problem = _value(role, record.get(name))
-            values[role] = value
+            kept[role].append(value)
             if problem:
-                problems.append(f"{where}: {problem}")
-        key = tuple(plain(str(values.get(role, ""))) for role in TEXT_ROLES)
+                problems.append(f"{path}, row {row}, column {name!r}: {problem}")
+        texts = (kept[role][-1] for role in TEXT_ROLES if role in used)
+        key = tuple(plain(str(text)) for text in texts)
         if key in seen:
             problems.append(
-                f"{path}, row {row}, columns {used['anchor']!r} and "
-                f"{used['positive']!r}: the same pair as row {seen[key]}; drop one"
+                f"{path}, row {row}: the same pair as row {seen[key]}; drop one"
             )
         elif all(key[:2]):
             seen[key] = row
-        rows.append(row)
-        for role, value in values.items():
-            kept[role].append(value)
     if not rows:
         problems.append(f"{path}: there are no rows")
     if problems:
         raise DataError(problems)
+    found = {role: tuple(values) for role, values in kept.items()}
     return Pairs(
-        anchor=tuple(kept["anchor"]),
-        positive=tuple(kept["positive"]),
-        negative=tuple(kept["negative"]) if "negative" in kept else None,
-        label=tuple(kept["label"]) if "label" in kept else None,
+        anchor=found["anchor"],
+        positive=found["positive"],
+        negative=found.get("negative"),
+        label=found.get("label"),
         source=path,
         rows=tuple(rows),
     )
@@ -193,23 +198,23 @@ def _value(role: str, value: object) -> tuple[object, str]:
         if number is None or number != number:
             return value, f"a label must be a number, not {value!r}"
         return number, ""
-    if value is None:
-        return "", "the cell is missing"
-    if not isinstance(value, str):
+    if value is not None and not isinstance(value, str):
         return str(value), f"a text, not {type(value).__name__} {value!r}"
-    if not value.strip():
+    if not (value or "").strip():
         return "", "the text is empty"
     return value, ""
 
 
-def read_table(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    """Return the column names of a file, and (row number, record) one by one."""
+def read_table(path: Path) -> Table:
+    """Read CSV, TSV, JSON lines (also as ``.jsonl.gz``) or Parquet."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     kind = path.suffix.lower()
     if kind == ".parquet":
         return _parquet(path)
     if kind in (".csv", ".tsv"):
         return _csv(path, "\t" if kind == ".tsv" else ",")
-    if kind == ".jsonl":
+    if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
         return _jsonl(path)
     raise DataError(
         [f"{path}: {kind or 'no'} suffix; give .csv, .tsv, .jsonl, .parquet"]
@@ -219,47 +224,22 @@ def read_table(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any
 def read_utf8(path: Path) -> str:
     """Return the text of a file, or say where it is not UTF-8."""
     content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
-        line = content[: error.start].rsplit(b"\n", 1)[-1]
-        column = line.count(b"\t" if path.suffix == ".tsv" else b",") + 1
         raise DataError(
             [
-                f"{path}, row {row}, about column {column}: byte "
-                f"0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8 "
-                "(in a spreadsheet: “CSV UTF-8”)"
+                f"{path}, row {row}: byte 0x{content[error.start]:02x} is not UTF-8; "
+                "save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”)"
             ]
         ) from error
 
 
-def _csv(
-    path: Path, separator: str
-) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    table = list(_csv_rows(path, separator))
-    if not table:
-        raise DataError([f"{path}: the file is empty"])
-    names = table[0][1]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError([f"{path}, row 1: column {twice[0]!r} occurs twice"])
-    long = [
-        f"{path}, row {number}, column {len(row)}: {len(row)} cells under {len(names)} "
-        "headings; put quotes around a text that holds the separator"
-        for number, row in table[1:]
-        if len(row) > len(names)
-    ]
-    if long:
-        raise DataError(long)
-    records = (
-        (number, dict(zip(names, row, strict=False))) for number, row in table[1:]
-    )
-    return names, records
-
-
-def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line on which it begins."""
+def _csv(path: Path, separator: str) -> Table:
+    table: list[tuple[int, list[str]]] = []
     text = io.StringIO(read_utf8(path), newline="")
     reader = csv.reader(text, delimiter=separator, strict=True)
     while True:
@@ -267,7 +247,7 @@ def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         try:
             row = next(reader)
         except StopIteration:
-            return
+            break
         except csv.Error as error:
             raise DataError(
                 [
@@ -276,10 +256,25 @@ def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
                 ]
             ) from error
         if row:
-            yield begins, row
+            table.append((begins, row))
+    if not table:
+        raise DataError([f"{path}: the file is empty"])
+    names = table[0][1]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataError([f"{path}, row 1: column {twice[0]!r} occurs twice"])
+    long = [
+        f"{path}, row {number}: {len(row)} cells under {len(names)} headings; put "
+        "quotes around a text that holds the separator"
+        for number, row in table[1:]
+        if len(row) > len(names)
+    ]
+    if long:
+        raise DataError(long)
+    return names, [(n, dict(zip(names, row, strict=False))) for n, row in table[1:]]
 
 
-def _jsonl(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+def _jsonl(path: Path) -> Table:
     records: list[tuple[int, dict[str, Any]]] = []
     problems: list[str] = []
     for row, line in enumerate(read_utf8(path).split("\n"), 1):
@@ -297,10 +292,10 @@ def _jsonl(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]
     if problems:
         raise DataError(problems)
     names = list(dict.fromkeys(name for _, record in records for name in record))
-    return names, iter(records)
+    return names, records
 
 
-def _parquet(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+def _parquet(path: Path) -> Table:
     import pyarrow
     from pyarrow import parquet
 
@@ -308,22 +303,253 @@ def _parquet(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]
         table = parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError([f"{path}: not a readable Parquet file ({error})"]) from error
-    return list(table.column_names), enumerate(table.to_pylist(), 1)
+    return list(table.column_names), list(enumerate(table.to_pylist(), 1))
 
 
-def _separator_hint(names: Sequence[str]) -> str:
-    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        return "; separate the columns with commas, or use .tsv for tabs"
-    return ""
+def split_pairs(
+    pairs: Pairs, test_share: float = 0.2, seed: int = 0
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split pairs into training and test, with no text on both sides.
+
+    A question asked in two ways, or an answer that serves two questions, ties rows
+    together: with one of them in training, the other tests memory. So whole groups of
+    rows (`row_groups`) are drawn at random until the test has its share. A group that
+    is larger than the share goes to training.
+
+    Parameters
+    ----------
+    pairs
+        The file.
+    test_share
+        Share of the rows to keep aside, above 0 and below 1; a little less comes out,
+        since groups are not cut.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    tuple of int, tuple of int
+        Rows of training and of test, from 0, rising; `Pairs.pick` takes them.
+
+    Raises
+    ------
+    ValueError
+        `test_share` is out of range.
+    DataError
+        Fewer than `LEAST` pairs are left on a side; says why.
+    """
+    if not 0 < test_share < 1:
+        raise ValueError(f"test_share={test_share}: above 0 and below 1, such as 0.2")
+    group = row_groups(pairs)
+    sizes = np.bincount(group)
+    wanted = max(LEAST, round(test_share * len(pairs)))
+    if len(pairs) < wanted + LEAST:
+        raise DataError(
+            [
+                f"{pairs.source}: {len(pairs)} pairs are too few to train on {LEAST} "
+                f"and test on {wanted} others; bring more, or a test of their own"
+            ]
+        )
+    in_test, taken = np.zeros(len(sizes), bool), 0
+    for number in np.random.default_rng(seed).permutation(len(sizes)):
+        if taken + sizes[number] <= wanted:
+            in_test[number] = True
+            taken += int(sizes[number])
+    if taken < LEAST:
+        raise DataError(
+            [
+                f"{pairs.source}: {sizes.max()} of {len(pairs)} rows hang together by "
+                f"texts they share, which leaves {taken} pairs to test on; bring a "
+                "test file of other texts, or drop what is shared by so many rows"
+            ]
+        )
+    test = in_test[group]
+    return tuple(np.flatnonzero(~test).tolist()), tuple(np.flatnonzero(test).tolist())
 
 
-def _texts(pairs: Pairs) -> Iterator[tuple[int, str, str]]:
-    """Yield (row, role, text) for every text."""
-    for role in TEXT_ROLES:
-        for row, text in zip(pairs.rows, getattr(pairs, role) or (), strict=False):
-            yield row, role, text
+def row_groups(pairs: Pairs) -> NDArray[np.int64]:
+    """Return the group of each row, int64 ``[n]``, numbered as they first occur.
+
+    Two rows are of one group if they share a text, in whichever of the two columns and
+    written however (`plain`), or if other rows tie them together. Negatives do not
+    count: one is often the answer to another question.
+    """
+    parent = list(range(len(pairs)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]  # halve the way for the next one
+            row = parent[row]
+        return row
+
+    first: dict[str, int] = {}
+    for row, texts in enumerate(zip(pairs.anchor, pairs.positive, strict=True)):
+        for text in texts:
+            a, b = root(first.setdefault(plain(text), row)), root(row)
+            parent[max(a, b)] = min(a, b)  # so a root is its group's first row
+    roots = np.array([root(row) for row in range(len(pairs))])
+    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
 
 
-def plain(text: str) -> str:
-    """Return a text without what does not make it another one: case, spacing, form."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def find_leaks(
+    training: Iterable[Sequence[str]],
+    held_out: Iterable[Sequence[str]],
+    normalize: Callable[[str], str] = plain,
+) -> list[tuple[int, int]]:
+    """Return what of an evaluation is also trained on: a score on it is a memory.
+
+    An item has leaked where one training row holds all its texts, in whatever order: a
+    pair needs both of them, a single text such as a query just itself.
+
+    Parameters
+    ----------
+    training
+        The texts of each training row.
+    held_out
+        The texts of each item that is judged: two for a pair, one for a query.
+    normalize
+        Texts are equal if it makes them so.
+
+    Returns
+    -------
+    list of tuple
+        (item, the first training row that holds it), both from 0.
+    """
+    items = [Counter(map(normalize, item)) for item in held_out]
+    # For each text that is judged: how many times each training row holds it.
+    times_in: dict[str, Counter[int]] = {text: Counter() for i in items for text in i}
+    for row, texts in enumerate(training):
+        for text in map(normalize, texts):
+            if text in times_in:
+                times_in[text][row] += 1
+    found = []
+    for number, item in enumerate(items):
+        holding = [
+            {row for row, times in times_in[text].items() if times >= needed}
+            for text, needed in item.items()
+        ]
+        if rows := set.intersection(*holding):
+            found.append((number, min(rows)))
+    return found
+
+
+def check_no_leak(train: Pairs, test: Pairs) -> None:
+    """Refuse two files that share a text: the score on the second would be a memory.
+
+    Raises
+    ------
+    DataError
+        With both places of every shared text.
+    """
+    known, judged = list(train.texts()), list(test.texts())
+    problems = []
+    for place, first in find_leaks(
+        ([text] for *_, text in known), ([text] for *_, text in judged)
+    ):
+        row, role, text = judged[place]
+        seen_row, seen_role, _ = known[first]
+        problems.append(
+            f"{test.source}, row {row}, column {role!r}: {text[:60]!r} is also in "
+            f"{train.source}, row {seen_row}, column {seen_role!r}; keep it on one "
+            "side only"
+        )
+    if problems:
+        raise DataError(problems)
+
+
+@dataclass(frozen=True)
+class PairSearch:
+    """A search made of pairs: the anchors ask, the positives answer.
+
+    Parameters
+    ----------
+    queries
+        Different texts, ``[q]``.
+    corpus
+        Different texts, ``[n]``.
+    relevant
+        Corpus rows that answer each query, ``[q]`` tuples.
+    group
+        Which queries share a text, by way of other rows too, int64 ``[q]``: an
+        interval draws them together.
+    """
+
+    queries: tuple[str, ...]
+    corpus: tuple[str, ...]
+    relevant: tuple[tuple[int, ...], ...]
+    group: NDArray[np.int64] = field(repr=False)
+
+
+def retrieval_from_pairs(
+    pairs: Pairs, corpus: Sequence[str] | None = None
+) -> PairSearch:
+    """Return the search that pairs describe; several rows of an anchor all count.
+
+    Texts that are the same but for case and spacing (`plain`) are one, as first
+    written; the corpus keeps its order.
+
+    Parameters
+    ----------
+    pairs
+        Each anchor must find its positives.
+    corpus
+        What is searched; the default is all positives and negatives.
+
+    Raises
+    ------
+    DataError
+        Labels tell rows apart, an answer is not in the corpus, or too little is there
+        to search.
+    """
+    check_labels(pairs)
+    if corpus is None:
+        corpus = [*pairs.positive, *(pairs.negative or ())]
+    different: dict[str, str] = {}
+    for text in corpus:
+        different.setdefault(plain(text), text)
+    place = {key: row for row, key in enumerate(different)}
+    problems = [
+        f"{pairs.source}, row {row}: {text[:60]!r} is not in the corpus; add it, or "
+        "leave the corpus out to search in all answers"
+        for row, text in zip(pairs.rows, pairs.positive, strict=True)
+        if plain(text) not in place
+    ]
+    if problems:
+        raise DataError(problems)
+    queries: dict[str, str] = {}
+    answers: dict[str, dict[int, None]] = {}
+    groups: dict[str, int] = {}
+    for anchor, positive, group in zip(
+        pairs.anchor, pairs.positive, row_groups(pairs).tolist(), strict=True
+    ):
+        key = plain(anchor)
+        queries.setdefault(key, anchor)
+        answers.setdefault(key, {})[place[plain(positive)]] = None
+        groups[key] = group
+    if len(set(groups.values())) < 2 or len(different) < 2:
+        raise DataError(
+            [
+                f"{pairs.source}: {len(queries)} different anchors in "
+                f"{len(set(groups.values()))} groups that share no text, and "
+                f"{len(different)} texts to search in; a test needs two of each at "
+                "least, and a hundred to see a difference"
+            ]
+        )
+    return PairSearch(
+        tuple(queries.values()),
+        tuple(different.values()),
+        tuple(tuple(rows) for rows in answers.values()),
+        np.array(list(groups.values()), np.int64),
+    )
+
+
+def check_labels(pairs: Pairs) -> None:
+    """Refuse labels that tell rows apart, where each positive is a right answer."""
+    if pairs.label is not None and len(set(pairs.label)) > 1:
+        raise DataError(
+            [
+                f"{pairs.source}: its labels go from {min(pairs.label):g} to "
+                f"{max(pairs.label):g}, but each positive is taken as a right answer: "
+                "keep the rows where it is one, without the column of labels"
+            ]
+        )

@@ -5,8 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.similarity import ScoredPairs
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.metrics import (
     ndcg_at_k,
     pairwise_cosine,
@@ -37,13 +36,6 @@ class Evaluator(Protocol):
 class SimilarityEvaluator:
     """Spearman's correlation of cosine and gold score: metric ``spearman``.
 
-    Parameters
-    ----------
-    name
-        Unique in a training.
-    pairs
-        The scored pairs.
-
     Source: Reimers and Gurevych 2019, section 4.
     """
 
@@ -69,12 +61,10 @@ class RetrievalEvaluator:
     ----------
     name
         Unique in a training.
-    queries
-        What is looked for.
+    queries, relevant
+        What is looked for, and for each query the ids that answer it.
     corpus
         By id, the documents.
-    relevant
-        For each query the ids that answer it.
     k
         How many documents are looked at.
     """
@@ -96,23 +86,15 @@ class RetrievalEvaluator:
         self.ids, self.texts = list(corpus), list(corpus.values())
         self.relevant = [set(ids) for ids in relevant]
 
-    @classmethod
-    def of_task(cls, name: str, task: RetrievalTask) -> "RetrievalEvaluator":
-        """Take a task of `icd10cm.retrieval_task`."""
-        corpus = dict(zip(task.corpus_codes, task.corpus_texts, strict=True))
-        return cls(name, task.queries, corpus, [{code} for code in task.relevant])
-
     def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
         """Return the means over the queries."""
         queries = encoder.encode_query(self.queries)
         corpus = encoder.encode_document(self.texts)
-        _, rows = exact_search(queries, corpus, min(self.k, len(corpus)), "cosine")
+        _, rows = exact_search(queries, corpus, self.k, "cosine")
         found = [[self.ids[i] for i in row] for row in rows]
         return {
-            f"ndcg_at_{self.k}": float(ndcg_at_k(found, self.relevant, self.k).mean()),
-            f"recall_at_{self.k}": float(
-                recall_at_k(found, self.relevant, self.k).mean()
-            ),
+            f"{name}_at_{self.k}": float(metric(found, self.relevant, self.k).mean())
+            for name, metric in (("ndcg", ndcg_at_k), ("recall", recall_at_k))
         }
 
     def held_out(self) -> Iterable[Sequence[str]]:

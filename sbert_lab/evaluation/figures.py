@@ -53,16 +53,10 @@ def colours() -> list[Any]:
 
 
 def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> None:
-    """Display a figure with its text alternative and the data behind it.
+    """Display a figure with the plotted values, one mapping a row, folded away.
 
-    Parameters
-    ----------
-    figure
-        From `new_figure`.
-    alt
-        What it shows, for someone who cannot see it: kind, axes, what is compared.
-    data
-        The plotted values, one mapping a row.
+    ``alt`` is what it shows, for someone who cannot see it: kind, axes, what is
+    compared.
     """
     from IPython.display import Image, display
 
@@ -85,16 +79,10 @@ def png(figure: "Figure") -> bytes:
 def table(
     rows: Sequence[Mapping[str, Any]], *, caption: str, folded: bool = False
 ) -> None:
-    """Display rows as a table with headings, numbers to four digits and to the right.
+    """Display rows as a table, numbers to four digits and to the right.
 
-    Parameters
-    ----------
-    rows
-        One mapping a row; their keys are the headings, and may be missing in a row.
-    caption
-        What the table holds.
-    folded
-        Hide it under its caption until the reader opens it.
+    The rows' keys are the headings, and may be missing in a row. ``folded`` hides the
+    table under its caption until the reader opens it.
     """
     from IPython.display import HTML, display
 
@@ -131,17 +119,8 @@ def intervals(
 ) -> None:
     """Draw a dot with its interval for each name, from top to bottom.
 
-    Parameters
-    ----------
-    axes
-        Where.
-    values
-        Name to estimate, in the order to show.
-    kinds
-        Label of the legend to the names it stands for; each kind has its own marker
-        and colour.
-    names
-        False leaves the names out, for a second picture beside the first.
+    ``kinds`` maps a label of the legend to the names it stands for; each has its own
+    marker and colour. ``names=False`` is for a second picture beside the first.
     """
     order = list(values)
     for (kind, members), marker in zip(kinds.items(), MARKERS, strict=False):

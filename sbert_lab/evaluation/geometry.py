@@ -22,10 +22,7 @@ def anisotropy(vectors: ArrayLike) -> float:
     Source: Ethayarajh 2019, section 3.3 (average cosine of random words).
     """
     unit = _unit(vectors)
-    n = len(unit)
-    if n < 2:
-        raise ValueError("anisotropy needs two vectors or more")
-    total = unit.sum(0)
+    n, total = len(unit), unit.sum(0)
     return float((total @ total - n) / (n * (n - 1)))
 
 
@@ -59,10 +56,7 @@ def uniformity(vectors: ArrayLike) -> float:
     Source: Wang and Isola 2020, equation 2 with t = 2.
     """
     unit = _unit(vectors)
-    n = len(unit)
-    if n < 2:
-        raise ValueError("uniformity needs two vectors or more")
-    total = 0.0
+    n, total = len(unit), 0.0
     for start in range(0, n, 1024):
         cosines = unit[start : start + 1024] @ unit.T
         total += float(np.exp(4 * (cosines - 1)).sum())  # |u − v|² = 2 − 2 cos
@@ -73,13 +67,8 @@ def uniformity(vectors: ArrayLike) -> float:
 class Whitening:
     """Centre vectors and give every direction the same variance.
 
-    Parameters
-    ----------
-    mean
-        ``[D]``.
-    kernel
-        ``[D, k]``: ``(x − mean) kernel`` has the identity as covariance, on the vectors
-        it was fitted to.
+    ``(x − mean) kernel``, with mean ``[D]`` and kernel ``[D, k]``, has the identity as
+    covariance on the vectors it was fitted to.
 
     Source: Su et al. 2021, section 3 (BERT-whitening).
     """
@@ -88,25 +77,16 @@ class Whitening:
     kernel: Floats
 
     @classmethod
-    def fit(cls, vectors: ArrayLike, components: int | None = None) -> Self:
-        """Learn it from vectors ``[n, D]``.
-
-        Parameters
-        ----------
-        vectors
-            More of them than components, or their spread is not known.
-        components
-            How many directions to keep, largest variance first; None keeps all.
-        """
+    def fit(cls, vectors: ArrayLike, components: int) -> Self:
+        """Learn it from vectors ``[n, D]``; keep directions of largest variance."""
         x = np.asarray(vectors, np.float64)
-        kept = x.shape[1] if components is None else components
-        if not 1 <= kept <= min(x.shape[1], len(x) - 1):
+        if not 1 <= components <= min(x.shape[1], len(x) - 1):
             raise ValueError(
-                f"{kept} components from {len(x)} vectors of {x.shape[1]} dimensions: "
-                "fit on more vectors than components, or ask for fewer"
+                f"{components} components from {len(x)} vectors of {x.shape[1]} "
+                "dimensions: fit on more vectors than components, or ask for fewer"
             )
         values, directions = np.linalg.eigh(np.cov(x, rowvar=False))
-        largest = np.argsort(-values)[:kept]
+        largest = np.argsort(-values)[:components]
         scale = 1 / np.sqrt(values[largest].clip(min=1e-12))
         return cls(x.mean(0), directions[:, largest] * scale)
 
@@ -118,5 +98,7 @@ class Whitening:
 
 def _unit(vectors: ArrayLike) -> Floats:
     x = np.asarray(vectors, np.float64)
+    if x.ndim != 2 or len(x) < 2:
+        raise ValueError("the shape of a space needs two vectors or more, [n, D]")
     unit: Floats = x / np.linalg.norm(x, axis=1, keepdims=True).clip(min=1e-12)
     return unit

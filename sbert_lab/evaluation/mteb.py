@@ -1,46 +1,42 @@
 """The bridge to mteb, the field's benchmark: our encoder in its task objects.
 
 `evaluate` runs any task of mteb: by name with data from the hub, on local copies
-(`mteb_local`), or of one's own. mteb's pitfalls are met here: it seeds the global
-random generators, a clustering task may be used once only, and two local models share
-one name. Source: Muennighoff et al. 2023, "MTEB: Massive Text Embedding Benchmark".
+(`with_local_data`), the six tasks of ICD-10-CM (`icd10cm_benchmark`), or your own.
+Source: Muennighoff et al. 2023, "MTEB: Massive Text Embedding Benchmark".
 """
 
 import copy
-import difflib
-import hashlib
 import json
-import logging
 import random
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
 
-from sbert_lab._utils import random_state_kept
+from sbert_lab._utils import Vectors, random_state_kept
+from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.icd10cm_tasks import TASKS, RerankingTask, content_hash
+from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs, banking77, sick, stsb
+from sbert_lab.evaluation.tasks import judgements
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.sentence_encoder import SentenceEncoder, Vectors
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
-    from mteb import AbsTask
+    from datasets import Dataset
+    from mteb import AbsTask, Benchmark
     from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.models.model_meta import ModelMeta
+    from mteb.models.abs_encoder import AbsEncoder
     from mteb.types import PromptType
 
-log = logging.getLogger(__name__)
-
-_SIDES = ("query", "document")
-
-_DISTANCES = {"euclidean": 2.0, "manhattan": 1.0}  # the order of the norm
+#: Tasks of mteb whose data can be read from this machine.
+LOCAL_TASKS = ("STSBenchmark", "SICK-R", "Banking77Classification")
 
 
 @contextmanager
@@ -49,11 +45,6 @@ def using_mteb() -> Iterator[ModuleType]:
 
     mteb seeds `random`, NumPy and PyTorch when it is imported, when a task is made and
     when one is evaluated: all three belong into this block.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        mteb is not installed; says what to type.
     """
     with random_state_kept():
         try:
@@ -67,190 +58,81 @@ def using_mteb() -> Iterator[ModuleType]:
         yield mteb
 
 
-class MtebEncoder:
-    """A `SentenceEncoder` as mteb wants it (`mteb.EncoderProtocol`).
+def mteb_encoder(
+    encoder: SentenceEncoder,
+    *,
+    name: str | None = None,
+    cache: EmbeddingCache | None = None,
+) -> "AbsEncoder":
+    """Return a `SentenceEncoder` as mteb wants it.
 
-    Parameters
-    ----------
-    encoder
-        Whose vectors are measured.
-    name
-        Under which mteb keeps results, ``"owner/model"``. The default is made from the
-        hash of the weights.
-    prompts
-        Prefixes by what is encoded, beside those of the encoder and stronger than
-        them; ``""`` switches one off. See `prompt_for` for the keys.
-    cache
-        Where vectors are looked up first, and new ones kept.
+    A prompt of the model is looked up by task, type and side, as mteb does; similarity
+    is the model's own measure. mteb files results under the name, ``"owner/model"``,
+    and the hash of the weights; prompts and a cut of dimensions change a score and not
+    the weights, and go into ``experiment_kwargs``.
     """
+    with using_mteb():
+        from mteb.models.abs_encoder import AbsEncoder
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    def __init__(
-        self,
-        encoder: SentenceEncoder,
-        *,
-        name: str | None = None,
-        prompts: Mapping[str, str] | None = None,
-        cache: EmbeddingCache | None = None,
-    ) -> None:
-        self.encoder = encoder
-        self.name = name
-        own = {key: text for key, text in encoder.prompts.items() if text}
-        self.prompts = own | dict(prompts or {})
-        self.cache = cache
+    layout, revision = encoder.layout, encoder.fingerprint()
+    label = name or f"encoder-{revision[:12]}"
+    prompts = {key: text for key, text in encoder.prompts.items() if text}
+    settings: dict[str, Any] = {}
+    if prompts:
+        settings["prompts"] = content_hash(prompts)[:12]
+    if layout.truncate_dim:
+        settings["truncate_dim"] = layout.truncate_dim
 
-    def prompt_for(self, task: str, kind: str, side: str | None = None) -> str | None:
-        """Return the prefix for the texts of a task, or None if no key speaks of it.
-
-        Keys from strong to weak, the order in which mteb asks: ``"task-query"``,
-        ``"task"``, ``"kind-query"``, ``"kind"``, ``"query"``.
-
-        Parameters
-        ----------
-        task, kind
-            Name and type of the task: ``"STSBenchmark"``, ``"STS"``.
-        side
-            ``"query"``, ``"document"``, or None where a task has no two sides.
-        """
-        keys = [task, kind]
-        if side is not None:
-            keys = [f"{task}-{side}", task, f"{kind}-{side}", kind, side]
-        return next((self.prompts[key] for key in keys if key in self.prompts), None)
-
-    def encode(
-        self,
-        inputs: Iterable[Mapping[str, Any]],
-        *,
-        task_metadata: "TaskMetadata",
-        hf_split: str = "",
-        hf_subset: str = "",
-        prompt_type: "PromptType | None" = None,
-        show_progress_bar: bool | None = False,
-        precision: str | None = None,
-        batch_size: int | None = None,
-    ) -> Vectors:
-        """Encode the texts of all batches.
-
-        Parameters
-        ----------
-        inputs
-            Batches; each maps ``"text"`` to a list of strings.
-        task_metadata, prompt_type
-            Of mteb: which prompt to use.
-        hf_split, hf_subset, batch_size
-            Of mteb, and without effect: batches are filled by tokens.
-        show_progress_bar
-            As `show_progress` of `SentenceEncoder.encode`.
-        precision
-            ``"float32"`` or None; another one is refused.
-
-        Returns
-        -------
-        NDArray
-            float32 ``[n, d]``.
-        """
-        del hf_split, hf_subset, batch_size
-        if precision not in (None, "float32"):
-            raise ValueError(f"precision={precision!r}: this encoder gives float32")
-        texts: list[str] = []
-        for batch in inputs:
-            if "text" not in batch:
-                raise ValueError(
-                    f"{task_metadata.name} has no texts, only {sorted(batch)}: this "
-                    "encoder reads text"
-                )
-            texts += batch["text"]
-        side = None if prompt_type is None else str(prompt_type.value)
-        prompt = self.prompt_for(task_metadata.name, task_metadata.type, side)
-        encode = self.encoder.encode
-        if prompt is None and side is not None:  # the model may have a default for it
-            encode = getattr(self.encoder, f"encode_{side}")
-        return encode(
-            texts, prompt=prompt, show_progress=show_progress_bar, cache=self.cache
-        )
-
-    def similarity(
-        self, embeddings1: ArrayLike | Tensor, embeddings2: ArrayLike | Tensor
-    ) -> Tensor:
-        """Compare every vector of ``[n, d]`` with each of ``[m, d]``: ``[n, m]``.
-
-        By the measure that the model's folder names; distances are negative, so that
-        more is more alike.
-        """
-        kind = self.encoder.layout.similarity
-        a, b = _rows(embeddings1, kind), _rows(embeddings2, kind)
-        if kind in _DISTANCES:
-            return -torch.cdist(a, b, p=_DISTANCES[kind])
-        products: Tensor = a @ b.T
-        return products
-
-    def similarity_pairwise(
-        self, embeddings1: ArrayLike | Tensor, embeddings2: ArrayLike | Tensor
-    ) -> Tensor:
-        """Compare two ``[n, d]`` row by row, as `similarity` does: ``[n]``."""
-        kind = self.encoder.layout.similarity
-        a, b = _rows(embeddings1, kind), _rows(embeddings2, kind)
-        if kind in _DISTANCES:
-            lengths: Tensor = torch.linalg.vector_norm(a - b, _DISTANCES[kind], dim=1)
-            return -lengths
-        return (a * b).sum(1)
-
-    @property
-    def mteb_model_meta(self) -> "ModelMeta":
-        """What mteb files results under: the name, and as revision the weights' hash.
-
-        Prompts and a cut of dimensions change a score and not the weights; mteb keeps
-        such runs apart by ``experiment_kwargs``.
-        """
-        with using_mteb():
-            from mteb.models.model_meta import ModelMeta, ScoringFunction
-        revision = self.encoder.fingerprint()
-        name = self.name or f"encoder-{revision[:12]}"
-        settings: dict[str, Any] = {}
-        if self.prompts:
-            written = json.dumps(self.prompts, sort_keys=True)
-            settings["prompts"] = hashlib.sha256(written.encode()).hexdigest()[:12]
-        if self.encoder.layout.truncate_dim:
-            settings["truncate_dim"] = self.encoder.layout.truncate_dim
-        return ModelMeta.create_empty(
+    class MtebEncoder(AbsEncoder):
+        mteb_model_meta = ModelMeta.create_empty(
             {
-                "name": name if "/" in name else f"sbert-lab/{name}",
+                "name": label if "/" in label else f"sbert-lab/{label}",
                 "revision": revision,
-                "n_parameters": sum(p.numel() for p in self.encoder.parameters()),
-                "max_tokens": self.encoder.max_seq_length,
-                "embed_dim": self.encoder.dimension,
-                "similarity_fn_name": ScoringFunction(self.encoder.layout.similarity),
+                "n_parameters": sum(p.numel() for p in encoder.parameters()),
+                "max_tokens": encoder.max_seq_length,
+                "embed_dim": encoder.dimension,
+                "similarity_fn_name": ScoringFunction(layout.similarity),
                 "framework": ["PyTorch"],
-                "use_instructions": bool(self.prompts),
+                "use_instructions": bool(prompts),
                 "experiment_kwargs": settings or None,
             }
         )
+        model_prompts = prompts
+
+        def encode(
+            self,
+            inputs: Iterable[Mapping[str, Any]],
+            *,
+            task_metadata: "TaskMetadata",
+            prompt_type: "PromptType | None" = None,
+            **_: object,
+        ) -> Vectors:
+            texts = [text for batch in inputs for text in batch["text"]]
+            key = self.get_prompt_name(task_metadata, prompt_type)
+            encode = encoder.encode
+            if key is None and prompt_type is not None:  # the model may have a default
+                encode = getattr(encoder, f"encode_{prompt_type.value}")
+            prompt = None if key is None else prompts[key]
+            return encode(texts, prompt=prompt, cache=cache, show_progress=False)
+
+    return MtebEncoder()
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What one model reached in one task.
+    """What one model reached in one task: name, type and main score as mteb has them.
 
-    Parameters
-    ----------
-    task, kind
-        Name and type, as mteb calls them.
-    metric, score
-        The task's main score: its name and value, the mean over splits and subsets.
-    scores
-        Every score mteb reports, by split, one entry a subset.
-    seconds
-        Wall-clock time, loading of the data included.
-    data_revision
-        Which edition of the data: a commit of the hub, or a hash.
-    model, revision
-        Name, and hash of the weights.
+    ``scores`` are all that mteb reports, by split, one entry a subset; ``seconds`` the
+    time with loading of the data; ``data_revision`` the edition of the data, a commit
+    of the hub or a hash; ``revision`` the hash of the model's weights.
     """
 
     task: str
     kind: str
     metric: str
     score: float
-    scores: Mapping[str, list[dict[str, Any]]]
+    scores: dict[str, list[dict[str, Any]]]
     seconds: float
     data_revision: str
     model: str
@@ -262,9 +144,7 @@ def evaluate(
     tasks: "Iterable[str | AbsTask]",
     *,
     name: str | None = None,
-    prompts: Mapping[str, str] | None = None,
     cache_folder: str | Path | None = None,
-    show_progress: bool = False,
 ) -> tuple[TaskScore, ...]:
     """Measure an encoder in tasks of mteb, one after the other.
 
@@ -273,58 +153,33 @@ def evaluate(
 
     Parameters
     ----------
-    encoder
-        The model.
     tasks
-        Names, whose data come from the hub, or task objects (`with_local_data`
-        of `mteb_local`, a `mteb.Benchmark`, your own).
-    name, prompts
-        As in `MtebEncoder`; a key of `prompts` that no task asks for is an error.
+        Names, whose data come from the hub, or task objects (`with_local_data`, a
+        `mteb.Benchmark`, your own).
     cache_folder
         Where to keep vectors: a second run of the same model then encodes nothing.
-    show_progress
-        Bars on standard error.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        mteb is not installed; says what to type.
-    KeyError
-        mteb knows no task of that name.
-    ValueError
-        A key of `prompts` speaks of no task.
     """
-    if isinstance(tasks, str):
-        raise TypeError(f"tasks={tasks!r}: give a list of tasks, [{tasks!r}]")
     cache = EmbeddingCache(cache_folder) if cache_folder is not None else None
     found = []
-    with using_mteb() as mteb:
-        fresh = [
-            mteb.get_task(task) if isinstance(task, str) else _fresh(task)
-            for task in tasks
-        ]
-        _check_keys(prompts or {}, fresh)
-        model = MtebEncoder(encoder, name=name, prompts=prompts, cache=cache)
+    with using_mteb() as mteb, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The task '.*' is superseded by")
+        warnings.filterwarnings("ignore", ".* is ill-defined and being set to 0.0")
+        model = mteb_encoder(encoder, name=name, cache=cache)
         meta = model.mteb_model_meta
-        for task in fresh:
-            log.info("%s …", task.metadata.name)
+        assert meta is not None
+        for given in tasks:
+            task = mteb.get_task(given) if isinstance(given, str) else _fresh(given)
             started = time.perf_counter()
-            with _quiet(show_progress):
-                (result,) = mteb.evaluate(
-                    model,
-                    task,
-                    cache=None,
-                    co2_tracker=False,
-                    encode_kwargs={"show_progress_bar": show_progress},
-                    show_progress_bar=show_progress,
-                ).task_results
+            (result,) = mteb.evaluate(
+                model, task, cache=None, co2_tracker=False, show_progress_bar=False
+            ).task_results
             found.append(
                 TaskScore(
                     task=task.metadata.name,
                     kind=task.metadata.type,
                     metric=task.metadata.main_score,
                     score=float(result.get_score()),
-                    scores=_plain(result.scores),
+                    scores=json.loads(result.model_dump_json())["scores"],
                     seconds=time.perf_counter() - started,
                     data_revision=task.metadata.revision,
                     model=str(meta.name),
@@ -332,6 +187,130 @@ def evaluate(
                 )
             )
     return tuple(found)
+
+
+def with_local_data(task: str) -> "AbsTask":
+    """Return one of mteb's own tasks, of `LOCAL_TASKS`, with data from this machine.
+
+    Only the download is left out, so that a score can be held against the published
+    one. The data are a copy under ``$SBERT_LAB_DATA_HOME``, or the hub's.
+    """
+    with using_mteb() as mteb:
+        from datasets import DatasetDict
+
+        if task == "STSBenchmark":
+            splits = {"test": _pairs(stsb(), "score")}
+        elif task == "SICK-R":
+            splits = {"test": _pairs(sick("all"), "score")}
+        elif task == "Banking77Classification":
+            # The hub numbers its classes by name, whatever the case.
+            splits = _class_columns(
+                {split: banking77(split) for split in ("train", "test")}, str.lower
+            )
+        else:
+            raise ValueError(f"no local copy of {task!r}, only {LOCAL_TASKS}")
+        made: AbsTask = mteb.get_task(task)
+        made.dataset, made.data_loaded = DatasetDict(splits), True
+    return made
+
+
+def icd10cm_benchmark(size: int | None = None) -> "Benchmark":
+    """Return six tasks of ICD-10-CM as a `mteb.Benchmark`, freshly made.
+
+    Metrics and protocols are mteb's own, the data those of `datasets.icd10cm_tasks`.
+    The revision of each task is the sha256 of its data, so that a score tells which
+    edition it was measured on. `size` as in `tasks.measure`.
+    """
+    with using_mteb() as mteb:
+        name = "ICD-10-CM(eng" + (")" if size is None else f", size {size})")
+        whole: Benchmark = mteb.Benchmark(
+            name=name,
+            tasks=[_task_class(task.kind, size)() for task in TASKS],
+            description="Medical codes of ICD-10-CM, test split by category.",
+        )
+    return whole
+
+
+@lru_cache(maxsize=32)
+def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
+    """Return the class of a task: mteb's protocol, our data and their hash."""
+    from mteb import TaskMetadata, abstasks
+
+    task = next(task for task in TASKS if task.kind == kind)
+    content = task.make(size)
+
+    def load_data(self: "AbsTask", num_proc: int | None = None, **_: object) -> None:
+        """Hand the task its data; they are in memory already."""
+        if not self.data_loaded:
+            self.dataset = _columns(kind, content)
+            self.data_loaded = True
+
+    metadata = TaskMetadata(
+        name=task.name,
+        description=task.description,
+        type=kind,
+        category="t2c" if kind in ("Classification", "Clustering") else "t2t",
+        main_score=task.main_score,
+        dataset={"path": f"sbert-lab/{task.name}", "revision": content_hash(content)},
+        reference="https://www.cdc.gov/nchs/icd/icd-10-cm/index.html",
+        eval_splits=["test"],
+        eval_langs=["eng-Latn"],
+        domains=["Medical"],
+        annotations_creators="derived",
+        sample_creation="found",
+    )
+    base = getattr(abstasks, f"AbsTask{kind.replace('Reranking', 'Retrieval')}")
+    members = {"metadata": metadata, "load_data": load_data, **task.options}
+    return type(task.name, (base,), members)
+
+
+def _columns(kind: str, content: Any) -> dict[str, Any]:  # noqa: ANN401  (by kind)
+    """Bring a task's data into the columns that mteb reads."""
+    if kind == "Retrieval":
+        return _search(content)
+    if kind == "Reranking":
+        return _search(content.task, content)
+    if kind == "Classification":
+        return _class_columns(content)
+    if kind == "Clustering":
+        columns = {"sentences": content.texts, "labels": content.labels}
+        return {"test": _table(**columns)}
+    return {"test": _pairs(content, "score" if kind == "STS" else "labels")}
+
+
+def _search(task: RetrievalTask, few: RerankingTask | None = None) -> dict[str, Any]:
+    """Return terms and codes: the codes are the documents' names."""
+    names, qrels = judgements(task)
+    chosen = few and dict(zip(names, map(list, few.candidates), strict=True))
+    split = {
+        "corpus": _table(id=task.corpus_codes, text=task.corpus_texts),
+        "queries": _table(id=names, text=task.queries),
+        "relevant_docs": qrels,
+        "top_ranked": chosen,
+    }
+    return {"default": {"test": split}}
+
+
+def _class_columns(
+    sides: Mapping[str, LabelledTexts], key: Callable[[str], str] | None = None
+) -> dict[str, "Dataset"]:
+    """Return texts with their label's number, in the order of the sorted labels."""
+    names = sorted(set(sides["train"].labels), key=key)
+    return {
+        split: _table(text=side.texts, label=[names.index(n) for n in side.labels])
+        for split, side in sides.items()
+    }
+
+
+def _pairs(pairs: ScoredPairs, column: str) -> "Dataset":
+    scores = [int(s) for s in pairs.score] if column == "labels" else pairs.score
+    return _table(sentence1=pairs.first, sentence2=pairs.second, **{column: scores})
+
+
+def _table(**columns: Sequence[Any]) -> "Dataset":
+    from datasets import Dataset
+
+    return Dataset.from_dict({name: list(column) for name, column in columns.items()})
 
 
 def _fresh(task: "AbsTask") -> "AbsTask":
@@ -344,57 +323,3 @@ def _fresh(task: "AbsTask") -> "AbsTask":
     made.rng_state = random.Random(task.seed)
     made.np_rng = np.random.default_rng(task.seed)
     return made
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  (nested scores)
-    """Return mteb's nested scores as plain dicts and lists, which can be copied."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list) else value
-
-
-@contextmanager
-def _quiet(show_progress: bool) -> Iterator[None]:
-    """Silence bars, and warnings of a task's successor or a class never named."""
-    from datasets.utils import (
-        disable_progress_bars,
-        enable_progress_bars,
-        is_progress_bar_enabled,
-    )
-
-    bars = is_progress_bar_enabled()
-    if not show_progress:
-        disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The task '.*' is superseded by")
-            warnings.filterwarnings("ignore", ".* is ill-defined and being set to 0.0")
-            yield
-    finally:
-        if bars:
-            enable_progress_bars()
-
-
-def _check_keys(prompts: Mapping[str, str], tasks: "list[AbsTask]") -> None:
-    """Refuse a prompt that no task would ask for: most likely a slip of the pen."""
-    names = [t.metadata.name for t in tasks] + [t.metadata.type for t in tasks]
-    known = [*names, *(f"{name}-{side}" for name in names for side in _SIDES), *_SIDES]
-    for key in prompts:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"prompt {key!r} belongs to none of these tasks{hint}; a key is the "
-                "name or type of a task, 'query' or 'document', or both joined by '-'"
-            )
-
-
-def _rows(vectors: ArrayLike | Tensor, kind: str) -> Tensor:
-    """Return vectors as float32 ``[n, d]`` on the CPU, of unit length for the cosine.
-
-    A single vector ``[d]`` becomes a row.
-    """
-    given = vectors if isinstance(vectors, Tensor) else np.asarray(vectors)
-    rows = torch.as_tensor(given).detach().float().cpu()
-    rows = rows[None] if rows.ndim == 1 else rows
-    return torch.nn.functional.normalize(rows, dim=1) if kind == "cosine" else rows

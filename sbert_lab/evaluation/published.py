@@ -15,19 +15,7 @@ from sbert_lab.evaluation.statistics import Interval
 
 @dataclass(frozen=True)
 class Published:
-    """A value from a paper or a model card.
-
-    Parameters
-    ----------
-    value, unit
-        The number, or the words, and what it counts.
-    what
-        What was measured.
-    source
-        Key of the reference.
-    place
-        Where in the source.
-    """
+    """A value, what it counts, what was measured, the source's key, and where in it."""
 
     value: float | str
     unit: str
@@ -43,29 +31,26 @@ def published(key: str) -> Published:
 
 def published_value(key: str) -> float | str | None:
     """Return a published value, or None where none is on record."""
-    found = _all("published.json").get(key)
-    return None if found is None else Published(**found).value
+    entry = _all("published.json").get(key)
+    return None if entry is None else Published(**entry).value
 
 
 def published_row(table: str, name: str) -> dict[str, float]:
     """Return all that a table says of a model, by task: keys ``table.name.task``."""
     start = f"{table}.{name}."
-    found = {
+    return {
         key.removeprefix(start): float(entry["value"])
         for key, entry in _all("published.json").items()
         if key.startswith(start)
     }
-    if not found:
-        raise KeyError(f"data/published.json has nothing under {start}…")
-    return found
 
 
 def reproduced(theirs: float, ours: Interval) -> str:
     """Return what our measure says of a published difference.
 
     ``"reproduced"`` if our interval holds it and not zero; ``"undecided"`` if it holds
-    both, and so is too wide to tell; ``"direction only"`` if ours has its sign beyond
-    doubt; else ``"not reproduced"``.
+    both; ``"direction only"`` if ours has its sign beyond doubt; else
+    ``"not reproduced"``.
     """
     if ours.low <= theirs <= ours.high:
         return "undecided" if ours.low <= 0 <= ours.high else "reproduced"
@@ -91,12 +76,11 @@ def _reference(key: str) -> str:
 def _read(file: str, key: str) -> Any:  # noqa: ANN401  (whatever the JSON holds)
     entries = _all(file)
     if key not in entries:
-        raise KeyError(f"{file} has no entry {key!r}; it has {', '.join(entries)}")
+        raise KeyError(f"data/{file} has no entry {key!r}")
     return entries[key]
 
 
 def _all(file: str) -> dict[str, Any]:
-    entries: dict[str, Any] = json.loads(
-        (project_root() / "data" / file).read_text(encoding="utf-8")
-    )
+    path = project_root() / "data" / file
+    entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return entries

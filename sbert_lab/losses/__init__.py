@@ -5,27 +5,24 @@ works in float32 where the embeddings came in less (in float64 where they came i
 The modules, which `SentenceTrainer` takes, say which columns and labels they read.
 """
 
-from sbert_lab.losses.cached import CachedLoss, CachedMultipleNegativesRankingLoss
-from sbert_lab.losses.contrastive import (
-    ContrastiveLoss,
-    OnlineContrastiveLoss,
-    contrastive_loss,
-    online_contrastive_loss,
+from sbert_lab.losses.cached import (
+    CachedLoss,
+    CachedMultipleNegativesRankingLoss,
+    cached_loss,
 )
-from sbert_lab.losses.cosent import AnglELoss, CoSENTLoss, angle_loss, cosent_loss
+from sbert_lab.losses.contrastive import ContrastiveLoss, contrastive_loss
+from sbert_lab.losses.cosent import CoSENTLoss, cosent_loss
 from sbert_lab.losses.cosine_similarity import (
     CosineSimilarityLoss,
     cosine_similarity_loss,
 )
 from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss, denoising_loss
-from sbert_lab.losses.gather import gathered
-from sbert_lab.losses.gist import GISTEmbedLoss, gist_embed_loss
-from sbert_lab.losses.gradient_cache import cached_loss
 from sbert_lab.losses.margin_mse import MarginMSELoss, margin_mse_loss
 from sbert_lab.losses.matryoshka import MatryoshkaLoss, matryoshka_loss
 from sbert_lab.losses.multiple_negatives import (
     MultipleNegativesRankingLoss,
     false_negatives,
+    gathered,
     multiple_negatives_ranking_loss,
 )
 from sbert_lab.losses.objective import Batch, LabelRule, Objective, Outcome
@@ -34,7 +31,6 @@ from sbert_lab.losses.softmax import SoftmaxLoss, softmax_loss
 from sbert_lab.losses.triplet import TripletLoss, triplet_loss
 
 __all__ = [
-    "AnglELoss",
     "Batch",
     "CachedLoss",
     "CachedMultipleNegativesRankingLoss",
@@ -42,18 +38,15 @@ __all__ = [
     "ContrastiveLoss",
     "CosineSimilarityLoss",
     "DenoisingAutoEncoderLoss",
-    "GISTEmbedLoss",
     "LabelRule",
     "MarginMSELoss",
     "MatryoshkaLoss",
     "MultipleNegativesRankingLoss",
     "Objective",
-    "OnlineContrastiveLoss",
     "Outcome",
     "SimCSELoss",
     "SoftmaxLoss",
     "TripletLoss",
-    "angle_loss",
     "cached_loss",
     "contrastive_loss",
     "cosent_loss",
@@ -61,11 +54,9 @@ __all__ = [
     "denoising_loss",
     "false_negatives",
     "gathered",
-    "gist_embed_loss",
     "margin_mse_loss",
     "matryoshka_loss",
     "multiple_negatives_ranking_loss",
-    "online_contrastive_loss",
     "softmax_loss",
     "triplet_loss",
 ]

@@ -1,19 +1,106 @@
-"""Any objective over large batches, in the memory of small ones."""
+"""Gradient cache: any objective over large batches, in the memory of small ones.
 
-from collections.abc import Mapping
+In-batch losses need every embedding of the batch at once, but not every activation.
+So texts are encoded twice: first in mini-batches without gradients, to work out the
+loss and its gradient with respect to the embeddings alone; then once more, mini-batch
+by mini-batch, to carry that gradient back into the weights. Dropout draws the same
+numbers both times, so the result is the gradient of the whole batch.
+
+Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+Limited Setup", section 3.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sbert_lab.losses.gradient_cache import cached_loss
 from sbert_lab.losses.multiple_negatives import MultipleNegativesRankingLoss
-from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, split
+from sbert_lab.losses.objective import (
+    Batch,
+    Encode,
+    Objective,
+    Outcome,
+    WrappedObjective,
+    split,
+)
 from sbert_lab.models.batching import token_budget_batches
 
 
-class CachedLoss(Objective):
+def cached_loss(
+    encode: Callable[[Any], Tensor],
+    batches: Sequence[Any],
+    loss: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Return the loss of a batch whose ``backward`` goes mini-batch by mini-batch.
+
+    Parameters
+    ----------
+    encode
+        From one mini-batch to its embeddings ``[b, D]``.
+    batches
+        The mini-batches.
+    loss
+        Function of all embeddings ``[B, D]``, in order, to a scalar. Parameters of its
+        own (a linear layer) get their gradient too.
+
+    Returns
+    -------
+    Tensor
+        A scalar. ``backward``, on it or on what is made of it, may be called once.
+    """
+    states: list[_RandomState] = []
+    parts: list[Tensor] = []
+    with torch.no_grad():
+        for batch in batches:
+            states.append(_RandomState())
+            parts.append(encode(batch))
+    embeddings = torch.cat(parts).requires_grad_(torch.is_grad_enabled())
+    value = loss(embeddings)
+    if not torch.is_grad_enabled():
+        return value
+
+    def replay(upstream: Tensor) -> None:
+        torch.autograd.backward(value, upstream)  # the loss's parameters, embeddings
+        wanted = torch.split(_gradient(embeddings), [len(part) for part in parts])
+        for batch, state, gradient in zip(batches, states, wanted, strict=True):
+            with torch.enable_grad(), state.again():
+                torch.autograd.backward(encode(batch), gradient)
+
+    found = value.detach().requires_grad_()
+    found.register_hook(replay)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _RandomState:
+    """The state of the random generators that dropout draws from, to go back to."""
+
+    def __init__(self) -> None:
+        self.cpu = torch.get_rng_state()
+        on_gpu = torch.cuda.is_available()
+        self.cuda = torch.cuda.get_rng_state() if on_gpu else None
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Start from this state, and leave no trace of what was drawn."""
+        devices = [] if self.cuda is None else [torch.cuda.current_device()]
+        with torch.random.fork_rng(devices=devices):
+            torch.set_rng_state(self.cpu)
+            if self.cuda is not None:
+                torch.cuda.set_rng_state(self.cuda)
+            yield
+
+
+def _gradient(embeddings: Tensor) -> Tensor:
+    """Return the gradient that reached embeddings; zeros where none did."""
+    found = embeddings.grad
+    return torch.zeros_like(embeddings) if found is None else found
+
+
+class CachedLoss(WrappedObjective):
     """`cached_loss` of another objective, which keeps its columns and labels.
 
     Parameters
@@ -27,27 +114,10 @@ class CachedLoss(Objective):
     replays = True
 
     def __init__(self, objective: Objective, tokens: int = 4096) -> None:
-        super().__init__()
+        super().__init__(objective)
         if tokens < 1:
             raise ValueError(f"tokens={tokens}: one or more, thousands are usual")
-        if objective.replays or type(objective).forward is not Objective.forward:
-            raise ValueError(
-                f"{type(objective).__name__} embeds its texts itself and cannot be "
-                "cached"
-            )
-        self.objective = objective
         self.tokens = tokens
-        self.roles, self.optional = objective.roles, objective.optional  # type: ignore[misc]
-        self.least_rows = objective.least_rows  # type: ignore[misc]
-        self.label = objective.label
-
-    def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
-        """Bind the objective."""
-        self.objective.bind(encoder, numbers)
-
-    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Return the objective's loss."""
-        return self.objective.value(texts, batch)
 
     def forward(self, encode: Encode, batch: Batch) -> Outcome:
         """Return the loss, whose ``backward`` encodes once more, part by part."""
@@ -63,22 +133,13 @@ class CachedLoss(Objective):
             return outcome.loss
 
         parts = [[tokens[i] for i in group] for group in groups]
-        return Outcome(cached_loss(encode, [parts], loss), explained)
+        return Outcome(cached_loss(encode, parts, loss), explained)
 
 
 class CachedMultipleNegativesRankingLoss(CachedLoss):
     """`MultipleNegativesRankingLoss` with a batch as large as wanted.
 
-    Parameters
-    ----------
-    temperature
-        τ.
-    tokens
-        As `CachedLoss`.
-    options
-        Those of `MultipleNegativesRankingLoss`.
-
-    Source: Gao et al. 2021, section 3.
+    The options are those of `MultipleNegativesRankingLoss`; `tokens` is `CachedLoss`'s.
     """
 
     def __init__(
@@ -88,5 +149,4 @@ class CachedMultipleNegativesRankingLoss(CachedLoss):
         tokens: int = 4096,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        objective = MultipleNegativesRankingLoss(temperature, **options)
-        super().__init__(objective, tokens)
+        super().__init__(MultipleNegativesRankingLoss(temperature, **options), tokens)

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, LabelRule, Objective
-from sbert_lab.losses.precision import widened
+from sbert_lab.losses.objective import Batch, LabelRule, Objective, to_float32
 
 
 def cosine_similarity_loss(first: Tensor, second: Tensor, score: Tensor) -> Tensor:
@@ -23,7 +22,7 @@ def cosine_similarity_loss(first: Tensor, second: Tensor, score: Tensor) -> Tens
 
     Source: Reimers and Gurevych 2019, section 3.1 (regression objective).
     """
-    cosine = F.cosine_similarity(widened(first), widened(second), dim=-1)  # [B]
+    cosine = F.cosine_similarity(to_float32(first), to_float32(second), dim=-1)  # [B]
     return F.mse_loss(cosine, score.to(cosine.dtype))
 
 
@@ -37,11 +36,3 @@ class CosineSimilarityLoss(Objective):
         """Return the loss of embeddings by role."""
         u, v = texts["first"], texts["second"]
         return cosine_similarity_loss(u, v, self.label_of(batch, u))
-
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return the mean cosine, which a flat curve leaves where it was."""
-        del batch
-        u, v = widened(texts["first"]), widened(texts["second"])
-        return {"cosine": F.cosine_similarity(u, v).mean()}

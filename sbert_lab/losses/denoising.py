@@ -1,7 +1,6 @@
 """TSDAE: a sentence vector from which a damaged sentence can be written out again."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from sbert_lab.losses.objective import (
     Objective,
     Outcome,
     Tokens,
+    to_float32,
     trained_width,
 )
-from sbert_lab.losses.precision import widened
 from sbert_lab.models.batching import pad_right
 
 
@@ -30,33 +29,21 @@ def deleted(
     ratio: float,
     draw: NDArray[np.float64],
 ) -> Tokens:
-    """Return a text without some of its words; at least one stays.
+    """Return a text without about `ratio` of its words; at least one stays.
 
-    Parameters
-    ----------
-    tokens
-        Token ids, int64 ``[L]``.
-    inner
-        False for special tokens, which stay, ``[L]``.
-    starts
-        True where a word begins, ``[L]``; its other pieces go with it.
-    ratio
-        How many words go.
-    draw
-        Uniform numbers, ``[L]``; a word goes where its first one is below `ratio`.
+    All arrays are ``[L]``: the token ids, False in `inner` for special tokens, which
+    stay, True in `starts` where a word begins (its other pieces go with it), and
+    uniform numbers in `draw`; a word goes where its first one is below `ratio`.
 
     Source: Wang, Reimers and Gurevych 2021, section 3.1 (deletion, ratio 0.6).
     """
-    if not inner.any():
-        return tokens
-    word = np.maximum((starts & inner).cumsum() - 1, 0)  # [L]
     first = np.flatnonzero(starts & inner)
     if not len(first):
         return tokens
+    word = np.maximum((starts & inner).cumsum() - 1, 0)  # [L]
     luck = draw[first]
     stays = luck >= ratio
-    if not stays.any():
-        stays[luck.argmax()] = True
+    stays[luck.argmax()] = True
     kept: Tokens = tokens[~inner | stays[word]]
     return kept
 
@@ -77,7 +64,7 @@ def denoising_loss(logits: Tensor, target: Tensor, pad: int) -> Tensor:
 
     Source: Wang, Reimers and Gurevych 2021, equation 1.
     """
-    expected = widened(logits[:, :-1]).flatten(0, 1)
+    expected = to_float32(logits[:, :-1]).flatten(0, 1)
     return F.cross_entropy(expected, target[:, 1:].reshape(-1), ignore_index=pad)
 
 
@@ -85,21 +72,9 @@ class DenoisingAutoEncoderLoss(Objective):
     """`denoising_loss` of the column ``text``, with a decoder that is thrown away.
 
     The decoder sees the damaged sentence through its one vector only. It shares the
-    encoder's weights; its attention to that vector and its output layer are its own,
-    and belong to the objective.
-
-    Parameters
-    ----------
-    encoder
-        The `SentenceEncoder` to be trained; its vectors must be as wide as its
-        transformer (no dense layer, one pooling).
-    ratio
-        How many words are deleted.
-    decoder
-        A folder with a language model of the same shape, whose output layer is taken;
-        None draws one at random.
-    seed
-        Of what is drawn.
+    weights of the encoder to be trained; its attention to that vector and its output
+    layer are its own, drawn from `seed`, and belong to the objective. `ratio` of the
+    words are deleted. The encoder's vectors must be as wide as its transformer.
 
     Source: Wang, Reimers and Gurevych 2021.
     """
@@ -111,7 +86,6 @@ class DenoisingAutoEncoderLoss(Objective):
         encoder: Any,  # noqa: ANN401  (a SentenceEncoder, which stands above)
         ratio: float = 0.6,
         *,
-        decoder: str | Path | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -125,7 +99,7 @@ class DenoisingAutoEncoderLoss(Objective):
                 f"{width}: TSDAE needs them equal; train before a dense layer is added"
             )
         self.ratio = ratio
-        self.decoder = _decoder(encoder.transformer, decoder, seed)
+        self.decoder = _decoder(encoder.transformer, seed)
         tokenizer = encoder.tokenizer
         pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         self._starts = np.array([not piece.startswith("##") for piece in pieces])
@@ -145,15 +119,14 @@ class DenoisingAutoEncoderLoss(Objective):
         """Embed the damaged texts, and return the `Outcome`."""
         whole = batch.tokens["text"]
         vectors = encode([self._damaged(text) for text in whole])  # [B, D]
-        loss = self.reconstruction(vectors, whole)
-        return Outcome(loss, {})
+        return Outcome(self.reconstruction(vectors, whole), {})
 
     def reconstruction(self, vectors: Tensor, whole: Sequence[Tokens]) -> Tensor:
         """Return `denoising_loss` of texts that the decoder writes from vectors."""
         ids = torch.from_numpy(pad_right(whole, self._pad)[0]).to(vectors.device)
         logits = self.decoder(
             input_ids=ids,
-            encoder_hidden_states=widened(vectors)[:, None],
+            encoder_hidden_states=to_float32(vectors)[:, None],
             use_cache=False,
         ).logits
         return denoising_loss(logits, ids, self._pad)
@@ -165,7 +138,7 @@ class DenoisingAutoEncoderLoss(Objective):
         return deleted(tokens, inner, self._starts[tokens], self.ratio, draw)
 
 
-def _decoder(transformer: Any, folder: str | Path | None, seed: int) -> nn.Module:  # noqa: ANN401
+def _decoder(transformer: Any, seed: int) -> nn.Module:  # noqa: ANN401
     """Return a language model with the transformer's own weights as its layers."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -173,12 +146,7 @@ def _decoder(transformer: Any, folder: str | Path | None, seed: int) -> nn.Modul
     config.is_decoder = config.add_cross_attention = True
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
-        if folder is None:
-            model = AutoModelForCausalLM.from_config(config)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, use_safetensors=True, local_files_only=True
-            )
+        model = AutoModelForCausalLM.from_config(config)
     base = getattr(model, model.base_model_prefix)
     shared = dict(transformer.named_parameters())
     tied = 0

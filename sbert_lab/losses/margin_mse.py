@@ -6,8 +6,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, LabelRule, Objective
-from sbert_lab.losses.precision import widened
+from sbert_lab.losses.objective import Batch, LabelRule, Objective, to_float32
 
 
 def margin_mse_loss(
@@ -27,7 +26,7 @@ def margin_mse_loss(
 
     Source: Hofstätter et al. 2020, equation 5.
     """
-    q, p, n = widened(query), widened(positive), widened(negative)
+    q, p, n = to_float32(query), to_float32(positive), to_float32(negative)
     gap = (q * p).sum(-1) - (q * n).sum(-1)  # [B]
     return F.mse_loss(gap, margin.to(gap.dtype))
 

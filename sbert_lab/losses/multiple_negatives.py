@@ -2,18 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.gather import gathered
-from sbert_lab.losses.objective import Batch, Objective
-from sbert_lab.losses.precision import widened
-
-Similarity = Literal["cosine", "dot"]
+from sbert_lab.losses.objective import Batch, Objective, to_float32
 
 
 def multiple_negatives_ranking_loss(
@@ -21,18 +15,15 @@ def multiple_negatives_ranking_loss(
     positives: Tensor,
     negatives: Tensor | None = None,
     *,
-    temperature: float | Tensor = 0.05,
-    similarity: Similarity = "cosine",
-    symmetric: bool = False,
+    temperature: float = 0.05,
     ignored: Tensor | None = None,
     offset: int = 0,
 ) -> Tensor:
     """Return the mean cross-entropy of finding each anchor's positive, a scalar.
 
-    ``L = −1/B Σ_i log( exp(s(a_i, p_i)/τ) / Σ_c exp(s(a_i, c)/τ) )``
+    ``L = −1/B Σ_i log( exp(cos(a_i, p_i)/τ) / Σ_c exp(cos(a_i, c)/τ) )``
 
-    The candidates c are all positives and all negatives. In float32 throughout: at
-    τ = 0.05 a logit in bfloat16 would move in steps of an eighth.
+    The candidates c are all positives and all negatives.
 
     Parameters
     ----------
@@ -45,12 +36,7 @@ def multiple_negatives_ranking_loss(
         Hard negatives ``[N, D]``, any number: rows may have more or fewer of their own,
         since each is a candidate for every anchor.
     temperature
-        τ; a tensor if it is learned. sentence-transformers' ``scale`` is 1/τ.
-    similarity
-        s: ``"cosine"`` or ``"dot"`` (then τ is usually 1).
-    symmetric
-        Also ask of each positive to find its anchor among the anchors, and average the
-        two. Needs all anchors: not together with gathered positives.
+        τ; sentence-transformers' ``scale`` is 1/τ.
     ignored
         True where a candidate is no wrong answer, ``[B, P + N]``: see
         `false_negatives`. An anchor's own positive is never left out.
@@ -58,24 +44,21 @@ def multiple_negatives_ranking_loss(
         Where this process's positives begin.
 
     Source: Henderson et al. 2017, section 4.4; with cosine and temperature van den
-    Oord et al. 2018, equation 4; symmetric: Radford et al. 2021, figure 3.
+    Oord et al. 2018, equation 4.
     """
-    if symmetric and len(positives) != len(anchors):
-        raise ValueError("symmetric needs as many positives as anchors")
     candidates = positives if negatives is None else torch.cat([positives, negatives])
-    a, c = widened(anchors), widened(candidates)
-    if similarity == "cosine":
-        a, c = F.normalize(a, dim=-1), F.normalize(c, dim=-1)
-    logits = a @ c.T / temperature  # [B, P + N]
-    own = torch.arange(len(a), device=a.device) + offset  # [B]
+    logits = _cosines(anchors, candidates) / temperature  # [B, P + N]
+    own = torch.arange(len(anchors), device=anchors.device) + offset  # [B]
     if ignored is not None:
         is_own = torch.zeros_like(ignored).scatter_(1, own[:, None], True)
         logits = logits.masked_fill(ignored & ~is_own, -torch.inf)
-    loss = F.cross_entropy(logits, own)
-    if symmetric:
-        back = logits[:, : len(positives)].T  # [B, B]
-        loss = (loss + F.cross_entropy(back, own)) / 2
-    return loss
+    return F.cross_entropy(logits, own)
+
+
+def _cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Return all cosines, ``[B, D], [C, D] -> [B, C]``."""
+    a = F.normalize(to_float32(first), dim=-1)
+    return a @ F.normalize(to_float32(second), dim=-1).T
 
 
 def false_negatives(
@@ -115,28 +98,36 @@ def false_negatives(
     return mask
 
 
+def gathered(rows: Tensor) -> tuple[Tensor, int]:
+    """Return the rows ``[B, …]`` of all processes, and where this one's begin.
+
+    Gradients flow back to the process that each row came from. Averaged over processes,
+    as data-parallel training does, they are those of the joined batch. Where there is
+    only one process, its rows come back as they are.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows, 0
+    from torch.distributed.nn.functional import all_gather
+
+    counts = [0] * distributed.get_world_size()
+    distributed.all_gather_object(counts, len(rows))
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"the processes bring {counts} rows: drop the last, smaller batch "
+            "(drop_last), and give all rows as many negatives, so that all processes "
+            "bring the same number"
+        )
+    parts = all_gather(rows)  # type: ignore[no-untyped-call]
+    return torch.cat(list(parts)), distributed.get_rank() * len(rows)
+
+
 class MultipleNegativesRankingLoss(Objective):
     """`multiple_negatives_ranking_loss` of ``anchor``, ``positive``, ``negative``.
 
     A row may have any number of negatives, or none. Candidates that are no wrong
-    answers are left out: see `false_negatives`.
-
-    Parameters
-    ----------
-    temperature
-        τ, or where it begins if it is learned.
-    learned
-        Whether τ is learned, as the exponential of a parameter.
-    similarity
-        ``"cosine"`` or ``"dot"``.
-    symmetric
-        Also from positive to anchor.
-    masked
-        Whether equal texts and known positives are left out of the wrong answers.
-    known
-        Further pairs (anchor, positive) of texts that belong together.
-    gather
-        Whether the candidates of all processes are wrong answers to each other.
+    answers are left out: see `false_negatives`; `known` are further pairs (anchor,
+    positive) of texts that belong together. With `gather` the candidates of all
+    processes are wrong answers to each other.
     """
 
     roles = ("anchor", "positive")
@@ -147,33 +138,15 @@ class MultipleNegativesRankingLoss(Objective):
         self,
         temperature: float = 0.05,
         *,
-        learned: bool = False,
-        similarity: Similarity = "cosine",
-        symmetric: bool = False,
-        masked: bool = True,
         known: Collection[tuple[str, str]] = (),
         gather: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature={temperature}: more than 0, usually 0.05")
-        if symmetric and gather:
-            raise ValueError("symmetric and gather do not go together; choose one")
-        if known and not masked:
-            raise ValueError("known positives are only looked at with masked=True")
-        log_temperature = torch.tensor(float(np.log(temperature)))
-        self.log_temperature = nn.Parameter(log_temperature) if learned else None
-        self._temperature = temperature
-        self.similarity: Similarity = similarity
-        self.symmetric, self.masked, self.gather = symmetric, masked, gather
+        self.temperature, self.gather = temperature, gather
         self._known_texts = tuple(known)
         self._known: dict[int, set[int]] = {}
-
-    @property
-    def temperature(self) -> Tensor | float:
-        """τ as it is now."""
-        learned = self.log_temperature
-        return self._temperature if learned is None else learned.exp()
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Look up the numbers of the known positives; others do not matter here."""
@@ -186,19 +159,17 @@ class MultipleNegativesRankingLoss(Objective):
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the loss of embeddings by role."""
         anchors, positives = texts["anchor"], texts["positive"]
-        negatives = texts.get("negative")
+        negatives = texts.get("negative", anchors[:0])
         offset = 0
         if self.gather:  # by all, though the rows of one may have no negative
             positives, offset = gathered(positives)
-            negatives, _ = gathered(anchors[:0] if negatives is None else negatives)
+            negatives, _ = gathered(negatives)
         return multiple_negatives_ranking_loss(
             anchors,
             positives,
             negatives,
             temperature=self.temperature,
-            similarity=self.similarity,
-            symmetric=self.symmetric,
-            ignored=self._ignored(batch, anchors, offset) if self.masked else None,
+            ignored=self._ignored(batch, anchors, offset),
             offset=offset,
         )
 
@@ -206,19 +177,14 @@ class MultipleNegativesRankingLoss(Objective):
         self, texts: Mapping[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
         """Return how often the positive comes first, and both mean similarities."""
-        parts = [
-            texts["positive"],
-            *([texts["negative"]] if "negative" in texts else []),
-        ]
-        a, c = widened(texts["anchor"]), widened(torch.cat(parts))
-        if self.similarity == "cosine":
-            a, c = F.normalize(a, dim=-1), F.normalize(c, dim=-1)
-        scores = a @ c.T  # [B, P + N]
-        own = torch.arange(len(a), device=a.device)
+        anchors, positives = texts["anchor"], texts["positive"]
+        negatives = texts.get("negative", anchors[:0])
+        scores = _cosines(anchors, torch.cat([positives, negatives]))  # [B, P + N]
+        own = torch.arange(len(anchors), device=anchors.device)
         wrong = torch.ones_like(scores, dtype=torch.bool)
         wrong[own, own] = False
-        if self.masked and not self.gather:
-            wrong &= ~self._ignored(batch, a, 0)
+        if not self.gather:
+            wrong &= ~self._ignored(batch, anchors, 0)
         right = scores[own, own]
         best = scores.masked_fill(~wrong, -torch.inf).amax(1)
         found = {
@@ -227,8 +193,6 @@ class MultipleNegativesRankingLoss(Objective):
         }
         if wrong.any():
             found["negative"] = scores[wrong].mean()
-        if self.log_temperature is not None:
-            found["temperature"] = self.log_temperature.exp()
         return found
 
     def _ignored(self, batch: Batch, like: Tensor, offset: int) -> Tensor:

@@ -16,8 +16,8 @@ from sbert_lab.losses.objective import (
     Objective,
     Outcome,
     Tokens,
+    to_float32,
 )
-from sbert_lab.losses.precision import widened
 from sbert_lab.models.cross_encoder import CrossEncoder
 
 Item = TypeVar("Item")
@@ -58,7 +58,7 @@ def listwise_cross_entropy_loss(
 
 
 class PairObjective(Objective):
-    """An objective over the scores of pairs; `CrossEncoderTrainer` trains with it.
+    """An objective over the scores of pairs; `SentenceTrainer` trains a cross-encoder with it.
 
     A subclass names its columns, and which of their texts are read together.
     """
@@ -86,11 +86,6 @@ class PairObjective(Objective):
         first = [*anchor, *(anchor[row] for row in owner.tolist())]
         return first, [*columns["positive"], *negative]
 
-    def problems(self, batch: Batch) -> list[tuple[int, str]]:
-        """Return rows that cannot be trained on, and why; `batch` is all the data."""
-        del batch
-        return []
-
     def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
         """Return loss and diagnostics of the scores of `pairs`, in their order."""
         raise NotImplementedError
@@ -99,7 +94,7 @@ class PairObjective(Objective):
         """Score the pairs of a batch, and return its `Outcome`."""
         first, second = self.pairs(batch.texts, batch.owner)
         scores = encode(self._pair_ids(first, second))  # [n, 1]
-        return self.score_loss(widened(scores)[:, 0], batch)
+        return self.score_loss(to_float32(scores)[:, 0], batch)
 
 
 class BinaryCrossEntropy(PairObjective):
@@ -131,12 +126,8 @@ class BinaryCrossEntropy(PairObjective):
 class ListwiseCrossEntropy(PairObjective):
     """`listwise_cross_entropy_loss` of ``anchor``, ``positive`` and ``negative``.
 
-    Each row has one negative or more.
-
-    Parameters
-    ----------
-    temperature
-        Below 1 the scores spread less.
+    A row without a negative teaches nothing. Below a temperature of 1 the scores spread
+    less.
     """
 
     roles = ("anchor", "positive", "negative")
@@ -146,11 +137,6 @@ class ListwiseCrossEntropy(PairObjective):
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: above 0")
         self.temperature = temperature
-
-    def problems(self, batch: Batch) -> list[tuple[int, str]]:
-        """Return the rows without a negative."""
-        counts = np.bincount(batch.owner, minlength=len(batch))
-        return [(int(row), "no negative") for row in np.flatnonzero(counts == 0)]
 
     def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
         """Return the loss, and how many positives are above all their negatives."""
@@ -164,37 +150,8 @@ class ListwiseCrossEntropy(PairObjective):
         return Outcome(loss, {"accuracy": 1 - lost.mean()})
 
 
-class MarginMSE(PairObjective):
-    """Mean squared error of score margins: of ``label``, what a teacher's margin is.
-
-    ``L = 1/B Σ_i ( (s(a_i, p_i) − s(a_i, n_i)) − Δ_i )²``, of ``anchor``, ``positive``
-    and one ``negative`` in every row.
-
-    Source: Hofstätter et al. 2020, equation 5.
-    """
-
-    roles = ("anchor", "positive", "negative")
-    label = LabelRule()
-
-    def problems(self, batch: Batch) -> list[tuple[int, str]]:
-        """Return the rows without a negative, or with several."""
-        counts = np.bincount(batch.owner, minlength=len(batch))
-        return [
-            (int(row), f"{counts[row]} negatives; one margin needs one")
-            for row in np.flatnonzero(counts != 1)
-        ]
-
-    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
-        """Return the loss, and the mean margin."""
-        margin = scores[: len(batch)] - scores[len(batch) :]
-        wanted = self.label_of(batch, scores).to(scores.dtype)
-        loss = F.mse_loss(margin, wanted)
-        return Outcome(loss, {"margin": margin.detach().mean()})
-
-
 #: Objectives by a short name.
 OBJECTIVES: dict[str, type[PairObjective]] = {
     "binary": BinaryCrossEntropy,
     "listwise": ListwiseCrossEntropy,
-    "margin": MarginMSE,
 }

@@ -17,11 +17,6 @@ class SimCSELoss(Objective):
     h and h' are two embeddings of one text with other units dropped. Without dropout
     they would be equal, and there would be nothing to learn: that is refused.
 
-    Parameters
-    ----------
-    temperature
-        τ.
-
     Source: Gao, Yao and Chen 2021, equation 1.
     """
 

@@ -6,8 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, LabelRule, Objective, trained_width
-from sbert_lab.losses.precision import widened
+from sbert_lab.losses.objective import (
+    Batch,
+    LabelRule,
+    Objective,
+    to_float32,
+    trained_width,
+)
 
 #: What can be concatenated, by the paper's names.
 PARTS = ("u", "v", "|u-v|", "u*v")
@@ -42,26 +47,17 @@ def softmax_loss(
 
     Source: Reimers and Gurevych 2019, section 3.1 (classification objective).
     """
-    features = concatenated(widened(u), widened(v), parts)
-    return F.cross_entropy(features @ widened(weight).T, label)
+    features = concatenated(to_float32(u), to_float32(v), parts)
+    return F.cross_entropy(features @ to_float32(weight).T, label)
 
 
 class SoftmaxLoss(Objective):
     """`softmax_loss` of columns ``first``, ``second`` and ``label``.
 
-    Its linear layer is learned and belongs to the objective: it is trained, saved and
-    resumed with it, and left behind when the encoder is used.
-
-    Parameters
-    ----------
-    dimension
-        D of the embeddings.
-    labels
-        How many classes; a label is a number from 0 to one less.
-    parts
-        What is concatenated, of `PARTS`; the paper's choice is the default.
-    generator
-        Draws the layer's first weights.
+    Its linear layer over embeddings of `dimension` is learned and belongs to the
+    objective: it is trained, saved and resumed with it, and left behind when the
+    encoder is used. Labels are numbers from 0 to ``labels - 1``; `generator` draws the
+    first weights.
     """
 
     roles = ("first", "second")
@@ -109,12 +105,8 @@ class SoftmaxLoss(Objective):
     def diagnostics(
         self, texts: Mapping[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """Return how many labels are found, and how alike the pairs of each are."""
-        u, v = (widened(texts[role]) for role in self.roles)
+        """Return how many labels are found."""
+        u, v = (to_float32(texts[role]) for role in self.roles)
         label = self.label_of(batch, u)
-        logits = concatenated(u, v, self.parts) @ widened(self.weight).T
-        cosine = F.cosine_similarity(u, v)
-        return {
-            "accuracy": (logits.argmax(-1) == label).float().mean(),
-            "cosine": cosine.mean(),
-        }
+        logits = concatenated(u, v, self.parts) @ to_float32(self.weight).T
+        return {"accuracy": (logits.argmax(-1) == label).float().mean()}

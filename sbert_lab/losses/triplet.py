@@ -7,12 +7,11 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, Objective
-from sbert_lab.losses.precision import widened
+from sbert_lab.losses.objective import Batch, Objective, to_float32
 
 log = logging.getLogger(__name__)
 
-Metric = Literal["euclidean", "manhattan", "cosine"]
+Metric = Literal["euclidean", "cosine"]
 
 
 def distance(first: Tensor, second: Tensor, metric: Metric) -> Tensor:
@@ -20,12 +19,12 @@ def distance(first: Tensor, second: Tensor, metric: Metric) -> Tensor:
 
     The cosine distance is ``1 − cos``.
     """
-    a, b = widened(first), widened(second)
+    a, b = to_float32(first), to_float32(second)
     if metric == "cosine":
         return 1 - F.cosine_similarity(a, b, dim=-1)
     # As sentence-transformers: pairwise_distance adds 1e-6 to every difference, which
     # keeps the gradient finite where two rows are equal.
-    return F.pairwise_distance(a, b, p=2 if metric == "euclidean" else 1)
+    return F.pairwise_distance(a, b)
 
 
 def triplet_loss(
@@ -45,8 +44,8 @@ def triplet_loss(
     anchor, positive, negative
         Embeddings ``[B, D]``.
     metric, margin
-        d and m, chosen together: the paper's are ``"euclidean"`` and 1; cosine
-        distances lie between 0 and 2.
+        d and m, chosen together: the paper's are ``"euclidean"`` and 1. Cosine
+        distances, and euclidean ones of unit vectors, are at most 2.
 
     Source: Reimers and Gurevych 2019, section 3.1 (triplet objective); Schroff et al.
     2015, equation 1.
@@ -57,15 +56,7 @@ def triplet_loss(
 
 
 class TripletLoss(Objective):
-    """`triplet_loss` of columns ``anchor``, ``positive`` and ``negative``.
-
-    Parameters
-    ----------
-    metric, margin
-        d and m, chosen together: a cosine distance is at most 2, and so is the
-        euclidean distance of unit vectors; a margin above that can never be met, and
-        one is warned of.
-    """
+    """`triplet_loss` of columns ``anchor``, ``positive`` and ``negative``."""
 
     roles = ("anchor", "positive", "negative")
 
@@ -75,45 +66,27 @@ class TripletLoss(Objective):
             raise ValueError(f"margin={margin}: 0 or more")
         self.metric: Metric = metric
         self.margin = margin
-        if metric == "cosine" and margin >= 2:
-            log.warning(_NEVER, margin, "a cosine distance")
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
-        """Warn where the model scales its vectors, and the hinge cannot close."""
+        """Warn where no triplet can ever meet the margin."""
         del numbers
         layout = getattr(encoder, "layout", None)
         unit = layout is not None and layout.head[-1:] == ("normalize",)
-        if unit and self.metric == "euclidean" and self.margin >= 2:
-            log.warning(_NEVER, self.margin, "the euclidean distance of unit vectors")
+        if self.margin >= 2 and (unit or self.metric == "cosine"):
+            log.warning(
+                "margin %g: cosine distances, and euclidean ones of unit vectors, are "
+                "at most 2, so every triplet goes on pulling for ever; take a margin "
+                "below 1",
+                self.margin,
+            )
 
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Return the loss of embeddings by role."""
-        positive, negative = self._rows(texts, batch)
-        return triplet_loss(*positive, negative, metric=self.metric, margin=self.margin)
-
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return how often the positive is nearer, and how often by the margin."""
-        (anchor, positive), negative = self._rows(texts, batch)
-        gap = distance(anchor, negative, self.metric) - distance(
-            anchor, positive, self.metric
+        """Return the loss of embeddings by role; each negative makes a triplet."""
+        anchor, positive = texts["anchor"][batch.owner], texts["positive"][batch.owner]
+        return triplet_loss(
+            anchor,
+            positive,
+            texts["negative"],
+            metric=self.metric,
+            margin=self.margin,
         )
-        return {
-            "nearer": (gap > 0).float().mean(),
-            "margin_met": (gap >= self.margin).float().mean(),
-        }
-
-    @staticmethod
-    def _rows(
-        texts: Mapping[str, Tensor], batch: Batch
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return anchor and positive once for each negative, and the negatives."""
-        owner = batch.owner
-        return (texts["anchor"][owner], texts["positive"][owner]), texts["negative"]
-
-
-_NEVER = (
-    "margin %g: %s is at most 2, so the hinge never closes and every triplet goes on "
-    "pulling for ever; take a margin below 1"
-)

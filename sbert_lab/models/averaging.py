@@ -1,10 +1,9 @@
 """Two models of one shape become one: the mean of their weights.
 
-A model that was fine-tuned gently lies in the same valley as the one it began from, and
-so does what lies between them. On the way back much of what was forgotten returns
+Between a model and what was fine-tuned from it much of what was forgotten returns
 before much of what was learned is lost.
 
-Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+Source: Wortsman et al. 2022, equation 1 (WiSE-FT).
 """
 
 import copy
@@ -27,18 +26,24 @@ def average(
     share
         Of the first, from 0 to 1. At 0 and 1 the result has the one's weights to the
         bit.
-
-    Raises
-    ------
-    ValueError
-        A share out of range, or encoders that do not belong together; says in what
-        they differ.
-
-    Source: Wortsman et al. 2022, equation 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: from 0, all second, to 1, all first")
-    _check_alike(first, second)
+    kinds = [
+        {
+            "weights": {name: weight.shape for name, weight in e.named_parameters()},
+            "vocabularies": e.tokenizer.get_vocab(),
+            "poolings": e.layout.pooling,
+            "heads": repr(e.head),
+        }
+        for e in (first, second)
+    ]
+    for what, own in kinds[0].items():
+        if own != kinds[1][what]:
+            raise ValueError(
+                f"the encoders have different {what}, so the same weight means "
+                "something else in each: average a model with what was trained from it"
+            )
     mixed = copy.deepcopy(second).eval()
     others = dict(first.named_parameters())
     with torch.no_grad():
@@ -47,26 +52,3 @@ def average(
             a, b = (part.cpu().double() for part in (others[name], weight))
             weight.copy_(share * a + (1 - share) * b)
     return mixed
-
-
-def _check_alike(first: SentenceEncoder, second: SentenceEncoder) -> None:
-    shapes = [
-        {name: tuple(weight.shape) for name, weight in encoder.named_parameters()}
-        for encoder in (first, second)
-    ]
-    if shapes[0] != shapes[1]:
-        strange = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
-        raise ValueError(
-            f"the encoders have different weights ({strange[0][0]} for one): average a "
-            "model with what was trained from it"
-        )
-    for what, a, b in (
-        ("vocabularies", first.tokenizer.get_vocab(), second.tokenizer.get_vocab()),
-        ("poolings", first.layout.pooling, second.layout.pooling),
-        ("heads", repr(first.head), repr(second.head)),
-    ):
-        if a != b:
-            raise ValueError(
-                f"the encoders have different {what}, so the same weight means "
-                "something else in each: average a model with what was trained from it"
-            )

@@ -1,10 +1,8 @@
-"""The folder in which a sentence encoder lives: read, write, validate.
+"""Model folders in the format of sentence-transformers: read, check, load, write.
 
-The format is that of sentence-transformers. Two spellings of it are in use: the
-legacy one (releases 2 to 5) and the one of release 6. Both are read here; the legacy
-one is written, because every release and the common inference servers load it.
-
-A folder holds::
+Two spellings are in use, that of releases 2 to 5 and that of release 6. Both are read;
+the older one is written, because every release and the common servers load it. No
+pickle is opened, no code from a folder is run. A folder holds::
 
     modules.json                        the pipeline: Transformer, Pooling, Dense …
     config.json, model.safetensors      the transformer and its weights
@@ -12,47 +10,48 @@ A folder holds::
     sentence_bert_config.json           where texts are cut
     1_Pooling/config.json               how token vectors become one
     2_Dense/                            optional linear layers
-    3_Normalize/                        optional unit length
     config_sentence_transformers.json   prompts and similarity
     sbert_lab.json                      checksums, only in folders written here
+
+A cross-encoder is written as a plain transformers folder; its ``config.json`` names
+the function that follows the score.
 """
 
 import json
 import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from sbert_lab._utils import new_folder, quiet_transformers, sha256_file, write_json
+from sbert_lab._utils import (
+    new_folder,
+    quiet_transformers,
+    random_state_kept,
+    sha256_file,
+    write_json,
+)
 from sbert_lab.models.pooling import POOLING
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
-Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
-
-#: Activations that a Dense module may name; anything else is refused, not imported.
-ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
-    f"torch.nn.modules.{module}.{cls.__name__}": cls
-    for module, cls in [
-        ("linear", torch.nn.Identity),
-        ("activation", torch.nn.Tanh),
-        ("activation", torch.nn.ReLU),
-        ("activation", torch.nn.GELU),
-        ("activation", torch.nn.SiLU),
-        ("activation", torch.nn.Sigmoid),
-    ]
+#: Activations that a folder may name; anything else is refused, not imported.
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    cls.__name__.lower(): cls
+    for cls in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid)
 }
 
-#: Legacy flags of a Pooling module, in the order in which their vectors are joined.
-LEGACY_POOLING = {
+#: Flags of a Pooling module in the older spelling, in the order of its vectors.
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -61,206 +60,115 @@ LEGACY_POOLING = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
-_OWN = "sbert_lab.json"
-_LENGTH_FILES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlnet")
-)
+_SUMS = "sbert_lab.json"
+_SETTINGS = "config_sentence_transformers.json"
 
 
 class CheckpointError(ValueError):
     """A model folder is incomplete, damaged, or of a kind that is not read here."""
 
 
-@dataclass(frozen=True)
-class DenseSpec:
-    """A linear layer after pooling: ``y = activation(W x + b)``, and its weights."""
+class Dense(nn.Module):
+    """A linear layer after pooling: ``y = activation(W x + b)``, ``[B, D] -> [B, D']``.
 
-    in_features: int
-    out_features: int
-    activation: str
-    weights: dict[str, Tensor] = field(repr=False)
+    Parameters
+    ----------
+    weights
+        ``linear.weight`` ``[D', D]`` and, if there is a bias, ``linear.bias`` ``[D']``.
+    activation
+        A name of `ACTIVATIONS`.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], activation: str) -> None:
+        super().__init__()
+        out_features, in_features = weights["linear.weight"].shape
+        bias = "linear.bias" in weights
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+        self.load_state_dict(dict(weights))
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map ``[B, D]`` to ``[B, D']``."""
+        mapped: Tensor = self.activation(self.linear(vectors))
+        return mapped
+
+
+class Normalize(nn.Module):
+    """Scale each vector to unit length; zero vectors stay zero."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map ``[B, D]`` to ``[B, D]``."""
+        return nn.functional.normalize(vectors, dim=-1)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a model folder says, free of either spelling.
+    """What a sentence encoder's folder says, free of either spelling.
 
-    Parameters
-    ----------
-    transformer
-        Folder of the transformer and its tokenizer, relative to the model folder.
-    dimension, pooling, include_prompt
-        Width of the token vectors, pooling modes in order, and whether a prompt's
-        tokens are pooled too.
-    head
-        What follows pooling: `DenseSpec` objects and the string ``"normalize"``.
-    max_seq_length
-        Longest text in tokens, special tokens included; None leaves it to the
-        tokenizer and the model.
-    do_lower_case
-        Lower-case the text before tokenising.
-    prompts, default_prompt
-        Named prefixes, and the one to use when none is named.
-    similarity
-        The measure that the model was trained for.
-    truncate_dim
-        Keep only so many leading dimensions, or None for all.
+    ``dimension`` is the width ``D`` of the token vectors, ``head`` what follows pooling
+    (`Dense` layers and ``"normalize"``), ``max_seq_length`` the longest text in tokens
+    (None leaves it to tokenizer and model), ``include_prompt`` whether a prompt's
+    tokens are pooled too, ``default_prompt`` the name of the prompt to use when none
+    is given, ``transformer`` the transformer's folder inside the model folder.
     """
 
     dimension: int
     pooling: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
-    head: tuple["DenseSpec | Literal['normalize']", ...] = ()
+    head: tuple[Dense | Literal["normalize"], ...] = ()
     max_seq_length: int | None = None
     do_lower_case: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
-    similarity: Similarity = "cosine"
+    similarity: Literal["cosine", "dot", "euclidean", "manhattan"] = "cosine"
     truncate_dim: int | None = None
     transformer: str = ""
 
 
-def read(folder: Path) -> Layout:
-    """Read a model folder in either spelling.
+def read(folder: str | Path) -> Layout:
+    """Read and check a sentence encoder's folder, in either spelling.
 
-    A folder without ``modules.json`` (a plain transformers checkpoint) is read as
-    mean pooling over its last layer, with a warning.
-
-    Raises
-    ------
-    CheckpointError
-        With every problem found, each saying what to do.
+    A plain transformers folder, without ``modules.json``, is read as mean pooling over
+    its last layer, with a warning. The transformer's weights are not loaded.
     """
-    problems: list[str] = []
-    layout = _read(Path(folder), problems)
-    if problems or layout is None:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise CheckpointError(f"{folder} cannot be loaded:\n{listed}")
-    return layout
-
-
-def validate(folder: str | Path) -> list[str]:
-    """Explain what is wrong with a model folder, one sentence a problem; [] if sound.
-
-    Reads every file, the weights' header included; loads no model.
-    """
-    problems: list[str] = []
-    _read(Path(folder), problems)
-    return problems
-
-
-def write(
-    folder: Path,
-    layout: Layout,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-) -> None:
-    """Write a model folder in the legacy spelling, atomically.
-
-    A folder that stands there is replaced as a whole; if writing fails or the process
-    dies, it stays as it was.
-    """
-    with new_folder(folder, marker="config.json") as target:
-        with quiet_transformers():
-            transformer.save_pretrained(target)
-            tokenizer.save_pretrained(target)
-        if layout.max_seq_length is not None:
-            config_path = target / "tokenizer_config.json"
-            config = json.loads(config_path.read_text())
-            config["model_max_length"] = layout.max_seq_length
-            write_json(config_path, config)
-        write_json(
-            target / "sentence_bert_config.json",
-            {
-                "max_seq_length": layout.max_seq_length,
-                "do_lower_case": layout.do_lower_case,
-            },
+    folder = Path(folder)
+    modules, settings, length = _read_common(folder, "feature-extraction")
+    if not (folder / "modules.json").is_file():
+        log.warning("%s has no modules.json: read with mean pooling", folder)
+    kinds = [kind for kind, _ in modules]
+    config = _json(folder / modules[0][1] / "config.json")
+    width = int(config.get("hidden_size", config.get("dim", config.get("d_model", 0))))
+    modes: tuple[str, ...] = ("mean",)
+    include_prompt = True
+    if len(modules) > 1:
+        if kinds[1] != "Pooling" or not {"Dense", "Normalize"}.issuperset(kinds[2:]):
+            raise CheckpointError(
+                f"{folder}: {' '.join(kinds)} is not read; one Pooling must follow one "
+                "Transformer, then Dense and Normalize"
+            )
+        pooling = _json(folder / modules[1][1] / "config.json")
+        flags = [name for flag, name in POOLING_FLAGS.items() if pooling.get(flag)]
+        named = pooling.get("pooling_mode") or flags
+        modes = (named,) if isinstance(named, str) else tuple(named)
+        include_prompt = bool(pooling.get("include_prompt", True))
+    if not modes or not POOLING.keys() >= set(modes):
+        raise CheckpointError(
+            f"{folder}: pooling modes {modes} are not among {', '.join(POOLING)}"
         )
-        modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-        flags = {key: mode in layout.pooling for key, mode in LEGACY_POOLING.items()}
-        (target / "1_Pooling").mkdir()
-        write_json(
-            target / "1_Pooling" / "config.json",
-            {"word_embedding_dimension": layout.dimension}
-            | flags
-            | {"include_prompt": layout.include_prompt},
-        )
-        for number, part in enumerate(layout.head, start=2):
-            kind = "Normalize" if part == "normalize" else "Dense"
-            inside = target / f"{number}_{kind}"
-            inside.mkdir()
-            modules.append((inside.name, kind))
-            if isinstance(part, DenseSpec):
-                _write_dense(inside, part)
-        write_json(
-            target / "modules.json",
-            [
-                {
-                    "idx": index,
-                    "name": str(index),
-                    "path": path,
-                    "type": f"sentence_transformers.models.{kind}",
-                }
-                for index, (path, kind) in enumerate(modules)
-            ],
-        )
-        settings: dict[str, Any] = {
-            "__version__": {},
-            "model_type": "SentenceTransformer",
-            "prompts": {"query": "", "document": ""} | layout.prompts,
-            "default_prompt_name": layout.default_prompt,
-            "similarity_fn_name": layout.similarity,
-        }
-        if layout.truncate_dim is not None:
-            settings["truncate_dim"] = layout.truncate_dim
-        write_json(target / "config_sentence_transformers.json", settings)
-        write_sums(target)
-
-
-def _write_dense(folder: Path, part: DenseSpec) -> None:
-    write_json(
-        folder / "config.json",
-        {
-            "in_features": part.in_features,
-            "out_features": part.out_features,
-            "bias": "linear.bias" in part.weights,
-            "activation_function": part.activation,
-        },
-    )
-    save_file(part.weights, folder / "model.safetensors")
-
-
-def _read(folder: Path, problems: list[str]) -> Layout | None:
-    """Read a folder, adding what is wrong to `problems`."""
-    if not folder.is_dir():
-        problems.append(f"{folder} is not a folder; give the path of a saved model")
-        return None
-    if not any(folder.iterdir()):
-        problems.append("the folder is empty; save or copy the model again")
-        return None
-    check_sums(folder, problems)
-    modules = _modules(folder, problems)
-    if modules is None:
-        return None
-    where = folder / modules[0][1]
-    config = _json(where / "config.json", problems, needed="the transformer's shape")
-    _check_weights(where, problems)
-    if not any((where / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        problems.append(
-            "there is no tokenizer (tokenizer.json or vocab.txt); copy it from the "
-            "model that the weights come from"
-        )
-    length = _length(where, problems)
-    dimension, modes, include_prompt = _pooling(folder, modules, config, problems)
-    head = _head(folder, modules, dimension * len(modes), problems)
-    settings_path = folder / "config_sentence_transformers.json"
-    settings = _json(settings_path, problems) if settings_path.is_file() else {}
+    head: list[Dense | Literal["normalize"]] = []
+    reached = width * len(modes)
+    for kind, path in modules[2:]:
+        if kind == "Normalize":
+            head.append("normalize")
+        else:
+            dense = _dense(folder / path, reached)
+            head.append(dense)
+            reached = dense.linear.out_features
     return Layout(
-        dimension=dimension,
+        dimension=width,
         pooling=modes,
         include_prompt=include_prompt,
-        head=head,
+        head=tuple(head),
         max_seq_length=length.get("max_seq_length"),
         do_lower_case=bool(length.get("do_lower_case", False)),
         prompts=dict(settings.get("prompts") or {}),
@@ -271,185 +179,344 @@ def _read(folder: Path, problems: list[str]) -> Layout | None:
     )
 
 
-def _json(path: Path, problems: list[str], *, needed: str = "") -> dict[str, Any]:
-    name = path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
-    if not path.is_file():
-        problems.append(f"{name} is missing: it holds {needed}; copy it again")
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        problems.append(f"{name} is not valid JSON ({error}); copy it again")
-        return {}
-    if not isinstance(value, dict):
-        problems.append(f"{name} must hold a JSON object; copy it again")
-        return {}
-    return value
+def load_transformer(
+    folder: Path,
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """Load a transformer in float32 and its tokenizer from a folder.
+
+    Half-precision weights are widened. Every weight that the model needs must be there
+    with the right shape; only an unused pooler may be absent, and is then left out.
+    """
+    from transformers import AutoModel
+
+    model, tokenizer, absent = _load(
+        folder, AutoModel, lambda _, name: name.startswith("pooler.")
+    )
+    if absent:
+        model.pooler = None  # else it would be random numbers, and saved as if learnt
+    return model, tokenizer
 
 
-def _modules(folder: Path, problems: list[str]) -> list[tuple[str, str]] | None:
-    """Return the pipeline as (kind, path), transformer first; None if unreadable."""
-    path = folder / "modules.json"
-    if not path.is_file():
-        log.warning(
-            "%s has no modules.json: read as a plain transformer with mean pooling",
-            folder,
+def load_cross(
+    folder: Path, head_seed: int | None
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, int | None]:
+    """Load a cross-encoder: transformer, tokenizer, activation, length limit.
+
+    Read are plain transformers folders, which releases up to 5 wrote, and those of
+    release 6, whose ``modules.json`` names one Transformer. Of a sentence encoder, or
+    a plain one, the transformer is taken, and a head drawn from a normal distribution
+    with `head_seed`, as BERT's layers begin.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    settings = _json(folder / _SETTINGS, optional=True)
+    whole = settings.get("model_type") == "CrossEncoder"
+    task = "sequence-classification" if whole else "feature-extraction"
+    modules, _, length = _read_common(folder, task)
+    prompts = settings.get("prompts") or {}
+    if whole and (
+        len(modules) > 1
+        or prompts.get(settings.get("default_prompt_name"))
+        or length.get("processing_kwargs")
+    ):
+        raise CheckpointError(
+            f"{folder} has more than one Transformer, a default prompt or "
+            "processing_kwargs, which are not read here; save it without them"
         )
-        return [("Transformer", "")]
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        modules = [(str(m["type"]), str(m.get("path", ""))) for m in listed]
-    except (ValueError, TypeError, KeyError) as error:
-        problems.append(f"modules.json is damaged ({error!r}); copy it again")
-        return None
-    known = {"Transformer", "Pooling", "Dense", "Normalize"}
-    pipeline: list[tuple[str, str]] = []
-    for type_name, path_name in modules:
-        kind = type_name.rsplit(".", 1)[-1]
-        if not type_name.startswith("sentence_transformers.") or kind not in known:
-            problems.append(
-                f"module {type_name} is not read here (only {', '.join(sorted(known))}"
-                " of sentence_transformers); no code from a model folder is run"
+    inside = folder / modules[0][1]
+    config = _json(inside / "config.json")
+    activation = _activation(
+        folder,
+        settings.get("activation_fn")
+        or (config.get("sentence_transformers") or {}).get("activation_fn")
+        or config.get("sbert_ce_default_activation_function")
+        or "torch.nn.Sigmoid",
+    )
+    kinds = config.get("architectures") or ()
+    has_head = any(kind.endswith("ForSequenceClassification") for kind in kinds)
+    one_score = {} if has_head else {"num_labels": 1}
+
+    def of_head(model: "PreTrainedModel", name: str) -> bool:
+        inner = name.startswith(f"{model.base_model_prefix}.")
+        return not has_head and ("pooler." in name or not inner)
+
+    model, tokenizer, head = _load(
+        inside, AutoModelForSequenceClassification, of_head, **one_score
+    )
+    if head and head_seed is None:
+        raise CheckpointError(
+            f"{folder} has no head that gives a score ({', '.join(head)} missing). To "
+            "train one, say head_seed=0 or another number"
+        )
+    if head and head_seed is not None:
+        _draw(model, head, head_seed)
+    if length.get("do_lower_case"):
+        lower_case(tokenizer.backend_tokenizer)  # so that it is saved with it
+    return model, tokenizer, activation, length.get("max_seq_length")
+
+
+def write(
+    folder: Path,
+    layout: Layout,
+    transformer: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+) -> None:
+    """Write a sentence encoder's folder in the older spelling, atomically.
+
+    A model folder that stands there is replaced as a whole; if writing fails or the
+    process dies, it stays as it was.
+    """
+    with _new(folder, transformer, tokenizer, layout.max_seq_length) as target:
+        files: dict[str, object] = {
+            "sentence_bert_config.json": {
+                "max_seq_length": layout.max_seq_length,
+                "do_lower_case": layout.do_lower_case,
+            },
+            "1_Pooling/config.json": {
+                "word_embedding_dimension": layout.dimension,
+                **{key: mode in layout.pooling for key, mode in POOLING_FLAGS.items()},
+                "include_prompt": layout.include_prompt,
+            },
+            _SETTINGS: {
+                "__version__": {},
+                "model_type": "SentenceTransformer",
+                "prompts": {"query": "", "document": ""} | layout.prompts,
+                "default_prompt_name": layout.default_prompt,
+                "similarity_fn_name": layout.similarity,
+                "truncate_dim": layout.truncate_dim,
+            },
+        }
+        modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+        for number, part in enumerate(layout.head, start=2):
+            kind = "Normalize" if part == "normalize" else "Dense"
+            modules.append((f"{number}_{kind}", kind))
+            (target / modules[-1][0]).mkdir()
+            if isinstance(part, Dense):
+                files[f"{number}_Dense/config.json"] = {
+                    "in_features": part.linear.in_features,
+                    "out_features": part.linear.out_features,
+                    "bias": part.linear.bias is not None,
+                    "activation_function": spelled(part.activation),
+                }
+                state = part.state_dict()
+                weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+                save_file(weights, target / modules[-1][0] / "model.safetensors")
+        package = "sentence_transformers.models"
+        files["modules.json"] = [
+            {"idx": i, "name": str(i), "path": path, "type": f"{package}.{kind}"}
+            for i, (path, kind) in enumerate(modules)
+        ]
+        for name, content in files.items():
+            write_json(target / name, content)
+
+
+def write_cross(
+    folder: Path,
+    transformer: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    activation: str,
+    max_seq_length: int,
+) -> None:
+    """Write a cross-encoder's folder that every release loads, atomically."""
+    with _new(folder, transformer, tokenizer, max_seq_length) as target:
+        path = spelled(ACTIVATIONS[activation]())
+        config = _json(target / "config.json")
+        config["sentence_transformers"] = {"activation_fn": path}
+        config["sbert_ce_default_activation_function"] = path  # before release 4
+        write_json(target / "config.json", config)
+
+
+def lower_case(tokenizer: "Tokenizer") -> None:
+    """Make a tokenizer lower-case its texts before all else."""
+    from tokenizers import normalizers
+
+    before = tokenizer.normalizer
+    lower = [normalizers.Lowercase(), *([] if before is None else [before])]
+    tokenizer.normalizer = normalizers.Sequence(lower)
+
+
+def spelled(activation: nn.Module) -> str:
+    """Return how a folder spells an activation."""
+    return f"{type(activation).__module__}.{type(activation).__name__}"
+
+
+def _read_common(
+    folder: Path, task: str
+) -> tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]:
+    """Check files; return modules, settings, and where the transformer cuts texts."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is not a folder; give the path of a saved model"
+        )
+    sums = _json(folder / _SUMS, optional=True).get("sha256", {})
+    for name, expected in sums.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
+            raise CheckpointError(
+                f"{folder / name} is missing or not the file that was saved (its "
+                f"sha256 differs); copy it again or, if you changed it on purpose, "
+                f"delete {_SUMS}"
             )
-            continue
-        if path_name.startswith("/") or ".." in Path(path_name).parts:
-            problems.append(f"module path {path_name!r} points outside the folder")
-            continue
-        pipeline.append((kind, path_name))
+    modules = _modules(folder)
+    inside = folder / modules[0][1]
+    if not any(inside.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{inside} has no model.safetensors; copy it again. A pickle (*.bin) can "
+            "run code and is not read: load it where you trust it, save as safetensors"
+        )
+    if not any((inside / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise CheckpointError(
+            f"{inside} has no tokenizer (tokenizer.json or vocab.txt); copy it from "
+            "the model that the weights come from"
+        )
+    length: dict[str, Any] = {}
+    # Once the file's name told the architecture: sentence_roberta_config.json.
+    for path in sorted(inside.glob("sentence_*_config.json")):
+        length = _json(path)
+    cut = length.get("max_seq_length")
+    if length.get("transformer_task", task) != task or (cut is not None and cut < 3):
+        raise CheckpointError(
+            f"{inside}: the task must be {task!r} and max_seq_length 3 or more, not "
+            f"{length}"
+        )
+    return modules, _json(folder / _SETTINGS, optional=True), length
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file makes a library raise into our error."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is missing, damaged or not what it should be; copy it again "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one if it may be missing and is."""
+    if optional and not path.is_file():
+        return {}
+    with _explained(path):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _modules(folder: Path) -> list[tuple[str, str]]:
+    """Return the pipeline as (kind, path), the transformer first."""
+    listing = folder / "modules.json"
+    if not listing.is_file():
+        return [("Transformer", "")]  # a plain transformers folder
+    pipeline = []
+    with _explained(listing):
+        for module in json.loads(listing.read_text(encoding="utf-8")):
+            name, path = module["type"], module.get("path", "")
+            package, kind = name.split(".")[0], name.split(".")[-1]
+            known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
+            if package != "sentence_transformers" or not known:
+                raise CheckpointError(
+                    f"{folder}: module {name} is not read here; no code from a model "
+                    "folder is run"
+                )
+            if path.startswith("/") or ".." in Path(path).parts:
+                raise CheckpointError(f"{folder}: module path {path!r} points outside")
+            pipeline.append((kind, path))
     if not pipeline or pipeline[0][0] != "Transformer":
-        problems.append("modules.json must start with a Transformer")
-        return None
+        raise CheckpointError(f"{folder}: modules.json must start with a Transformer")
     return pipeline
 
 
-def write_sums(folder: Path) -> None:
-    """Record the checksum of every file of a folder, for `check_sums`."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
-    write_json(folder / _OWN, {"format": 1, "sha256": sums})
-
-
-def check_sums(folder: Path, problems: list[str]) -> None:
-    """Compare a folder written here with the checksums recorded when it was saved."""
-    if not (folder / _OWN).is_file():
-        return
-    for name, expected in _json(folder / _OWN, problems).get("sha256", {}).items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{name} is missing; copy the folder again")
-        elif sha256_file(path) != expected:
-            problems.append(
-                f"{name} is not the file that was saved (its sha256 differs): it is "
-                f"damaged or swapped; copy it again, or, if you changed it on "
-                f"purpose, delete {_OWN}"
-            )
-
-
-def _check_weights(folder: Path, problems: list[str]) -> None:
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not names:
-        pickles = sorted(p.name for p in folder.glob("*.bin"))
-        problems.append(
-            f"the weights are a pickle ({', '.join(pickles)}), which can run code; "
-            "load them where you trust them and save as safetensors"
-            if pickles
-            else "model.safetensors is missing; copy the weights again"
-        )
-    for name in names:
-        try:
-            with safe_open(folder / name, framework="pt") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            problems.append(f"{name} is damaged or cut short ({error}); copy it again")
-
-
-def _length(folder: Path, problems: list[str]) -> dict[str, Any]:
-    for name in _LENGTH_FILES:
-        if (folder / name).is_file():
-            config = _json(folder / name, problems)
-            task = config.get("transformer_task", "feature-extraction")
-            if task != "feature-extraction":
-                problems.append(f"transformer_task {task!r} is not read here")
-            length = config.get("max_seq_length")
-            if length is not None and (not isinstance(length, int) or length < 3):
-                problems.append(f"{name}: max_seq_length {length!r} must be 3 or more")
-            return config
-    return {}
-
-
-def _pooling(
-    folder: Path,
-    modules: list[tuple[str, str]],
-    config: dict[str, Any],
-    problems: list[str],
-) -> tuple[int, tuple[str, ...], bool]:
-    hidden = config.get("hidden_size", config.get("dim", config.get("d_model", 0)))
-    found = [path for kind, path in modules if kind == "Pooling"]
-    if not found:
-        if len(modules) > 1:
-            problems.append("modules.json has no Pooling module; add one")
-        return int(hidden), ("mean",), True
-    if len(found) > 1 or modules[1][0] != "Pooling":
-        problems.append("one Pooling module must follow the Transformer")
-    settings = _json(folder / found[0] / "config.json", problems, needed="the pooling")
-    width = settings.get(
-        "embedding_dimension", settings.get("word_embedding_dimension")
-    )
-    if settings and hidden and width != hidden:
-        problems.append(
-            f"pooling expects vectors of width {width}, the transformer gives {hidden}:"
-            " the folder mixes two models; copy it again"
-        )
-    if "pooling_mode" in settings:
-        mode = settings["pooling_mode"]
-        modes = (mode,) if isinstance(mode, str) else tuple(mode)
-    else:
-        modes = tuple(m for key, m in LEGACY_POOLING.items() if settings.get(key))
-    unknown = [mode for mode in modes if mode not in POOLING]
-    if unknown:
-        problems.append(f"pooling modes {unknown} are unknown; use {list(POOLING)}")
-    return int(hidden), modes or ("mean",), bool(settings.get("include_prompt", True))
-
-
-def _head(
-    folder: Path, modules: list[tuple[str, str]], width: int, problems: list[str]
-) -> tuple[DenseSpec | Literal["normalize"], ...]:
-    head: list[DenseSpec | Literal["normalize"]] = []
-    for kind, path in modules:
-        if kind == "Normalize":
-            head.append("normalize")
-        elif kind == "Dense":
-            dense = _dense(folder / path, width, problems)
-            if dense is not None:
-                head.append(dense)
-                width = dense.out_features
-    return tuple(head)
-
-
-def _dense(folder: Path, width: int, problems: list[str]) -> DenseSpec | None:
-    name = folder.name
-    config = _json(folder / "config.json", problems, needed="the layer's shape")
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in ACTIVATIONS:
-        problems.append(
-            f"{name}: activation {activation!r} is not one of {[*ACTIVATIONS]}"
-        )
-    if config.get("use_residual"):
-        problems.append(f"{name}: a residual Dense layer is not read here")
-    if not (folder / "model.safetensors").is_file():
-        problems.append(f"{name}/model.safetensors is missing; copy it again")
-        return None
-    try:
+def _dense(folder: Path, width: int) -> Dense:
+    config = _json(folder / "config.json")
+    path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    activation = _activation(folder, path)
+    with _explained(folder / "model.safetensors"):
         weights = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        problems.append(f"{name}/model.safetensors is damaged ({error}); copy it again")
-        return None
-    shape = (config.get("out_features"), config.get("in_features"))
-    if "linear.weight" not in weights or tuple(weights["linear.weight"].shape) != shape:
-        problems.append(f"{name}: the weights do not have the shape {shape} of config")
-        return None
-    if shape[1] != width:
-        problems.append(f"{name} takes vectors of width {shape[1]}, gets {width}")
-        return None
-    floats = {key: value.float() for key, value in weights.items()}
-    return DenseSpec(int(shape[1] or 0), int(shape[0] or 0), activation, floats)
+        shape = tuple(weights["linear.weight"].shape)
+    if shape != (config.get("out_features"), width) or config.get("use_residual"):
+        raise CheckpointError(
+            f"{folder}: a layer from {width} dimensions without residual is read here, "
+            f"not {config} with weights of shape {shape}"
+        )
+    return Dense({name: w.float() for name, w in weights.items()}, activation)
+
+
+def _activation(folder: Path, path: object) -> str:
+    """Return the short name of an activation that a folder spells as a path."""
+    name = str(path).rsplit(".", 1)[-1].lower()
+    if not str(path).startswith("torch.nn.") or name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{folder}: activation {path!r} is not one of torch.nn's "
+            f"{', '.join(ACTIVATIONS)}; no code from a model folder is run"
+        )
+    return name
+
+
+def _load(
+    folder: Path,
+    auto: Any,  # noqa: ANN401
+    may_lack: "Callable[[PreTrainedModel, str], bool]",
+    **options: int,
+) -> tuple[Any, Any, list[str]]:
+    """Load model and tokenizer; return them, and the absent weights that may be so."""
+    from transformers import AutoTokenizer
+
+    with _explained(folder), quiet_transformers(), random_state_kept():
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model, report = auto.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
+    missing = sorted(set(report["missing_keys"]).difference(absent))
+    wrong = sorted(str(key[0]) for key in report["mismatched_keys"])
+    if missing or wrong:
+        raise CheckpointError(
+            f"{folder}: the weights do not belong to this config.json: "
+            f"{len(missing)} tensors missing, {len(wrong)} of another shape, first "
+            f"{[*missing, *wrong][0]}; copy both from the same model"
+        )
+    return model, tokenizer, absent
+
+
+def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
+    """Fill weights in place: matrices at random, norms with 1, biases with 0."""
+    generator = torch.Generator().manual_seed(seed)
+    deviation = getattr(model.config, "initializer_range", 0.02)
+    with torch.no_grad():
+        for name in names:
+            weight = model.get_parameter(name)
+            if weight.ndim > 1:
+                weight.normal_(0.0, deviation, generator=generator)
+            else:
+                weight.fill_(1.0 if name.endswith("weight") else 0.0)
+
+
+@contextmanager
+def _new(
+    folder: Path,
+    transformer: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    max_seq_length: int | None,
+) -> Iterator[Path]:
+    """Yield a new folder with transformer and tokenizer; seal it with checksums."""
+    with new_folder(folder, marker="config.json") as target:
+        with quiet_transformers():
+            transformer.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+        config = _json(target / "tokenizer_config.json")
+        config["model_max_length"] = max_seq_length
+        write_json(target / "tokenizer_config.json", config)
+        yield target
+        files = sorted(path for path in target.rglob("*") if path.is_file())
+        sums = {p.relative_to(target).as_posix(): sha256_file(p) for p in files}
+        write_json(target / _SUMS, {"format": 1, "sha256": sums})

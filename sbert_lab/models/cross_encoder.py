@@ -4,61 +4,47 @@ Where `SentenceEncoder` makes a vector of each text and compares those, here eve
 of one text sees every token of the other. That judges better and cannot be prepared:
 each pair costs a pass. So it is put on top of a search, to sort its first k answers
 anew (`rerank`).
-
-A pair travels as one row of numbers: those of the second text's tokens are raised by
-the size of the vocabulary, so that batches, padding and training treat it as a text.
 """
 
 import inspect
-import logging
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from sbert_lab._utils import Advance, progress
-from sbert_lab.models import cross_folder
-from sbert_lab.models.batching import equal_lengths, pad_right, token_budget_batches
+from sbert_lab._utils import Vectors, progress
+from sbert_lab.models import checkpoint
+from sbert_lab.models.batching import check_texts, in_batches
 from sbert_lab.models.checkpoint import ACTIVATIONS, CheckpointError
-from sbert_lab.models.cross_folder import SPELLING, CrossLayout
-from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
-from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import CHUNK, TOKEN_BUDGET, evaluating
-from sbert_lab.models.transformer import encoding_part, fast_tokenizer, length_limit
+from sbert_lab.models.sentence_encoder import CHUNK
+from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-log = logging.getLogger(__name__)
-
-Scores = NDArray[np.float32]
 
 OWN = "own"  # the activation that the model was saved with
 
 
 class Ranking(NamedTuple):
-    """Documents sorted by score.
+    """Documents sorted by score, best first.
 
-    Parameters
-    ----------
-    order
-        int64 ``[k]``, their places in what was given, best first.
-    scores
-        float32 ``[k]``, falling.
+    ``order`` are their places in what was given, int64 ``[k]``; ``scores`` float32
+    ``[k]``, falling.
     """
 
     order: NDArray[np.int64]
-    scores: Scores
+    scores: Vectors
 
 
-class CrossEncoder(nn.Module):
+class CrossEncoder(TransformerModel):
     """A transformer with a head of one score, as a function of two texts.
+
+    Use `from_pretrained` to load one.
 
     Parameters
     ----------
@@ -68,15 +54,11 @@ class CrossEncoder(nn.Module):
     tokenizer
         Its fast tokenizer.
     activation
-        What follows the score unless `predict` is told otherwise: ``"sigmoid"``,
-        ``"identity"`` or another of `SPELLING`.
+        What follows the score unless `predict` is told otherwise: one of `ACTIVATIONS`.
     max_seq_length
         Longest pair in tokens, special tokens included; None for what the model bears.
 
-    Use `from_pretrained` to load one.
-
-    Source: Devlin et al. 2019, section 4.1 (sentence pairs); Nogueira and Cho 2019
-    (reranking).
+    Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
 
     def __init__(
@@ -87,34 +69,19 @@ class CrossEncoder(nn.Module):
         activation: str = "sigmoid",
         max_seq_length: int | None = None,
     ) -> None:
-        super().__init__()
-        if not tokenizer.is_fast:
+        super().__init__(transformer, tokenizer, max_seq_length)
+        config = transformer.config
+        if config.num_labels != 1:
             raise CheckpointError(
-                "the tokenizer has no tokenizer.json and none can be made from its "
-                "vocabulary; save it with a fast tokenizer"
-            )
-        if transformer.config.num_labels != 1:
-            raise CheckpointError(
-                f"the head gives {transformer.config.num_labels} scores a pair; a "
-                "cross-encoder here gives one (num_labels=1)"
+                f"the head gives {config.num_labels} scores a pair, as a classifier "
+                "does; a cross-encoder here gives one (num_labels=1)"
             )
         _check_activation(activation)
-        self.transformer = transformer
-        self.tokenizer = tokenizer
         self.activation = activation
-        self.last_truncated = 0
-        self.max_seq_length = max_seq_length  # builds the tokenizer's copy
-        self._lift = max(len(tokenizer), transformer.config.vocab_size)
-        name, takes = (
-            "token_type_ids",
-            inspect.signature(transformer.forward).parameters,
-        )
-        told = name in tokenizer.model_input_names and name in takes
+        name, takes = "token_type_ids", inspect.signature(transformer.forward)
+        told = name in tokenizer.model_input_names and name in takes.parameters
         # A RoBERTa has one kind of token, whatever its tokenizer says.
-        self._segmented = (
-            told and getattr(transformer.config, "type_vocab_size", 2) != 1
-        )
-        self._fingerprint = Fingerprint()
+        self._segmented = told and getattr(config, "type_vocab_size", 2) != 1
 
     @classmethod
     def from_pretrained(
@@ -129,84 +96,52 @@ class CrossEncoder(nn.Module):
 
         Parameters
         ----------
-        name_or_path
-            A folder that sentence-transformers' CrossEncoder, `save` or transformers
-            wrote, a catalogue name, or ``"owner/name"`` on the hub.
+        name_or_path, device, allow_hub
+            As in `SentenceEncoder.from_pretrained`.
         head_seed
             Of a plain encoder, which has no head: draw one with this seed. Without it
             such a folder is refused, for its scores would mean nothing.
-        device
-            ``"cpu"``, ``"cuda"`` …; the default is the GPU if there is one.
-        allow_hub
-            False never asks the network.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError
-            Each with what to do.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
-        layout = cross_folder.read(folder)
-        transformer, tokenizer = cross_folder.load(folder, layout, head_seed)
-        encoder = cls(
-            transformer,
-            tokenizer,
-            activation=layout.activation,
-            max_seq_length=layout.max_seq_length,
+        transformer, tokenizer, activation, length = checkpoint.load_cross(
+            folder, head_seed
         )
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return encoder.to(device).eval()
+        encoder = cls(
+            transformer, tokenizer, activation=activation, max_seq_length=length
+        )
+        return encoder.on_device(device)
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that sentence-transformers' CrossEncoder loads.
 
         Atomic: a killed process leaves the folder as it was, or the new one.
         """
-        layout = CrossLayout(self.activation, self.max_seq_length)
-        cross_folder.write(Path(folder), layout, self.transformer, self.tokenizer)
+        checkpoint.write_cross(
+            Path(folder),
+            self.transformer,
+            self.tokenizer,
+            self.activation,
+            self.max_seq_length,
+        )
 
-    @property
-    def max_seq_length(self) -> int:
-        """Longest pair in tokens, special tokens included; longer ones are cut.
-
-        The longer text of a pair is cut first. Set it to another number, or to None for
-        what the model bears.
-        """
-        return self._max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, wanted: int | None) -> None:
-        limit = length_limit(wanted, self.tokenizer, self.transformer)
-        self._max_seq_length = limit
-        self._backend = fast_tokenizer(self.tokenizer, limit, do_lower_case=False)
-        self._tokenizer_json = encoding_part(self._backend)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return token ids of single texts, special tokens included; see `pair_ids`."""
-        found = self._backend.encode_batch_fast(list(texts))
-        self.last_truncated = sum(bool(e.overflowing) for e in found)
-        return [np.array(e.ids, np.int64) for e in found]
+    def token_ids(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]]
+    ) -> list[NDArray[np.int64]]:
+        """Return the tokens of single texts as `pair_ids` gives those of pairs."""
+        return [
+            np.array([encoding.ids, encoding.type_ids], np.int64).T
+            for encoding in self._encodings(list(texts))
+        ]
 
     def pair_ids(
         self, first: Sequence[str], second: Sequence[str]
     ) -> list[NDArray[np.int64]]:
-        """Return each pair as one row, cut at `max_seq_length`.
+        """Return the tokens of each pair, int64 ``[L, 2]``, cut at `max_seq_length`.
 
-        The ids of the second text are raised by the size of the vocabulary.
-        `last_truncated` says how many were cut.
+        First the token's id, then the text that it belongs to, 0 or 1.
+        `last_truncated` says how many pairs were cut.
         """
-        found = self._backend.encode_batch_fast(list(zip(first, second, strict=True)))
-        self.last_truncated = sum(bool(e.overflowing) for e in found)
-        return [
-            np.array(e.ids, np.int64) + np.array(e.type_ids, np.int64) * self._lift
-            for e in found
-        ]
+        return self.token_ids(list(zip(first, second, strict=True)))
 
     def pair_lengths(
         self, first: NDArray[np.int64], second: NDArray[np.int64]
@@ -216,24 +151,29 @@ class CrossEncoder(nn.Module):
         together = self._backend.num_special_tokens_to_add(True)
         return first + second - 2 * alone + together
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Score padded pairs.
-
-        Parameters
-        ----------
-        input_ids, attention_mask
-            int64 ``[B, L]``; the ids as `pair_ids` gives them.
-
-        Returns
-        -------
-        Tensor
-            ``[B, 1]``, before any activation.
-        """
-        more = {"token_type_ids": input_ids // self._lift} if self._segmented else {}
+    def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
+        """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
+        ids, kinds = pairs.unbind(-1)
+        more = {"token_type_ids": kinds} if self._segmented else {}
         found: Tensor = self.transformer(
-            input_ids=input_ids % self._lift, attention_mask=attention_mask, **more
+            input_ids=ids, attention_mask=attention_mask, **more
         ).logits
         return found
+
+    def _readers(self) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
+        """Return a model for `in_batches`, and how its output becomes ``[B, 1]``.
+
+        A BERT without its head, which alone can read without padding, or the whole.
+        """
+        from transformers import BertForSequenceClassification
+
+        model: Any = self.transformer
+        if type(model) is not BertForSequenceClassification:
+            return model, lambda output, _: output.logits
+
+        bert: Any = model.bert
+        head = model.classifier
+        return bert, lambda found, _: head(bert.pooler(found.last_hidden_state[:, :1]))
 
     def predict(
         self,
@@ -243,11 +183,8 @@ class CrossEncoder(nn.Module):
         activation: str | None = OWN,
         token_budget: int | None = None,
         show_progress: bool | None = None,
-    ) -> Scores:
-        """Score pairs of texts.
-
-        Batches are filled to a budget of tokens, longest pairs first, and on a CPU a
-        BERT reads them without padding. The scores are those of one pair at a time.
+    ) -> Vectors:
+        """Score pairs of texts, float32 ``[n]``.
 
         Parameters
         ----------
@@ -255,27 +192,11 @@ class CrossEncoder(nn.Module):
             The two texts of each pair; a query comes first.
         activation
             What follows the score: ``"own"``, the one that the model was saved with,
-            ``"sigmoid"`` or another of `SPELLING`; None for nothing.
-        token_budget
-            Tokens in a batch; the default suits the device. Changes speed and memory,
-            not the result.
-        show_progress
-            A bar on standard error; by default for long work on a terminal.
-
-        Returns
-        -------
-        NDArray
-            float32 ``[n]``.
-
-        Raises
-        ------
-        TypeError
-            An item is not a string; names its position.
-        ValueError
-            Texts without a partner, an unknown activation, or a score that is not
-            finite.
+            another of `ACTIVATIONS`, or None for nothing.
+        token_budget, show_progress
+            As in `SentenceEncoder.encode`.
         """
-        first, second = _strings("first", first), _strings("second", second)
+        first, second = check_texts(first, "first"), check_texts(second, "second")
         if len(first) != len(second):
             raise ValueError(
                 f"{len(first)} first texts and {len(second)} second ones; to score one "
@@ -283,28 +204,25 @@ class CrossEncoder(nn.Module):
             )
         name = self.activation if activation == OWN else activation or "identity"
         _check_activation(name)
-        if token_budget is not None and token_budget < 1:
-            raise ValueError(f"token_budget={token_budget}: at least one token")
-        budget = token_budget or TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
-        out: Scores = np.empty(len(first), np.float32)
+        model, read = self._readers()
+        out: Vectors = np.empty(len(first), np.float32)
         truncated = 0
-        with (
-            evaluating(self),
-            progress(len(first), "score", show=show_progress) as move,
-        ):
+        with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
                 truncated += self.last_truncated
-                out[part] = self._scores(pairs, budget, move)
-        self.last_truncated = truncated
-        if truncated:
-            log.warning(
-                "%d of %d pairs are longer than %d tokens and were cut there",
-                truncated,
-                len(first),
-                self.max_seq_length,
-            )
+                kinds = [pair[:, 1] for pair in pairs] if self._segmented else None
+                out[part] = in_batches(
+                    model,
+                    [pair[:, 0] for pair in pairs],
+                    read,
+                    token_type_ids=kinds,
+                    pad=self.pad_id,
+                    token_budget=token_budget,
+                    advance=lambda rows: move(len(rows)),
+                )[:, 0]
+        self._warn_of_cuts(truncated, len(first), "pairs")
         bad = np.flatnonzero(~np.isfinite(out))
         if len(bad):
             raise ValueError(
@@ -312,9 +230,8 @@ class CrossEncoder(nn.Module):
                 f"{first[bad[0]][:40]!r} and {second[bad[0]][:40]!r}: the weights are "
                 "damaged or training diverged; load the model again"
             )
-        function = ACTIVATIONS[SPELLING[name]]()
-        scores: Scores = function(torch.from_numpy(out)).numpy()
-        return scores
+        found: Vectors = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
+        return found
 
     def rerank(
         self,
@@ -323,130 +240,18 @@ class CrossEncoder(nn.Module):
         k: int | None = None,
         **options: Any,  # noqa: ANN401  (those of predict)
     ) -> Ranking:
-        """Sort documents by their score with a query; return the best `k`, or all."""
-        return rerank(self, [query], [documents], k, **options)[0]
+        """Sort documents by their score with a query; return the best `k`, or all.
 
-    def fingerprint(self) -> str:
-        """Return the sha256 that names this model in caches and records.
-
-        Covers whatever changes the score of a pair: weights, configuration, tokenizer,
-        activation. Worked out anew when a weight has changed in place.
+        Documents of equal score stay in the order given.
         """
-        settings = {
-            "activation": self.activation,
-            "config": idle_settings_removed(self.transformer.config.to_diff_dict()),
-            "tokenizer": self._tokenizer_json,
-        }
-        return self._fingerprint.of(self, settings)
+        scores = self.predict([query] * len(documents), documents, **options)
+        order = np.argsort(-scores, kind="stable")[:k]
+        return Ranking(order, scores[order])
 
-    def _scores(
-        self, pairs: Sequence[NDArray[np.int64]], budget: int, advance: Advance
-    ) -> Scores:
-        """Score one chunk, ``[n]``, before any activation."""
-        lengths = np.array([len(ids) for ids in pairs])
-        pad = self.tokenizer.pad_token_id or 0
-        packed = self.device.type == "cpu" and _is_plain_bert(self.transformer)
-        batches = list(token_budget_batches(lengths, budget, packed=packed))
-        space, parts = None, []
-        if packed:
-            largest = max(int(lengths[rows].sum()) for rows in batches)
-            space = workspace(self.transformer.base_model, largest)
-        for rows in batches:
-            if space is not None:
-                runs = equal_lengths(rows, lengths)
-                groups = [np.stack([pairs[i] for i in run]) for run in runs]
-                parts.append(self._packed(list(map(torch.from_numpy, groups)), space))
-            else:
-                ids, mask = map(
-                    torch.from_numpy, pad_right([pairs[i] for i in rows], pad)
-                )
-                parts.append(self(ids.to(self.device), mask.to(self.device)))
-            advance(len(rows))
-        # Copied back once a chunk: on a GPU every copy would wait for the queue.
-        out: Scores = np.empty(len(pairs), np.float32)
-        out[np.concatenate(batches)] = torch.cat(parts)[:, 0].float().cpu().numpy()
-        return out
-
-    def _packed(self, groups: list[Tensor], space: Sequence[Tensor]) -> Tensor:
-        """Score groups of pairs of equal length, ``[rows of all groups, 1]``."""
-        model: Any = self.transformer
-        ids = [group % self._lift for group in groups]
-        kinds = [group // self._lift for group in groups] if self._segmented else None
-        hidden = packed_bert(model.bert, ids, space, kinds)
-        first = torch.cat([tokens[:, :1] for tokens in hidden])  # [n, 1, D]
-        found: Tensor = model.classifier(model.bert.pooler(first))
-        return found
-
-
-def rerank(
-    encoder: CrossEncoder,
-    queries: Sequence[str],
-    candidates: Sequence[Sequence[str]],
-    k: int | None = None,
-    **options: Any,  # noqa: ANN401  (those of predict)
-) -> list[Ranking]:
-    """Sort the candidates of each query by their score, all queries in one go.
-
-    Parameters
-    ----------
-    encoder
-        Gives the scores.
-    queries
-        q texts.
-    candidates
-        For each query its documents, as many as there are.
-    k
-        Keep the best `k` of each; None for all.
-    options
-        See `CrossEncoder.predict`.
-
-    Returns
-    -------
-    list of Ranking
-        One a query. Documents of equal score stay in the order given.
-    """
-    queries = _strings("queries", queries)
-    if len(queries) != len(candidates):
-        raise ValueError(
-            f"{len(queries)} queries and {len(candidates)} lists of candidates"
-        )
-    if k is not None and k < 1:
-        raise ValueError(f"k={k}: one or more, or None for all")
-    listed = [_strings(f"candidates[{i}]", texts) for i, texts in enumerate(candidates)]
-    first = [query for query, own in zip(queries, listed, strict=True) for _ in own]
-    scores = encoder.predict(first, list(chain(*listed)), **options)
-    found, start = [], 0
-    for texts in listed:
-        own = scores[start : start + len(texts)]
-        start += len(texts)
-        order = np.argsort(-own, kind="stable")[:k]
-        found.append(Ranking(order.astype(np.int64), own[order]))
-    return found
-
-
-def _is_plain_bert(transformer: "PreTrainedModel") -> bool:
-    from transformers import BertForSequenceClassification
-
-    plain = type(transformer) is BertForSequenceClassification
-    return plain and is_supported(transformer.base_model)
+    def _settings(self) -> dict[str, Any]:
+        return {"activation": self.activation}
 
 
 def _check_activation(name: str) -> None:
-    if name not in SPELLING:
-        raise ValueError(f"activation {name!r}: one of {', '.join(SPELLING)}")
-
-
-def _strings(name: str, texts: object) -> list[str]:
-    """Return `texts` as a list of strings, or say which one is not."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise TypeError(
-            f"{name} must be a list of strings, not a {type(texts).__name__}"
-        )
-    listed = list(texts)
-    for position, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"{name}[{position}] is {text!r} ({type(text).__name__}), not a "
-                "string; drop it, or convert it with str()"
-            )
-    return listed
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r}: one of {', '.join(ACTIVATIONS)}")

@@ -6,7 +6,6 @@ for several processes to read and write at once, and a killed writer leaves no h
 """
 
 import hashlib
-import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,24 +16,15 @@ from numpy.typing import NDArray
 
 from sbert_lab.models.registry import cache_home
 
-log = logging.getLogger(__name__)
-
 _AT_ONCE = 10_000  # keys in one query; SQLite takes 32,766 variables
 _WAIT = 60.0  # seconds to wait for another process's write
 
 
 class EmbeddingCache:
-    """Vectors by model and text.
+    """Vectors by model and text, in `folder` or ``embeddings`` under `cache_home`.
 
-    Parameters
-    ----------
-    folder
-        Where the files lie; the default is ``embeddings`` under `cache_home`.
-
-    Attributes
-    ----------
-    hits, misses
-        Texts that were found, and that had to be encoded, through this object.
+    ``hits`` and ``misses`` count the texts that were found, and that had to be encoded,
+    through this object.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -49,30 +39,22 @@ class EmbeddingCache:
     def get(
         self, model_hash: str, texts: Sequence[str], dimension: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Look texts up.
+        """Look texts up: their vectors ``[n, dimension]``, and which are known ``[n]``.
 
-        Returns
-        -------
-        vectors
-            float32 ``[n, dimension]``; rows that are not known hold zeros.
-        known
-            bool ``[n]``.
+        Rows that are not known hold zeros.
         """
         vectors = np.zeros((len(texts), dimension), np.float32)
         known = np.zeros(len(texts), bool)
         if not self.path(model_hash).is_file():
             self.misses += len(texts)
             return vectors, known
-        keys = [text_key(text) for text in texts]
+        keys = [_key(text) for text in texts]
         with self._open(model_hash) as base:
             for start in range(0, len(keys), _AT_ONCE):
                 part = keys[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
-                rows = dict(
-                    base.execute(
-                        f"SELECT key, v FROM vectors WHERE key IN ({marks})", part
-                    )
-                )
+                query = f"SELECT key, v FROM vectors WHERE key IN ({marks})"
+                rows = dict(base.execute(query, part))
                 for at, key in enumerate(part, start):
                     stored = rows.get(key)
                     if stored is not None and len(stored) == 4 * dimension:
@@ -88,7 +70,7 @@ class EmbeddingCache:
         """Store the vectors ``[n, d]`` of `texts`, in one transaction."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = [
-            (text_key(text), np.ascontiguousarray(vector, "<f4").tobytes())
+            (_key(text), np.ascontiguousarray(vector, "<f4").tobytes())
             for text, vector in zip(texts, vectors, strict=True)
         ]
         with self._open(model_hash) as base:
@@ -112,6 +94,5 @@ class EmbeddingCache:
             ) from error
 
 
-def text_key(text: str) -> bytes:
-    """Return the 16 bytes under which a text is stored."""
+def _key(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -54,17 +54,12 @@ def packed_bert(
     model
         A transformers ``BertModel`` for which `is_supported` holds.
     groups
-        Token ids, int64 ``[B, L]`` each, B and L differing from group to group.
+        Token ids, int64 ``[B, L]`` each, B and L differing from group to group. Their
+        last hidden states are returned, ``[B, L, D]`` each.
     space
         From `workspace`, for at least as many tokens; made anew if not given.
     segments
-        Which of two texts each token belongs to, 0 or 1, shaped as `groups`; all 0 if
-        not given.
-
-    Returns
-    -------
-    list of Tensor
-        Last hidden states, ``[B, L, D]`` each.
+        Which of two texts each token belongs to, 0 or 1; all 0 if not given.
 
     Source: Vaswani et al. 2017, section 3; Devlin et al. 2019, section 3.
     """

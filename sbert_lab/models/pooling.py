@@ -7,7 +7,6 @@ it, on either side, leaves the vector as it was.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -72,30 +71,15 @@ def last_token_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
     return _at(tokens, last)
 
 
-def first_last_average_pooling(
-    layers: Sequence[Tensor], mask: Tensor, *, first: int = 1
-) -> Tensor:
+def first_last_average_pooling(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Average the means of the first and the last layer, ``-> [B, D]``.
 
-    Parameters
-    ----------
-    layers
-        Hidden states, input embeddings at 0 and layer *n*'s output at *n*, each
-        ``[B, L, D]`` (the ``hidden_states`` of transformers).
-    mask
-        ``[B, L]``.
-    first
-        Which one counts as first: 1 is the first layer's output (SimCSE's
-        first-last average); 0 the embeddings (BERT-flow's).
+    ``layers`` are the ``hidden_states`` of transformers, each ``[B, L, D]``: input
+    embeddings at 0 and layer n's output at n.
 
-    Source: Su et al. 2021 and Gao et al. 2021, table 1.
+    Source: Su et al. 2021 and Gao et al. 2021, table 1 (first-last average).
     """
-    if not 0 <= first < len(layers):
-        raise ValueError(
-            f"first={first} but there are {len(layers)} hidden states; pass the "
-            "whole tuple of a model called with output_hidden_states=True"
-        )
-    return mean_pooling((layers[first].float() + layers[-1].float()) / 2, mask)
+    return mean_pooling((layers[1].float() + layers[-1].float()) / 2, mask)
 
 
 def _at(tokens: Tensor, position: Tensor) -> Tensor:
@@ -116,25 +100,8 @@ POOLING: dict[str, Pool] = {
 }
 
 
-def pool(tokens: Tensor, mask: Tensor, modes: Sequence[str]) -> Tensor:
-    """Pool by each mode and concatenate in the order given, ``-> [B, len(modes) D]``.
-
-    Raises
-    ------
-    ValueError
-        For an unknown mode, or shapes that do not belong together.
-    """
-    _check_modes(modes)
-    if tokens.dim() != 3 or mask.shape != tokens.shape[:2]:
-        raise ValueError(
-            f"tokens must be [B, L, D] and mask [B, L]; got {list(tokens.shape)} "
-            f"and {list(mask.shape)}"
-        )
-    return torch.cat([POOLING[mode](tokens, mask) for mode in modes], dim=-1)
-
-
 class Pooling(nn.Module):
-    """`pool` as a module, with its modes checked when it is built.
+    """Pool by each mode and concatenate, ``[B, L, D] -> [B, len(modes) D]``.
 
     Parameters
     ----------
@@ -156,10 +123,12 @@ class Pooling(nn.Module):
     ) -> None:
         super().__init__()
         self.modes: tuple[str, ...] = (modes,) if isinstance(modes, str) else (*modes,)
-        _check_modes(self.modes)
+        if not self.modes or not POOLING.keys() >= set(self.modes):
+            raise ValueError(
+                f"pooling modes {list(self.modes)}: one or more of {', '.join(POOLING)}"
+            )
         self.dimension = dimension
         self.include_prompt = include_prompt
-        self._pool = partial(pool, modes=self.modes)
 
     @property
     def out_dimension(self) -> int:
@@ -168,17 +137,9 @@ class Pooling(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Pool ``[B, L, D]`` with mask ``[B, L]`` into ``[B, out_dimension]``."""
-        return self._pool(tokens, mask)
+        pooled = [POOLING[mode](tokens, mask) for mode in self.modes]
+        return torch.cat(pooled, dim=-1)
 
     def extra_repr(self) -> str:
         """Show the modes in ``print(module)``."""
         return f"{self.dimension}, modes={'+'.join(self.modes)}"
-
-
-def _check_modes(modes: Sequence[str]) -> None:
-    unknown = [mode for mode in modes if mode not in POOLING]
-    if unknown or not modes or len(set(modes)) < len(modes):
-        raise ValueError(
-            f"pooling modes {list(modes)}: give one or more different names of "
-            f"{', '.join(POOLING)}"
-        )

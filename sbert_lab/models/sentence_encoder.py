@@ -1,58 +1,85 @@
-"""`SentenceEncoder`: text goes in, vectors come out.
+"""`SentenceEncoder`: text goes in, vectors come out; and `Encoder`, what all have.
 
 The same vectors as sentence-transformers, to 1e-5 in float32, and faster: a large
 chunk of texts is tokenised at once, equal token sequences are encoded once, batches
-are filled to a budget of tokens (`batching`), on a CPU without any padding (`packed`),
-and results go straight into one array.
+are filled to a budget of tokens, and a CPU reads them without padding (`batching`).
 """
 
+import copy
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, Union, cast, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Advance, progress
-from sbert_lab.models import checkpoint, head
-from sbert_lab.models.batching import equal_lengths, pad_right, token_budget_batches
-from sbert_lab.models.checkpoint import CheckpointError, DenseSpec, Layout
+from sbert_lab._utils import METRICS, Advance, Metric, Vectors, progress
+from sbert_lab.models import checkpoint
+from sbert_lab.models.batching import Tokens, check_texts, in_batches
+from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout, Normalize
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.fingerprint import Fingerprint, idle_settings_removed
-from sbert_lab.models.growing import write_vectors
-from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 from sbert_lab.models.pooling import Pooling
 from sbert_lab.models.registry import BY_NAME, resolve
-from sbert_lab.models.transformer import encoding_part, fast_tokenizer, length_limit
-from sbert_lab.models.transformer import load as load_transformer
+from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
-
-#: Tokens in a batch. On a CPU a batch that fits the caches is fastest (1,000 to 3,000
-#: tokens are alike); a GPU wants enough work to fill it.
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
-
 CHUNK = 16_384  # texts tokenised at once
 
-#: Who reads the other forms of catalogue entries.
-_READERS = {
-    "static word vectors": "StaticEncoder of sbert_lab.models.static",
-    "an ONNX graph": "OnnxEncoder, or encoder_from_onnx, of sbert_lab.models.onnx",
-}
+#: What encoding gives: float32 ``[n, d]``, dense, or sparse where d is a vocabulary.
+Encoded = Union[Vectors, "csr_array"]
+Encode = Callable[[Sequence[str]], Encoded]
 
 
-class SentenceEncoder(nn.Module):
+@runtime_checkable
+class Encoder(Protocol):
+    """What every encoder has in common, be it a transformer, a table or word counts.
+
+    Optional are ``encode_query`` and ``encode_document``, for models that tell the two
+    apart, and ``metric``, ``"cosine"`` or ``"dot"``, for those that need the latter.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Turn texts into rows, float32 ``[n, dimension]``."""
+        ...
+
+
+def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+    """Encode queries: by ``encode_query``, or else by ``encode``."""
+    encode: Encode = getattr(encoder, "encode_query", encoder.encode)
+    return encode(texts)
+
+
+def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+    """Encode documents: by ``encode_document``, or else by ``encode``."""
+    encode: Encode = getattr(encoder, "encode_document", encoder.encode)
+    return encode(texts)
+
+
+def metric_of(encoder: Encoder) -> Metric:
+    """Return the measure that the vectors are made for, ``"cosine"`` unless it says."""
+    metric = getattr(encoder, "metric", "cosine")
+    if metric not in METRICS:
+        raise ValueError(
+            f"{type(encoder).__name__}.metric is {metric!r}, not {METRICS}"
+        )
+    return cast(Metric, metric)
+
+
+class SentenceEncoder(TransformerModel):
     """A transformer, a pooling, and what follows, as one function from text to vector.
 
     Parameters
@@ -73,23 +100,23 @@ class SentenceEncoder(nn.Module):
         tokenizer: "PreTrainedTokenizerBase",
         layout: Layout,
     ) -> None:
-        super().__init__()
-        if not tokenizer.is_fast:
-            raise CheckpointError(
-                "the tokenizer has no tokenizer.json and none can be made from its "
-                "vocabulary; save it with a fast tokenizer"
-            )
-        self.transformer = transformer
-        self.tokenizer = tokenizer
+        super().__init__(
+            transformer,
+            tokenizer,
+            layout.max_seq_length,
+            do_lower_case=layout.do_lower_case,
+        )
         self.layout = layout
         self.pooling = Pooling(
             layout.dimension, layout.pooling, include_prompt=layout.include_prompt
         )
-        self.head = head.build(layout.head)
+        self.head = nn.Sequential(
+            *[
+                copy.deepcopy(part) if isinstance(part, Dense) else Normalize()
+                for part in layout.head
+            ]
+        )
         self.prompts = {"query": "", "document": ""} | layout.prompts
-        self.last_truncated = 0
-        self.max_seq_length = layout.max_seq_length  # builds the tokenizer's copy
-        self._fingerprint = Fingerprint()
 
     @classmethod
     def from_pretrained(
@@ -99,37 +126,29 @@ class SentenceEncoder(nn.Module):
         device: str | torch.device | None = None,
         allow_hub: bool = True,
     ) -> Self:
-        """Load a model by its catalogue name, folder, or hub repository.
+        """Load a model; every error says what to do.
 
         Parameters
         ----------
         name_or_path
-            ``"all-MiniLM-L6-v2"``, a folder in either spelling, a plain transformers
-            folder (read with mean pooling), or ``"owner/name"`` on the hub.
+            A registered name such as ``"all-MiniLM-L6-v2"``, a folder in either
+            spelling, a plain transformers folder (read with mean pooling), or
+            ``"owner/name"`` on the hub.
         device
             ``"cpu"``, ``"cuda"`` …; the default is the GPU if there is one.
         allow_hub
             False never asks the network.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError
-            Each with what to do.
         """
         entry = BY_NAME.get(str(name_or_path))
         if entry is not None and entry.form != "encoder":
-            reader = _READERS.get(entry.form, "sbert_lab.datasets")
             raise CheckpointError(
                 f"{entry.name} is {entry.form}, which SentenceEncoder does not read; "
-                f"{reader} does"
+                "see StaticEncoder, OnnxEncoder and sbert_lab.datasets"
             )
         folder = resolve(name_or_path, allow_hub=allow_hub)
         layout = checkpoint.read(folder)
-        transformer, tokenizer = load_transformer(folder / layout.transformer)
-        encoder = cls(transformer, tokenizer, layout)
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return encoder.to(device).eval()
+        parts = checkpoint.load_transformer(folder / layout.transformer)
+        return cls(*parts, layout).on_device(device)
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that every sentence-transformers release since 2.3 loads.
@@ -138,28 +157,11 @@ class SentenceEncoder(nn.Module):
         """
         layout = dataclasses.replace(
             self.layout,
-            head=head.describe(self.head),
+            head=tuple(p if isinstance(p, Dense) else "normalize" for p in self.head),
             prompts=self.prompts,
             max_seq_length=self.max_seq_length,
-            transformer="",
         )
         checkpoint.write(Path(folder), layout, self.transformer, self.tokenizer)
-
-    @property
-    def max_seq_length(self) -> int:
-        """Longest text in tokens, special tokens included; longer ones are cut.
-
-        Set it to another number, or to None for what the model bears.
-        """
-        return self._max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, wanted: int | None) -> None:
-        limit = length_limit(wanted, self.tokenizer, self.transformer)
-        self._max_seq_length = limit
-        lower = self.layout.do_lower_case
-        self._backend = fast_tokenizer(self.tokenizer, limit, lower)
-        self._tokenizer_json = encoding_part(self._backend)
 
     @property
     def dimension(self) -> int:
@@ -168,40 +170,17 @@ class SentenceEncoder(nn.Module):
 
     @property
     def _full_dimension(self) -> int:
-        dense = [part for part in self.layout.head if isinstance(part, DenseSpec)]
-        return dense[-1].out_features if dense else self.pooling.out_dimension
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+        dense = [part for part in self.head if isinstance(part, Dense)]
+        return dense[-1].linear.out_features if dense else self.pooling.out_dimension
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return token ids, cut at `max_seq_length`; `last_truncated` says how many."""
-        encodings = self._backend.encode_batch_fast(list(texts))
-        self.last_truncated = sum(bool(e.overflowing) for e in encodings)
-        return [np.array(e.ids, np.int64) for e in encodings]
+        return [np.array(e.ids, np.int64) for e in self._encodings(list(texts))]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Encode padded token ids.
-
-        Parameters
-        ----------
-        input_ids, attention_mask
-            int64 ``[B, L]``.
-
-        Returns
-        -------
-        Tensor
-            float32 ``[B, dimension]``, before `truncate_dim`.
-        """
-        return self._pooled(self._tokens(input_ids, attention_mask), attention_mask, 0)
-
-    def _tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return token vectors ``[B, L, D]``."""
+        """Encode padded token ids, ``[B, L]`` -> ``[B, full dimension]``."""
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
-        tokens: Tensor = output.last_hidden_state
-        return tokens
+        return self._pooled(output.last_hidden_state, attention_mask, 0)
 
     def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
         """Pool and apply the head; `skipped` leading tokens are left out."""
@@ -211,27 +190,24 @@ class SentenceEncoder(nn.Module):
         vectors: Tensor = self.head(self.pooling(tokens, mask))
         return vectors
 
-    def _vectors(
+    def encode_token_ids(
         self,
-        ids: Sequence[NDArray[np.int64]],
-        masks: Sequence[NDArray[np.int64]],
-        skipped: int,
-        space: list[Tensor] | None,
-    ) -> Tensor:
-        """Encode groups of one batch, ``[rows of all groups, D]``, in order.
+        sequences: Sequence[Tokens],
+        *,
+        skipped: int = 0,
+        **options: Any,  # noqa: ANN401  (token_budget and advance of in_batches)
+    ) -> Vectors:
+        """Encode texts that are token ids already, float32 ``[n, full dimension]``.
 
-        With a workspace the groups hold equal lengths and go through `packed_bert`.
+        Without gradients; `skipped` leading tokens of each are not pooled.
         """
-        on_device = [torch.from_numpy(part).to(self.device) for part in ids]
-        mask = [torch.from_numpy(part).to(self.device) for part in masks]
-        if space is not None:
-            tokens = packed_bert(self.transformer, on_device, space)
-        else:
-            tokens = list(map(self._tokens, on_device, mask))
-        pooled = [
-            self._pooled(t, m, skipped) for t, m in zip(tokens, mask, strict=True)
-        ]
-        return torch.cat(pooled).float()
+        return in_batches(
+            self.transformer,
+            sequences,
+            lambda output, mask: self._pooled(output.last_hidden_state, mask, skipped),
+            pad=self.pad_id,
+            **options,
+        )
 
     def encode(
         self,
@@ -258,8 +234,8 @@ class SentenceEncoder(nn.Module):
         truncate_dim
             Keep the leading dimensions only.
         token_budget
-            Tokens in a batch; the default is `TOKEN_BUDGET` of the device. Changes
-            speed and memory, not the result.
+            Tokens in a batch; the default suits the device. Changes speed and memory,
+            not the result.
         show_progress
             A bar on standard error; by default for long work on a terminal.
         cache
@@ -268,120 +244,66 @@ class SentenceEncoder(nn.Module):
         Returns
         -------
         NDArray
-            float32 ``[n, d]``; ``[0, d]`` for no texts.
-
-        Raises
-        ------
-        TypeError
-            An item is not a string; names its position.
-        ValueError
-            An unknown prompt, a dimension the model does not have, or a result that
-            is not finite.
+            float32 ``[n, d]``; ``[0, d]`` for no texts. Where vectors are not finite,
+            a ValueError names the first text.
         """
-        if isinstance(texts, str):
-            single: Vectors = self.encode(
-                [texts],
-                prompt_name=prompt_name,
-                prompt=prompt,
-                normalize=normalize,
-                truncate_dim=truncate_dim,
-                token_budget=token_budget,
-                show_progress=False,
-                cache=cache,
-            )[0]
-            return single
-        texts = _strings(texts)
+        listed = [texts] if isinstance(texts, str) else check_texts(texts)
         prefix = self._prefix(prompt_name, prompt)
-        width = self._width(truncate_dim)
-        budget = token_budget or TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
-        out: Vectors = np.empty((len(texts), width), np.float32)
-        self.last_truncated = 0
-        with (
-            evaluating(self),
-            progress(len(texts), "encode", show=show_progress) as move,
-        ):
-            for start in range(0, len(texts), CHUNK):
-                chunk = texts[start : start + CHUNK]
-                full = self._through_cache(chunk, prefix, budget, move, cache)
-                out[start : start + len(chunk)] = _finish(full, width, normalize)
-        if self.last_truncated:
-            log.warning(
-                "%d of %d texts are longer than %d tokens and were cut there",
-                self.last_truncated,
-                len(texts),
-                self.max_seq_length,
+        skipped = self._prompt_tokens(prefix)
+        width = truncate_dim if truncate_dim is not None else self.dimension
+        if not 1 <= width <= self._full_dimension:
+            raise ValueError(
+                f"truncate_dim={width}: this model has 1 to {self._full_dimension} "
+                "dimensions"
             )
-        return out
+        out: Vectors = np.empty((len(listed), width), np.float32)
+        truncated = 0
+        with progress(len(listed), "encode", show=show_progress) as move:
+            for start in range(0, len(listed), CHUNK):
+                self.last_truncated = 0  # all may come from the cache
+                chunk = [prefix + text for text in listed[start : start + CHUNK]]
+                full = self._through_cache(chunk, skipped, cache, move, token_budget)
+                out[start : start + len(chunk)] = full[:, :width]
+                truncated += self.last_truncated
+        if normalize:
+            lengths = np.linalg.norm(out, axis=1, keepdims=True)
+            out /= np.maximum(lengths, np.float32(1e-12))
+        self._warn_of_cuts(truncated, len(listed), "texts")
+        return out[0] if isinstance(texts, str) else out
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for queries, if it has one."""
-        options.setdefault("prompt_name", self._first_prompt("query", options))
-        return self.encode(texts, **options)
+        return self.encode(texts, **self._prompted(options, "query"))
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for documents, if it has one."""
-        names = "document passage corpus"
-        options.setdefault("prompt_name", self._first_prompt(names, options))
-        return self.encode(texts, **options)
+        names = ("document", "passage", "corpus")
+        return self.encode(texts, **self._prompted(options, *names))
 
-    def encode_iter(
-        self,
-        texts: Iterable[str],
-        *,
-        chunk_size: int = CHUNK,
-        **options: Any,  # noqa: ANN401  (those of encode)
-    ) -> Iterator[Vectors]:
-        """Yield the vectors of a stream of texts, `chunk_size` of them at a time."""
-        stream = iter(texts)
-        while chunk := list(islice(stream, chunk_size)):
-            yield self.encode(chunk, **options)
+    def _prompted(self, options: dict[str, Any], *names: str) -> dict[str, Any]:
+        """Add the first of the named prompts that there is, unless one is given."""
+        found = next((name for name in names if self.prompts.get(name)), None)
+        given = options.get("prompt") is not None
+        return options if given else {"prompt_name": found} | options
 
-    def encode_to_file(
-        self,
-        texts: Iterable[str],
-        path: str | Path,
-        **options: Any,  # noqa: ANN401  (those of encode_iter)
-    ) -> np.memmap[Any, np.dtype[np.float32]]:
-        """Encode a stream of any length into a ``.npy`` file, and map it into memory.
-
-        Neither the texts nor the vectors need to fit in memory. The file appears under
-        its name when it is complete. Returned is float32 ``[n, d]``, read-only.
-        """
-        width = self._width(options.get("truncate_dim"))
-        return write_vectors(Path(path), self.encode_iter(texts, **options), width)
-
-    def fingerprint(self) -> str:
-        """Return the sha256 that names this model in caches, indexes and records.
-
-        Covers whatever changes the vector of a text: weights, configuration, tokenizer,
-        pooling, what follows. Worked out anew when a weight has changed in place.
-        """
-        settings = {
+    def _settings(self) -> dict[str, Any]:
+        return {
             "pooling": self.layout.pooling,
             "include_prompt": self.layout.include_prompt,
             "head": [
-                part.activation if isinstance(part, DenseSpec) else part
-                for part in self.layout.head
+                checkpoint.spelled(part.activation)
+                if isinstance(part, Dense)
+                else "normalize"
+                for part in self.head
             ],
-            "config": idle_settings_removed(self.transformer.config.to_diff_dict()),
-            "tokenizer": self._tokenizer_json,
         }
-        return self._fingerprint.of(self, settings)
-
-    def _first_prompt(self, names: str, options: dict[str, Any]) -> str | None:
-        """Return the first of `names` with a prompt, unless one is given literally."""
-        if options.get("prompt") is not None:
-            return None
-        return next((n for n in names.split() if self.prompts.get(n)), None)
 
     def _prefix(self, name: str | None, literal: str | None) -> str:
-        if literal is not None:
-            if name is not None:
-                raise ValueError("give prompt_name or prompt, not both")
-            return literal
+        if literal is not None and name is not None:
+            raise ValueError("give prompt_name or prompt, not both")
         name = name if name is not None else self.layout.default_prompt
-        if name is None:
-            return ""
+        if literal is not None or name is None:
+            return literal or ""
         if name not in self.prompts:
             raise ValueError(
                 f"no prompt named {name!r}; this model has {sorted(self.prompts)}. "
@@ -389,39 +311,27 @@ class SentenceEncoder(nn.Module):
             )
         return self.prompts[name]
 
-    def _width(self, truncate_dim: int | None) -> int:
-        width = truncate_dim if truncate_dim is not None else self.dimension
-        if not 1 <= width <= self._full_dimension:
-            raise ValueError(
-                f"truncate_dim={width}: this model has 1 to {self._full_dimension} "
-                "dimensions"
-            )
-        return width
-
     def _through_cache(
         self,
-        texts: Sequence[str],
-        prefix: str,
-        budget: int,
-        advance: Advance,
+        texts: list[str],
+        skipped: int,
         cache: EmbeddingCache | None,
+        advance: Advance,
+        token_budget: int | None,
     ) -> Vectors:
         """Encode one chunk, ``[n, full dimension]``, asking the cache first."""
-        prompted = [prefix + text for text in texts] if prefix else texts
-        skipped = self._prompt_tokens(prefix)
         if cache is None:
-            return self._encode_chunk(prompted, skipped, budget, advance)
+            return self._encode_chunk(texts, skipped, advance, token_budget)
         # A prompt that is not pooled gives another vector for the same characters.
-        keys = [f"{skipped}\0{text}" for text in prompted] if skipped else prompted
+        keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
         model_hash = self.fingerprint()
         vectors, known = cache.get(model_hash, keys, self._full_dimension)
         advance(int(known.sum()))
-        missing = np.flatnonzero(~known)
-        if len(missing):
-            new = self._encode_chunk(
-                [prompted[int(i)] for i in missing], skipped, budget, advance
-            )
-            cache.put(model_hash, [keys[int(i)] for i in missing], new)
+        missing = np.flatnonzero(~known).tolist()
+        if missing:
+            unknown = [texts[i] for i in missing]
+            new = self._encode_chunk(unknown, skipped, advance, token_budget)
+            cache.put(model_hash, [keys[i] for i in missing], new)
             vectors[missing] = new
         return vectors
 
@@ -429,81 +339,37 @@ class SentenceEncoder(nn.Module):
         """Count the leading tokens that pooling leaves out."""
         if not prefix or self.layout.include_prompt:
             return 0
-        ids = self._backend.encode(prefix).ids
         special = self._backend.num_special_tokens_to_add(False)
-        return len(ids) - (1 if special > 1 else 0)  # the closing token is not prompt
+        # The closing token is not the prompt's.
+        return len(self._backend.encode(prefix).ids) - (1 if special > 1 else 0)
 
     def _encode_chunk(
-        self, texts: Sequence[str], skipped: int, budget: int, advance: Advance
+        self,
+        texts: list[str],
+        skipped: int,
+        advance: Advance,
+        token_budget: int | None,
     ) -> Vectors:
-        encodings = self._backend.encode_batch_fast(list(texts))
-        self.last_truncated += sum(bool(e.overflowing) for e in encodings)
         position: dict[tuple[int, ...], int] = {}  # each token sequence once
         owner = np.array(
-            [position.setdefault(tuple(e.ids), len(position)) for e in encodings]
+            [
+                position.setdefault(tuple(encoding.ids), len(position))
+                for encoding in self._encodings(texts)
+            ]
         )
         copies = np.bincount(owner)
-        sequences = list(position)
-        lengths = np.array([len(ids) for ids in sequences])
-        pad = self.tokenizer.pad_token_id or 0
-        unique: Vectors = np.empty((len(sequences), self._full_dimension), np.float32)
-        packed = self.device.type == "cpu" and is_supported(self.transformer)
-        batches = list(token_budget_batches(lengths, budget, packed=packed))
-        space, parts = None, []
-        if packed:
-            largest = max(int(lengths[rows].sum()) for rows in batches)
-            space = workspace(self.transformer, largest)
-        for rows in batches:
-            runs = equal_lengths(rows, lengths) if packed else [rows]
-            groups = [pad_right([sequences[i] for i in run], pad) for run in runs]
-            ids, masks = zip(*groups, strict=True)
-            parts.append(self._vectors(ids, masks, skipped, space))
-            advance(int(copies[rows].sum()))
-        # Copied back once a chunk: on a GPU every copy would wait for the queue.
-        unique[np.concatenate(batches)] = torch.cat(parts).cpu().numpy()
-        bad = np.flatnonzero(~np.isfinite(unique).all(1))
-        if len(bad):
-            text = texts[int(np.flatnonzero(owner == bad[0])[0])]
-            raise ValueError(
-                f"{len(bad)} vectors are not finite, the first for {text[:60]!r}: the "
-                "weights are damaged or training diverged; load the model again"
-            )
+        unique = self.encode_token_ids(
+            list(position),
+            skipped=skipped,
+            token_budget=token_budget,
+            advance=lambda rows: advance(int(copies[rows].sum())),
+        )
         vectors: Vectors = unique[owner]
-        return vectors
-
-
-def _strings(texts: object) -> Sequence[str]:
-    """Return `texts` as a list of strings, or say which one is not."""
-    if not isinstance(texts, Iterable):
-        raise TypeError(f"texts must be a list of strings, not {type(texts).__name__}")
-    listed = texts if isinstance(texts, list) else list(texts)
-    for position, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"texts[{position}] is {text!r} ({type(text).__name__}), not a string; "
-                "drop it, or convert it with str()"
+        bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} vectors are not finite, the first for "
+                f"{texts[bad[0]][:60]!r}: the weights are damaged or training diverged"
+                "; load the model again"
             )
-    return listed
-
-
-def _finish(vectors: Vectors, width: int, normalize: bool) -> Vectors:
-    """Cut to `width` dimensions and, if asked, scale to unit length."""
-    vectors = vectors[:, :width]
-    if normalize:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
-        return scaled
-    return vectors
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch dropout off and gradients too, and leave every module as it was."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
+        return vectors

@@ -1,125 +1,162 @@
-"""The transformer and its tokenizer, loaded strictly from a local folder."""
+"""What every encoder is built on: a transformer and its tokenizer."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch import Tensor, nn
 
-from sbert_lab._utils import quiet_transformers
-from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.checkpoint import CheckpointError, lower_case
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: No network, and no code from the folder.
-LOCALLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-
-#: And no pickle; what is missing or of another shape is told, in our words.
-STRICTLY: dict[str, Any] = LOCALLY | {
-    "dtype": torch.float32,
-    "use_safetensors": True,
-    "output_loading_info": True,
-    "ignore_mismatched_sizes": True,
-}
+log = logging.getLogger(__name__)
 
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own carry a huge number
 
+#: Settings of a transformer that do not change what it computes.
+_IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
 
-def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Load a transformer in float32 and its tokenizer from a folder.
 
-    Half-precision weights are widened. Safetensors only, no code from the folder, no
-    network. Every weight the model needs must be there with the right shape; only an
-    unused pooler may be absent, and is then left out.
+class TransformerModel(nn.Module):
+    """Base of the encoders: length limit, token ids, fingerprint.
 
-    Raises
-    ------
-    CheckpointError
-        Damaged files, or weights that are another model's.
+    ``max_seq_length`` None takes what the model bears; ``last_truncated`` counts which
+    of the texts last seen were cut.
     """
-    from transformers import AutoModel, AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **LOCALLY)
-            model, report = AutoModel.from_pretrained(folder, **STRICTLY)
-    except Exception as error:  # the library raises many kinds for a damaged file
-        raise cannot_be_loaded(folder, error) from error
-    missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
-    refuse_others(folder, missing, report["mismatched_keys"])
-    if any(key.startswith("pooler.") for key in report["missing_keys"]):
-        model.pooler = None  # else it would be random numbers, and saved as if learnt
-    return model, tokenizer
+    def __init__(
+        self,
+        transformer: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        max_seq_length: int | None,
+        *,
+        do_lower_case: bool = False,
+    ) -> None:
+        super().__init__()
+        if not tokenizer.is_fast:
+            raise CheckpointError(
+                "the tokenizer has no tokenizer.json and none can be made from its "
+                "vocabulary; save it with a fast tokenizer"
+            )
+        self.transformer = transformer
+        self.tokenizer = tokenizer
+        self.last_truncated = 0
+        self._do_lower_case = do_lower_case
+        self.max_seq_length = max_seq_length  # makes the tokenizer's copy
+        self._hashed: tuple[object, str] = (None, "")
 
+    @property
+    def max_seq_length(self) -> int:
+        """Longest input in tokens, special tokens included; longer ones are cut.
 
-def cannot_be_loaded(folder: Path, error: Exception) -> CheckpointError:
-    """Return the error for files that the library gives up on."""
-    return CheckpointError(
-        f"{folder} cannot be loaded: {type(error).__name__}: {error}. If the files "
-        "look right, copy them again"
-    )
+        Of a pair the longer text is cut first. Set it to another number, or to None for
+        what the model bears.
+        """
+        return self._max_seq_length
 
+    @max_seq_length.setter
+    def max_seq_length(self, wanted: int | None) -> None:
+        positions = getattr(self.transformer.config, "max_position_embeddings", None)
+        if wanted is None:
+            limits = (self.tokenizer.model_max_length, positions)
+            wanted = min((n for n in limits if n and n < _NO_LIMIT), default=512)
+        if positions is not None and wanted > positions:
+            raise CheckpointError(
+                f"max_seq_length {wanted} is more than the {positions} positions of "
+                "the transformer; lower it in sentence_bert_config.json"
+            )
+        self._max_seq_length = wanted
+        self._backend = fast_tokenizer(self.tokenizer, wanted, self._do_lower_case)
+        parts = json.loads(self._backend.to_str())
+        parts.pop("decoder", None)  # decides no token ids
+        self._tokenizer_json = json.dumps(parts, sort_keys=True)
 
-def refuse_others(
-    folder: Path, missing: Sequence[str], mismatched: Iterable[Sequence[object]]
-) -> None:
-    """Raise where weights are missing, or are of another shape than the config's."""
-    wrong = sorted(str(key[0]) for key in mismatched)
-    if missing or wrong:
-        raise CheckpointError(
-            f"{folder}: the weights do not belong to this config.json: "
-            f"{len(missing)} tensors missing, {len(wrong)} of another shape, first "
-            f"{[*missing, *wrong][0]}; copy both from the same model"
-        )
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
+        return self.tokenizer.pad_token_id or 0
 
-def length_limit(
-    wanted: int | None,
-    tokenizer: "PreTrainedTokenizerBase",
-    transformer: "PreTrainedModel",
-) -> int:
-    """Return the longest input in tokens: as wanted, or what the model bears."""
-    bears = [
-        limit
-        for limit in (
-            tokenizer.model_max_length,
-            getattr(transformer.config, "max_position_embeddings", None),
-        )
-        if limit is not None and 0 < limit < _NO_LIMIT
-    ]
-    if wanted is None:
-        return min(bears, default=512)
-    positions = getattr(transformer.config, "max_position_embeddings", None)
-    if positions is not None and wanted > positions:
-        raise CheckpointError(
-            f"max_seq_length {wanted} is more than the {positions} positions of the "
-            "transformer; lower it in sentence_bert_config.json"
-        )
-    return wanted
+    def on_device(self, device: str | torch.device | None) -> Self:
+        """Move to `device`, by default a GPU if there is one, ready for use."""
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return self.to(device).eval()
+
+    def _warn_of_cuts(self, truncated: int, total: int, what: str) -> None:
+        self.last_truncated = truncated
+        if truncated:
+            log.warning(
+                "%d of %d %s are longer than %d tokens and were cut there",
+                truncated,
+                total,
+                what,
+                self.max_seq_length,
+            )
+
+    def _encodings(self, inputs: list[Any]) -> "list[Encoding]":
+        found = self._backend.encode_batch_fast(inputs)
+        self.last_truncated = sum(bool(encoding.overflowing) for encoding in found)
+        return found
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what else changes a result, for the fingerprint."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Return the sha256 that names this model in caches, indexes and records.
+
+        It covers whatever changes a result: weights, configuration, tokenizer, what
+        follows. It is worked out anew when a weight has changed, which is seen by
+        PyTorch's version counter and by a sum over the bits of every weight, for edits
+        that the counter misses (``weight.data.mul_(2)``).
+        """
+        config = {
+            key: value
+            for key, value in self.transformer.config.to_diff_dict().items()
+            if key not in _IDLE and not key.endswith("_version")
+        }
+        settings = self._settings() | {
+            "config": config,
+            "tokenizer": self._tokenizer_json,
+        }
+        written = json.dumps(settings, sort_keys=True)
+        state = self.state_dict(keep_vars=True)
+        versions = [(name, v._version, _bit_sum(v)) for name, v in state.items()]
+        if self._hashed[0] != (versions, written):
+            digest = hashlib.sha256(written.encode())
+            for name in sorted(state):
+                value = state[name].detach().cpu().contiguous()
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+            self._hashed = ((versions, written), digest.hexdigest())
+        return self._hashed[1]
 
 
 def fast_tokenizer(
     tokenizer: "PreTrainedTokenizerBase", max_length: int, do_lower_case: bool
 ) -> "Tokenizer":
     """Return a copy of the Rust tokenizer that cuts at `max_length` and never pads."""
-    from tokenizers import Tokenizer, normalizers
+    from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
     backend.enable_truncation(max_length, strategy="longest_first")
     if do_lower_case:
-        lower = [normalizers.Lowercase()]
-        if backend.normalizer is not None:
-            lower.append(backend.normalizer)
-        backend.normalizer = normalizers.Sequence(lower)
+        lower_case(backend)
     return backend
 
 
-def encoding_part(backend: "Tokenizer") -> str:
-    """Return what of a tokenizer decides token ids, as JSON: all but its decoder."""
-    parts = json.loads(backend.to_str())
-    parts.pop("decoder", None)
-    return json.dumps(parts, sort_keys=True)
+def _bit_sum(value: Tensor) -> int:
+    width = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    bits = value.detach().reshape(-1).view(width[value.element_size()])
+    return int(bits.sum(dtype=torch.int64))

@@ -14,9 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sbert_lab.models.checkpoint import CheckpointError
-from sbert_lab.models.interface import Encoder
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
 from sbert_lab.models.static import StaticEncoder
 
 log = logging.getLogger(__name__)
@@ -155,34 +154,19 @@ def _static(name: str, _: Corpus) -> Encoder:
     return StaticEncoder.from_pretrained(name)
 
 
-def _int8(name: str, _: Corpus) -> Encoder:
+def _onnx(name: str, _: Corpus) -> Encoder:
     from sbert_lab.models.onnx import OnnxEncoder
 
     return OnnxEncoder.from_pretrained(name)
-
-
-def _converted(name: str, _: Corpus) -> Encoder:
-    return SentenceEncoder.from_pretrained(_converted_folder(name))
 
 
 def _distilled(name: str, _: Corpus) -> Encoder:
     return StaticEncoder.from_pretrained(_distilled_folder(name))
 
 
-def _converted_folder(name: str) -> Path:
-    """Return the folder of an ONNX graph's weights, converted on first use."""
-    from sbert_lab.models.onnx import encoder_from_onnx
-
-    folder = cache_home() / "converted" / f"{name}-{_edition(name)}"
-    if not folder.is_dir():
-        log.info("%s is converted once, into %s", name, folder)
-        encoder_from_onnx(name).save(folder)
-    return folder
-
-
 def _distilled_folder(name: str) -> Path:
     """Return the folder of static vectors, distilled from an encoder on first use."""
-    from sbert_lab.models.distillation import distil
+    from sbert_lab.models.static import distil
 
     folder = cache_home() / "distilled" / f"{name}-{_edition(name)}"
     if not folder.is_dir():
@@ -213,7 +197,7 @@ def _weights(folder: Path) -> Sequence[Path]:
     return files
 
 
-def _int8_files(name: str) -> Sequence[Path]:
+def _onnx_files(name: str) -> Sequence[Path]:
     words = resolve("all-MiniLM-L6-v2") / "tokenizer.json"
     return [*_entry_files(name), words]
 
@@ -260,17 +244,17 @@ CANDIDATES = {
         Candidate(
             "paraphrase-MiniLM-L3-v2",
             "sentence encoder, 3 layers, 17 M parameters, 384 dimensions",
-            partial(_converted, "paraphrase-MiniLM-L3-v2-onnx"),
+            partial(_onnx, "paraphrase-MiniLM-L3-v2-onnx"),
             ("paraphrase-MiniLM-L3-v2-onnx", "all-MiniLM-L6-v2"),
-            lambda: _weights(_converted_folder("paraphrase-MiniLM-L3-v2-onnx")),
-            libraries=("onnx",),
+            partial(_onnx_files, "paraphrase-MiniLM-L3-v2-onnx"),
+            libraries=("onnxruntime",),
         ),
         Candidate(
             "all-MiniLM-L6-v2-int8",
             "all-MiniLM-L6-v2 with 8-bit weights, by ONNX Runtime",
-            partial(_int8, "all-MiniLM-L6-v2-int8-onnx"),
+            partial(_onnx, "all-MiniLM-L6-v2-int8-onnx"),
             ("all-MiniLM-L6-v2-int8-onnx", "all-MiniLM-L6-v2"),
-            partial(_int8_files, "all-MiniLM-L6-v2-int8-onnx"),
+            partial(_onnx_files, "all-MiniLM-L6-v2-int8-onnx"),
             libraries=("onnxruntime",),
         ),
         Candidate(

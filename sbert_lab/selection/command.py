@@ -175,7 +175,7 @@ def _picture(
 def _limits(options: argparse.Namespace) -> Constraints:
     """Return the constraints, the default task in place of one yet unknown."""
     if options.task and (options.pairs or options.measure):
-        from sbert_lab.evaluation.scoreboard import KINDS
+        from sbert_lab.datasets.icd10cm_tasks import KINDS
         from sbert_lab.selection.quality import OWN
 
         tasks = KINDS if options.measure else (OWN,)

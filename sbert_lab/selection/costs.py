@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab._utils import Advance, progress
-from sbert_lab.models.interface import Encoder, encode_documents, encode_queries
+from sbert_lab.models.sentence_encoder import Encoder, encode_documents, encode_queries
 from sbert_lab.selection.rows import Spread
 
 #: What a process has imported before its memory and its loading are measured: the

@@ -7,22 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from sbert_lab.datasets.icd10cm_tasks import KINDS
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.evaluation.ranking import retrieval
-from sbert_lab.evaluation.scoreboard import KINDS, Measured, measure
+from sbert_lab.evaluation.tasks import (
+    TaskResult,
+    in_order,
+    judge_ranking,
+    measure,
+    measure_bm25,
+    ranking,
+)
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import (
+from sbert_lab.models.lexical import Bm25
+from sbert_lab.models.onnx import OnnxEncoder
+from sbert_lab.models.sentence_encoder import (
     Encoded,
     Encoder,
+    SentenceEncoder,
     encode_documents,
     encode_queries,
     metric_of,
 )
-from sbert_lab.models.onnx import OnnxEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
-
-#: What sparse rows of words are measured on: they have no use as features of a class.
-SPARSE_KINDS = ("Retrieval", "STS", "PairClassification", "Reranking")
 
 #: The one task of a reader's own pairs.
 OWN = "your pairs"
@@ -62,16 +67,17 @@ def on_icd10cm(
     *,
     kinds: Sequence[str] = KINDS,
     cache: EmbeddingCache | None = None,
-) -> dict[str, Measured]:
-    """Measure a candidate on the tasks of ICD-10-CM, by kind: see `scoreboard.measure`.
+) -> dict[str, TaskResult]:
+    """Measure a candidate on the tasks of ICD-10-CM, by kind: see `tasks.measure`.
 
-    Sparse rows take part in `SPARSE_KINDS` alone.
+    BM25 takes part in Retrieval and Reranking alone.
     """
     from sklearn.exceptions import ConvergenceWarning
 
     kept = Cached(encoder, cache)
     if not isinstance(kept.queries(["a word"]), np.ndarray):
-        kinds = [kind for kind in kinds if kind in SPARSE_KINDS]
+        found = measure_bm25(size)
+        return {kind: found[kind] for kind in kinds if kind in found}
     with warnings.catch_warnings():
         # The protocol stops its classifier after 100 steps, as mteb does.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -86,7 +92,7 @@ def on_icd10cm(
 
 def on_pairs(
     encoder: Encoder, pairs: Pairs, *, cache: EmbeddingCache | None = None
-) -> dict[str, Measured]:
+) -> dict[str, TaskResult]:
     """Measure a candidate on the reader's pairs: each anchor must find its positives.
 
     All different positives and negatives of the file are the corpus. An anchor that
@@ -123,15 +129,14 @@ def on_pairs(
     for anchor, positive in zip(pairs.anchor, pairs.positive, strict=True):
         right[place[anchor]][row[positive]] = 1
     kept = Cached(encoder, cache)
-    found = retrieval(
-        list(right),
-        kept.queries(anchors),
-        list(row.values()),
-        kept.documents(corpus),
-        right,
-        metric=metric_of(encoder),
-    )
-    return {OWN: Measured(found, found.main, found.items[found.main])}
+    ids = list(row.values())
+    asked = kept.queries(anchors)
+    if not isinstance(asked, np.ndarray):
+        hits = zip(*Bm25(corpus).search(anchors, len(corpus)), strict=True)
+        found = [in_order(s.tolist(), [ids[i] for i in rows]) for s, rows in hits]
+        return {OWN: judge_ranking(found, list(right), right, "ndcg_at_10")}
+    documents, metric = kept.documents(corpus), metric_of(encoder)
+    return {OWN: ranking(list(right), asked, ids, documents, right, metric=metric)}
 
 
 def corpus_of(pairs: Pairs) -> list[str]:

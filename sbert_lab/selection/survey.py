@@ -11,11 +11,12 @@ import torch
 
 from sbert_lab._utils import progress
 from sbert_lab.datasets import icd10cm_tasks
+from sbert_lab.datasets.icd10cm_tasks import KINDS
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.evaluation.scoreboard import KINDS, Measured, interval
 from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.evaluation.tasks import TaskResult, interval
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.interface import Encoder, encode_documents
+from sbert_lab.models.sentence_encoder import Encoder, encode_documents
 from sbert_lab.selection import candidates
 from sbert_lab.selection.costs import encoding_costs, footprints, search_costs
 from sbert_lab.selection.quality import corpus_of, on_icd10cm, on_pairs
@@ -40,7 +41,7 @@ def measure_all(
     kinds: Sequence[str] = KINDS,
     cache: EmbeddingCache | None = None,
     show_progress: bool | None = None,
-) -> dict[str, dict[str, Measured]]:
+) -> dict[str, dict[str, TaskResult]]:
     """Measure the quality of candidates, item by item.
 
     Parameters
@@ -51,7 +52,7 @@ def measure_all(
     pairs
         The reader's own: their quality is then measured, and nothing else.
     size, kinds
-        Without `pairs`: of the ICD-10-CM tasks, as in `scoreboard.measure`.
+        Without `pairs`: of the ICD-10-CM tasks, as in `tasks.measure`.
     cache
         Where vectors are kept.
     show_progress
@@ -89,7 +90,7 @@ def measure_all(
 def measure_survey(
     names: Names,
     *,
-    measured: Mapping[str, Mapping[str, Measured]] | None = None,
+    measured: Mapping[str, Mapping[str, TaskResult]] | None = None,
     pairs: Pairs | None = None,
     size: int | None = None,
     kinds: Sequence[str] = KINDS,
@@ -182,7 +183,7 @@ def _chosen(names: Names) -> dict[str, candidates.Candidate]:
 
 
 def differences(
-    measured: Mapping[str, Mapping[str, Measured]],
+    measured: Mapping[str, Mapping[str, TaskResult]],
 ) -> dict[str, dict[tuple[str, str], Interval]]:
     """Return the paired difference of every two candidates, task by task."""
     tasks: Iterable[str] = dict.fromkeys(

@@ -4,14 +4,20 @@
 come of them, and `SentenceTrainer` does it, on transformers' own trainer.
 """
 
-from sbert_lab.training.arguments import SentenceTrainingArguments
 from sbert_lab.training.data import TrainingData
-from sbert_lab.training.dropout import set_dropout
-from sbert_lab.training.trainer import SentenceTrainer
+from sbert_lab.training.hard_negatives import mine
+from sbert_lab.training.trainer import (
+    SentenceTrainer,
+    SentenceTrainingArguments,
+    fit,
+    set_dropout,
+)
 
 __all__ = [
     "SentenceTrainer",
     "SentenceTrainingArguments",
     "TrainingData",
+    "fit",
+    "mine",
     "set_dropout",
 ]

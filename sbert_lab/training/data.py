@@ -1,10 +1,9 @@
-"""Texts to train on: columns by role, every text tokenised once and known by number."""
+"""Texts to train on: columns by role, every different text tokenised once."""
 
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,7 @@ from torch.utils.data import Dataset
 
 from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.losses.objective import Batch, Objective, Tokens
-
-if TYPE_CHECKING:
-    from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 Numbers = NDArray[np.int64]
 
@@ -28,36 +25,33 @@ class TrainingData(Dataset[Batch]):
         By role (``anchor``, ``positive``, ``negative``, ``first``, ``second``,
         ``text``, ``label``), one entry a row. A ``negative`` may also be a list of
         texts, longer or shorter from row to row, or empty.
-    names
-        Role to column name, where the columns are called otherwise; other columns are
-        then left alone.
     source
         What to call the data in messages.
 
     Raises
     ------
     DataError
-        With every problem: a column missing, columns of different length, a row that
-        is not text or is empty, a label that is no number.
+        With every problem: columns of different length, a row that is not text or is
+        empty, a label that is no number.
     """
 
     def __init__(
-        self,
-        columns: Mapping[str, Sequence[Any]],
-        names: Mapping[str, str] | None = None,
-        source: str = "training data",
+        self, columns: Mapping[str, Sequence[Any]], source: str = "training data"
     ) -> None:
         self.source = source
-        columns = _named(columns, names, source)
         lengths = {role: len(column) for role, column in columns.items()}
-        if len(set(lengths.values())) != 1:
-            raise DataError([f"{source}: columns of different length, {lengths}"])
-        self.count = next(iter(lengths.values()))
-        if not self.count:
-            raise DataError([f"{source} has no rows"])
+        self.roles = tuple(role for role in columns if role != "label")
+        if (
+            not self.roles
+            or len(set(lengths.values())) != 1
+            or not max(lengths.values())
+        ):
+            raise DataError(
+                [f"{source}: columns of text of one length are needed, not {lengths}"]
+            )
+        self.count = lengths[self.roles[0]]
         #: What messages call the rows.
         self.row_names: Sequence[int] = range(self.count)
-        self.roles = tuple(role for role in columns if role != "label")
         problems: list[str] = []
         self.numbers: dict[str, int] = {}  # by text
         self.label = None
@@ -87,10 +81,9 @@ class TrainingData(Dataset[Batch]):
         """Count the rows."""
         return self.count
 
-    def tokenize(self, encoder: "SentenceEncoder", prefix: str = "") -> int:
-        """Tokenise every different text once; return how many were too long."""
-        self._tokens = encoder.token_ids([prefix + text for text in self.texts])
-        return encoder.last_truncated
+    def tokenize(self, encoder: SentenceEncoder) -> None:
+        """Tokenise every different text once."""
+        self._tokens = encoder.token_ids(self.texts)
 
     def lengths(self) -> Numbers:
         """Return the tokens of each row, all its texts together, ``[n]``."""
@@ -100,26 +93,13 @@ class TrainingData(Dataset[Batch]):
             total += np.bincount(owner, size[column], self.count).astype(np.int64)
         return total
 
-    @cached_property
-    def text_numbers(self) -> Numbers:
-        """Which texts each row has, ``[n, most texts]``, −1 where none."""
-        owner = np.concatenate([rows for _, rows in self._columns.values()])
-        number = np.concatenate([column for column, _ in self._columns.values()])
-        order = np.argsort(owner, kind="stable")
-        counts = np.bincount(owner, minlength=self.count)
-        starts = np.cumsum(counts) - counts
-        found = np.full((self.count, counts.max()), -1)
-        place = np.arange(len(owner)) - np.repeat(starts, counts)
-        found[owner[order], place] = number[order]
+    def row_texts(self) -> list[list[str]]:
+        """Return the texts of each row, its negatives too."""
+        found: list[list[str]] = [[] for _ in range(self.count)]
+        for column, owner in self._columns.values():
+            for number, row in zip(column.tolist(), owner.tolist(), strict=True):
+                found[row].append(self.texts[number])
         return found
-
-    def row_texts(self, row: int) -> list[str]:
-        """Return the texts of a row that belong together: all but its negatives."""
-        return [
-            self.texts[column[row]]
-            for role, (column, _) in self._columns.items()
-            if role != "negative"
-        ]
 
     def fingerprint(self) -> str:
         """Return a hash of all rows, in order."""
@@ -138,8 +118,6 @@ class TrainingData(Dataset[Batch]):
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         """Return the batch of these rows; `DataLoader` asks for it so."""
-        if not self._tokens:
-            raise RuntimeError("call tokenize before the first batch")
         wanted = np.asarray(rows, np.int64)
         numbers: dict[str, Numbers] = {}
         owners = np.zeros(0, np.int64)
@@ -152,9 +130,12 @@ class TrainingData(Dataset[Batch]):
                 owners = np.repeat(np.arange(len(wanted)), last - first)
         if "negative" in numbers and not len(numbers["negative"]):
             del numbers["negative"]  # no row of this batch has one
+        tokens: dict[str, list[Tokens]] = {}
+        if self._tokens:  # a cross-encoder tokenises pairs, not texts
+            tokens = {r: [self._tokens[n] for n in ns] for r, ns in numbers.items()}
         return Batch(
             texts={r: [self.texts[n] for n in ns] for r, ns in numbers.items()},
-            tokens={r: [self._tokens[n] for n in ns] for r, ns in numbers.items()},
+            tokens=tokens,
             numbers=numbers,
             label=None if self.label is None else self.label[wanted],
             rows=wanted,
@@ -188,7 +169,7 @@ def check_columns(data: TrainingData, objective: Objective) -> None:
     DataError
         With every problem.
     """
-    name = type(objective).__name__
+    name, rule = type(objective).__name__, objective.label
     reads = [*objective.roles, *objective.optional]
     problems = []
     for role in data.roles:
@@ -197,7 +178,7 @@ def check_columns(data: TrainingData, objective: Objective) -> None:
             meant = f" (did you mean {near[0]!r}?)" if near else ""
             problems.append(
                 f"{data.source}: {name} does not read the column {role!r}{meant}; it "
-                f"reads {', '.join(reads)}. Say which with names={{role: column}}"
+                f"reads {', '.join(reads)}"
             )
     for role in objective.roles:
         if role not in data.roles:
@@ -205,47 +186,19 @@ def check_columns(data: TrainingData, objective: Objective) -> None:
                 f"{data.source}: {name} needs a column {role!r}; there are "
                 f"{', '.join(data.roles)}"
             )
-    problems += _label_problems(data, objective)
+    if rule is None and data.label is not None:
+        problems.append(f"{data.source}: {name} reads no label; leave that column out")
+    if rule is not None and data.label is None:
+        problems.append(f"{data.source}: {name} needs a column 'label', {rule}")
+    if rule is not None and data.label is not None:
+        problems += [
+            f"{data.source}, row {data.row_names[row]}, column 'label': "
+            f"{value:g}; {name} takes {rule}"
+            for row, value in enumerate(data.label)
+            if not rule.fits(value)
+        ]
     if problems:
         raise DataError(problems)
-
-
-def _label_problems(data: TrainingData, objective: Objective) -> list[str]:
-    name, rule = type(objective).__name__, objective.label
-    if rule is None and data.label is not None:
-        return [f"{data.source}: {name} reads no label; leave that column out"]
-    if rule is None:
-        return []
-    if data.label is None:
-        return [f"{data.source}: {name} needs a column 'label', {rule}"]
-    wrong = [row for row, value in enumerate(data.label) if not rule.fits(value)]
-    return [
-        f"{data.source}, row {data.row_names[row]}, column 'label': "
-        f"{data.label[row]:g}; {name} takes {rule}"
-        for row in wrong
-    ]
-
-
-def _named(
-    columns: Mapping[str, Sequence[Any]], names: Mapping[str, str] | None, source: str
-) -> dict[str, Sequence[Any]]:
-    if names is None:
-        found = dict(columns)
-    else:
-        missing = [name for name in names.values() if name not in columns]
-        if missing:
-            raise DataError(
-                [f"{source} has no column {n!r}; it has {[*columns]}" for n in missing]
-            )
-        found = {role: columns[name] for role, name in names.items()}
-    if not [role for role in found if role != "label"]:
-        raise DataError([f"{source} has no text column"])
-    one = [role for role, column in found.items() if isinstance(column, str)]
-    if one:
-        raise DataError(
-            [f"{source}: column {r!r} is one text, not a list" for r in one]
-        )
-    return found
 
 
 def _labels(

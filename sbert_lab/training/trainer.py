@@ -1,158 +1,156 @@
-"""`SentenceTrainer`: transformers' trainer, made for embeddings.
+"""`SentenceTrainer`: transformers' trainer for sentence encoders and cross-encoders.
 
-Devices, mixed precision, schedules, checkpoints, callbacks and several processes come
-from `transformers.Trainer`. What is added: columns by role, batches that know why, an
-objective whose own weights are saved and resumed, evaluation by name, and errors before
-the first step instead of after the last.
+Devices, precision, schedules, checkpoints, callbacks and several processes come from
+`transformers.Trainer`. Added are columns by role, objectives whose own weights are
+trained and saved, evaluators, and refusals before the first step.
 """
 
+import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, distributed, nn
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerState,
+    TrainingArguments,
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from sbert_lab._utils import random_state_kept, write_bytes, write_json
+from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
+from sbert_lab.datasets.pairs import DataError, find_leaks
 from sbert_lab.evaluation.evaluators import Evaluator
-from sbert_lab.losses.objective import Objective
-from sbert_lab.models.sentence_encoder import SentenceEncoder, evaluating
-from sbert_lab.training.arguments import SentenceTrainingArguments
-from sbert_lab.training.blame import blame
-from sbert_lab.training.checks import (
-    check_batch,
-    check_best,
-    check_known,
-    check_names,
-    check_overlap,
-    check_prompts,
-    for_each,
-    report_cut,
-)
+from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
+from sbert_lab.losses.pair_scores import PairObjective
+from sbert_lab.models.batching import evaluating, pad_right, token_budget_batches
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.training.batch_samplers import BatchSampler
 from sbert_lab.training.data import TrainingData, check_columns
-from sbert_lab.training.loading import loader
-from sbert_lab.training.module import TrainedModule, quick_attention
-from sbert_lab.training.resuming import (
-    OBJECTIVES,
-    PLAN,
-    STATE,
-    check_plan,
-    checkpoint,
-    plan,
-    steps,
-)
 
 log = logging.getLogger(__name__)
 
-_ONLY = "train"  # name of the one data set where there is no other
+AnyEncoder = SentenceEncoder | CrossEncoder
+
+#: Step and training loss, the mean since the entry before.
+Curve = tuple[tuple[int, float], ...]
+
+#: Padded tokens that go through the model together. On a CPU a group that fits the
+#: caches is fastest; a GPU takes the whole batch at once.
+GROUP = {"cpu": 2048, "cuda": 1 << 17, "mps": 1 << 15}
+
+#: Options of transformers that `SentenceTrainer` would not read.
+_UNREAD = (
+    "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel",
+    "torch_compile", "activation_checkpointing", "train_sampling_strategy",
+    "include_for_metrics", "prediction_loss_only", "deepspeed", "fsdp", "push_to_hub",
+    "auto_find_batch_size", "dataloader_num_workers",
+)  # fmt: skip
+
+#: Arguments that a resumed run has in common with its beginning.
+_RECIPE = (
+    "seed", "data_seed", "per_device_train_batch_size", "dataloader_drop_last",
+    "world_size", "gradient_accumulation_steps", "learning_rate", "optim",
+)  # fmt: skip
+
+# Files of a checkpoint; transformers writes the last one last.
+_OBJECTIVE, _PLAN, _STATE = "objective.safetensors", "plan.json", "trainer_state.json"
+
+
+@dataclass
+class SentenceTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments`; refuses those that would have no effect."""
+
+    def __post_init__(self) -> None:
+        """Check."""
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        for name in _UNREAD:
+            value = getattr(self, name)
+            if value and value != getattr(TrainingArguments, name, None):
+                raise ValueError(
+                    f"{name}={value!r}: SentenceTrainer has no use for it; leave it out"
+                )
 
 
 class SentenceTrainer(Trainer):
-    """Train an encoder, in place.
+    """Train a sentence encoder or a cross-encoder, in place.
 
     Parameters
     ----------
     encoder
-        The model; when training ends it is the trained one, or the best one where
+        When training ends it is the trained one, or the best one where
         ``load_best_model_at_end`` is set.
-    args
-        See `SentenceTrainingArguments`.
-    data
-        Rows to train on; several data sets by name, each batch then of one.
-    objective
-        What to train for; by data set where there are several with different ones.
-    evaluators
-        Run at each evaluation, each under a name of its own.
-    evaluation_data
-        Rows whose loss is measured at each evaluation (``eval_loss``).
-    overlap
-        ``"refuse"`` stops where something that is evaluated is also trained on;
-        ``"warn"`` says so and goes on.
-    prompts
-        By data set, or one for all: what to put in front of every text.
-    callbacks, optimizers
+    args, callbacks, optimizers
         As in transformers.
+    data
+        Rows to train on.
+    objective
+        What to train for; a `PairObjective` for a cross-encoder.
+    evaluators
+        Run at each evaluation; their metrics are ``eval_{name}_{metric}``.
 
     Raises
     ------
     DataError
-        Columns or labels that the objective cannot read, or texts on both sides.
-    ValueError
-        Batches too small for the objective, names used twice, options without use.
+        Columns or labels that the objective cannot read, or texts that are both
+        trained on and evaluated.
+    TypeError, ValueError
+        An objective for another kind of encoder, batches too small for it, a metric
+        that nobody measures.
     """
 
     args: SentenceTrainingArguments
 
     def __init__(
         self,
-        encoder: SentenceEncoder,
+        encoder: AnyEncoder,
         args: SentenceTrainingArguments,
-        data: TrainingData | Mapping[str, TrainingData],
-        objective: Objective | Mapping[str, Objective],
+        data: TrainingData,
+        objective: Objective,
         *,
         evaluators: Sequence[Evaluator] = (),
-        evaluation_data: TrainingData | None = None,
-        overlap: Literal["refuse", "warn"] = "refuse",
-        prompts: str | Mapping[str, str] = "",
         callbacks: Sequence[TrainerCallback] = (),
         optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
-        self.sets = {_ONLY: data} if isinstance(data, TrainingData) else dict(data)
-        objectives = for_each(self.sets, objective)
-        self.evaluators, self.evaluation_data = list(evaluators), evaluation_data
-        self._prefixes = for_each(self.sets, prompts)
-        check_names(self.evaluators, self.sets)
-        check_prompts(encoder, self._prefixes)
-        check_known(objectives)
+        if isinstance(encoder, CrossEncoder) != isinstance(objective, PairObjective):
+            raise TypeError(
+                f"{type(objective).__name__} does not train a {type(encoder).__name__}:"
+                " a CrossEncoder takes a PairObjective, and nothing else does"
+            )
+        check_columns(data, objective)
+        _check_batch(data, objective, args)
+        _check_evaluators(data, evaluators, args)
         if args.n_gpu > 1:  # DataParallel cannot split a Batch
             log.warning("1 of %d GPUs is used; torchrun starts on all", args.n_gpu)
             args._n_gpu = 1
-        for name, part in self.sets.items():
-            check_columns(part, objectives[name])
-            check_batch(part, objectives[name], args)
-        if evaluation_data is not None:
-            if len(self.sets) > 1:
-                raise ValueError("evaluation_data goes with one data set, not several")
-            check_columns(evaluation_data, objectives[self._only])
-        sets = list(self.sets.values())
-        check_overlap(sets, self.evaluators, evaluation_data, overlap)
-        evaluates = self.evaluators or evaluation_data is not None
-        if args.eval_strategy != "no" and not evaluates:
-            raise ValueError(
-                "eval_strategy asks for evaluations; give evaluators=[…] or "
-                "evaluation_data=…"
-            )
-        check_best(args, self.evaluators, evaluation_data is not None)
-        self.encoder = encoder
-        self.sets = {name: self._cut(part, name) for name, part in self.sets.items()}
-        if evaluation_data is not None:
-            self.evaluation_data = self._cut(evaluation_data, self._only)
-        for name, bound in objectives.items():
-            bound.bind(encoder, self.sets[name].numbers)
+        self.encoder, self.evaluators = encoder, list(evaluators)
+        self.data = _tokenized(data, encoder, objective)
+        objective.bind(encoder, self.data.numbers)
         args.logging_nan_inf_filter = False  # a loss that is not finite stops the run
         self._seen: dict[str, list[float]] = defaultdict(list)
-        self.trained = TrainedModule(encoder, objectives, args.group_tokens)
+        self.trained = TrainedModule(encoder, objective)
         with random_state_kept():  # transformers seeds the world here
             super().__init__(
                 model=self.trained,
                 args=args,
-                train_dataset=ConcatDataset(list(self.sets.values())),
-                eval_dataset={} if evaluates else None,
+                train_dataset=self.data,
+                eval_dataset={} if self.evaluators else None,
                 callbacks=list(callbacks),
                 optimizers=optimizers,
             )
@@ -162,14 +160,15 @@ class SentenceTrainer(Trainer):
 
     def train(
         self,
-        resume_from_checkpoint: str | bool | None = None,
+        resume_from_checkpoint: str | Path | bool | None = None,
         trial: Any = None,  # noqa: ANN401
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Train; return the last step, the mean loss and what was measured.
 
-        The encoder is left in evaluation mode, and the global random state as it was:
-        all that is random follows from ``args.seed``.
+        A run that was stopped and is resumed ends with the weights that it would have
+        had, to the bit. All that is random follows from ``args.seed``; the global
+        random state stays as it was, and the encoder is left in evaluation mode.
 
         Parameters
         ----------
@@ -177,30 +176,53 @@ class SentenceTrainer(Trainer):
             A checkpoint's folder, or True for the last complete one in ``output_dir``.
         trial, ignore_keys_for_eval
             As in transformers.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            No complete checkpoint, or one of other data, objective or settings.
+        FloatingPointError
+            The loss is not finite; names the rows.
         """
+        folder = None
         if resume_from_checkpoint:
-            home = Path(str(self.args.output_dir))
-            folder = checkpoint(resume_from_checkpoint, home)
-            check_plan(folder, self._plan())
-            resume_from_checkpoint = str(folder)
-            state = TrainerState.load_from_json(str(folder / STATE))
-            if state.global_step >= steps(self.args, len(self.get_train_dataloader())):
+            folder = self._checkpoint(resume_from_checkpoint)
+            self._check_plan(folder)
+            state = TrainerState.load_from_json(str(folder / _STATE))
+            if state.global_step >= self.last_step():
                 return self._finished(folder, state)
-        with random_state_kept(), quick_attention(self.encoder):
+        with random_state_kept(), _quick_attention(self.encoder):
             set_seed(self.args.seed)
             try:
-                found = super().train(
-                    resume_from_checkpoint or None, trial, ignore_keys_for_eval
+                return super().train(
+                    None if folder is None else str(folder), trial, ignore_keys_for_eval
                 )
             finally:
                 self.encoder.eval()
-                if self.args.activation_checkpointing:
-                    self.encoder.transformer.activation_checkpointing_disable()
-        return found
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the batches of an epoch."""
-        return loader(self.sets, [self._least(name) for name in self.sets], self.args)
+    def last_step(self) -> int:
+        """Count the steps of the whole training."""
+        if self.args.max_steps > 0:
+            return int(self.args.max_steps)
+        batches = len(self.get_train_dataloader())
+        steps = math.ceil(batches / self.args.gradient_accumulation_steps)
+        return math.ceil(self.args.num_train_epochs * steps)
+
+    def get_train_dataloader(self) -> DataLoader[Batch]:
+        """Return the batches of an epoch, those of this process."""
+        args = self.args
+        least: int = self.trained.objective.least_rows
+        if args.dataloader_drop_last:
+            least = max(least, args.train_batch_size)
+        sampler = BatchSampler(
+            len(self.data),
+            args.train_batch_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            least_rows=least,
+            process=args.process_index,
+            processes=args.world_size,
+        )
+        return _Loader(self.data, batch_sampler=sampler, collate_fn=_as_inputs)
 
     def compute_loss(
         self,
@@ -209,16 +231,15 @@ class SentenceTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401
-        """Return the loss of a batch, and stop where it is not a number."""
+        """Return the loss of a batch, and stop where it is not finite."""
         del num_items_in_batch  # a mean over the batch, which transformers scales
         found = model(**inputs)
         if not torch.isfinite(found["loss"]):
             step = self.state.global_step + 1
-            data = self.sets[inputs["dataset"]]
-            raise FloatingPointError(blame(self.trained, step, data, **inputs))
-        prefix = f"{inputs['dataset']}_" if len(self.sets) > 1 else ""
+            rows = describe_nonfinite_rows(self.trained, self.data, inputs["batch"])
+            raise FloatingPointError(f"step {step}: the loss is not finite; {rows}")
         for name, value in found["diagnostics"].items():
-            self._seen[prefix + name].append(float(value))
+            self._seen[name].append(float(value))
         return (found["loss"], found) if return_outputs else found["loss"]
 
     def training_step(
@@ -232,8 +253,7 @@ class SentenceTrainer(Trainer):
         An objective that encodes twice goes backward in parts; its gradients are
         exchanged between processes once, when all parts are in.
         """
-        together = self.args.world_size > 1
-        if not (together and self.trained.objective(inputs["dataset"]).replays):
+        if self.args.world_size == 1 or not self.trained.objective.replays:
             return super().training_step(model, inputs, num_items_in_batch)
         with self.accelerator.no_sync(model):
             loss = super().training_step(model, inputs, num_items_in_batch)
@@ -244,34 +264,20 @@ class SentenceTrainer(Trainer):
                     parameter.grad /= self.args.world_size
         return loss
 
-    def evaluate(  # type: ignore[override]
+    def evaluate(
         self,
-        eval_dataset: TrainingData | None = None,
+        eval_dataset: Any = None,  # noqa: ANN401
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Run every evaluator, and the loss of the evaluation data; return the metrics.
-
-        The encoder is as it was afterwards, dropout and all.
-        """
-        del ignore_keys
-        data = self.evaluation_data
-        if eval_dataset is not None:
-            check_columns(eval_dataset, self.trained.objective(self._only))
-            data = self._cut(eval_dataset, self._only)
-        metrics: dict[str, float] = {}
-        for evaluator in self.evaluators:
-            for metric, value in evaluator(self.encoder).items():
-                metrics[f"{metric_key_prefix}_{evaluator.name}_{metric}"] = value
-        if data is not None:
-            metrics[f"{metric_key_prefix}_loss"] = self._loss_on(data)
-        best = self.args.metric_for_best_model
-        if best is not None and self.args.eval_strategy != "no":
-            wanted = best if best.startswith("eval_") else f"eval_{best}"
-            if metric_key_prefix == "eval" and wanted not in metrics:
-                raise ValueError(
-                    f"metric_for_best_model={best!r}: measured are {', '.join(metrics)}"
-                )
+        """Run every evaluator; return the metrics as ``{prefix}_{name}_{metric}``."""
+        del eval_dataset, ignore_keys
+        encoder: Any = self.encoder  # a cross-encoder's evaluators take one
+        metrics = {
+            f"{metric_key_prefix}_{evaluator.name}_{metric}": value
+            for evaluator in self.evaluators
+            for metric, value in evaluator(encoder).items()
+        }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -284,39 +290,6 @@ class SentenceTrainer(Trainer):
             logs |= {name: fmean(values) for name, values in self._seen.items()}
             self._seen.clear()
         super().log(logs, start_time)
-
-    def _loss_on(self, data: TrainingData) -> float:
-        """Return the mean loss of rows, in their order, without dropout."""
-        size = self.args.eval_batch_size
-        least = self.trained.objective(self._only).least_rows
-        total, rows = 0.0, 0
-        with evaluating(self.trained), random_state_kept():
-            for start in range(0, len(data), size):
-                wanted = range(start, min(start + size, len(data)))
-                if len(wanted) < least:
-                    continue
-                found = self.trained(data.__getitems__(wanted), self._only)
-                total += float(found["loss"]) * len(wanted)
-                rows += len(wanted)
-        return total / rows if rows else math.nan
-
-    @property
-    def _only(self) -> str:
-        """Name of the data set, where there is one."""
-        return next(iter(self.sets))
-
-    def _cut(self, data: TrainingData, name: str) -> TrainingData:
-        """Return the data with tokens of its own; other trainers may have others."""
-        found = copy(data)
-        longer = found.tokenize(self.encoder, self._prefixes[name])
-        report_cut(found, longer, self.encoder.max_seq_length)
-        return found
-
-    def _least(self, name: str) -> int:
-        least: int = self.trained.objective(name).least_rows
-        if self.args.dataloader_drop_last and self.args.batching != "tokens":
-            return max(least, self.args.train_batch_size)
-        return least
 
     def save_model(
         self, output_dir: str | None = None, _internal_call: bool = False
@@ -331,7 +304,7 @@ class SentenceTrainer(Trainer):
         output_dir: str | None = None,
         state_dict: dict[str, Any] | None = None,
     ) -> None:
-        """Write the encoder as a model folder, the objectives' weights beside it."""
+        """Write the encoder as a model folder, the objective's weights beside it."""
         del state_dict
         if not self.args.should_save:
             return
@@ -344,40 +317,59 @@ class SentenceTrainer(Trainer):
         self.encoder.save(folder)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
-        write_bytes(folder / OBJECTIVES, save(tensors))
-        write_json(folder / PLAN, self._plan())
+        write_bytes(folder / _OBJECTIVE, save(tensors))
+        write_json(folder / _PLAN, self._plan())
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         del model
-        folder = Path(resume_from_checkpoint)
-        saved = SentenceEncoder.from_pretrained(folder, device="cpu", allow_hub=False)
-        self.encoder.load_state_dict(saved.state_dict())
-        tensors = load_file(folder / OBJECTIVES)
-        own = self.trained.own_parameters()
-        found, wanted = (
-            {name: tensor.shape for name, tensor in part.items()}
-            for part in (tensors, own)
+        saved = type(self.encoder).from_pretrained(
+            resume_from_checkpoint, device="cpu", allow_hub=False
         )
-        if found != wanted:
-            raise ValueError(f"{folder} was saved with another objective")
+        self.encoder.load_state_dict(saved.state_dict())
+        tensors = load_file(Path(resume_from_checkpoint) / _OBJECTIVE)
         with torch.no_grad():
-            for name, parameter in own.items():
+            for name, parameter in self.trained.own_parameters().items():
                 parameter.copy_(tensors[name])
 
     def _load_best_model(self) -> None:
-        best = self.state.best_model_checkpoint
-        if best is None or not Path(best).is_dir():
-            raise FileNotFoundError(
-                f"the best checkpoint, {best}, is gone; the encoder is the last one. "
-                "Raise save_total_limit"
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+    def _checkpoint(self, wanted: str | Path | bool) -> Path:
+        """Return the folder to resume from; half-written ones do not count."""
+        folders = [Path(str(wanted))]
+        if wanted is True:
+            folders = sorted(
+                Path(str(self.args.output_dir)).glob("checkpoint-*"), key=_step_of
             )
-        self._load_from_checkpoint(best)
+        for folder in reversed(folders):
+            if _is_complete(folder):
+                return folder
+            log.warning("%s is not a complete checkpoint", folder)
+        place = self.args.output_dir if wanted is True else wanted
+        raise FileNotFoundError(
+            f"{place}: no complete checkpoint; train without resume_from_checkpoint"
+        )
 
     def _plan(self) -> dict[str, Any]:
-        objectives = {name: self.trained.objective(name) for name in self.sets}
-        return plan(self.args, self.sets, self._prefixes, objectives)
+        """Return what a resumed run must have in common with its beginning."""
+        parts = [p for p in self.trained.modules() if isinstance(p, Objective)]
+        return {
+            "data": self.data.fingerprint(),
+            "objective": [[type(part).__name__, _settings(part)] for part in parts],
+            **{name: getattr(self.args, name) for name in _RECIPE},
+        }
+
+    def _check_plan(self, folder: Path) -> None:
+        saved = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(self._plan()))
+        changed = [key for key in now if saved.get(key) != now[key]]
+        if changed:
+            raise ValueError(
+                f"{folder} cannot be resumed: changed since are {', '.join(changed)}. "
+                "Take back the change, or begin anew in another output_dir"
+            )
 
     def _finished(self, folder: Path, state: TrainerState) -> TrainOutput:
         """Take the result of a training that is done; transformers would go on."""
@@ -388,6 +380,324 @@ class SentenceTrainer(Trainer):
         self.encoder.eval()
         log.info("%s is at the last step; nothing is left to do", folder)
         return TrainOutput(state.global_step, 0.0, {})
+
+
+def fit(
+    encoder: AnyEncoder,
+    data: TrainingData,
+    objective: Objective,
+    *,
+    folder: str | Path | None = None,
+    epochs: float = 1,
+    batch_size: int = 32,
+    learning_rate: float = 2e-5,
+    seed: int = 0,
+    bf16: bool = False,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+    show_progress: bool | None = None,
+    **arguments: Any,  # noqa: ANN401
+) -> Curve:
+    """Train an encoder in place, with the settings that usually do.
+
+    Adam, with a learning rate that rises for a tenth of the steps, then falls to 0.
+
+    Parameters
+    ----------
+    encoder, data, objective, callbacks
+        As `SentenceTrainer`.
+    folder
+        Where checkpoints go, one an epoch, the last two kept. None writes none.
+    resume
+        Go on from the last complete checkpoint in `folder`, or begin without one.
+    show_progress
+        A bar on standard error; by default on a terminal, for 100 steps or more.
+    arguments
+        Others of `SentenceTrainingArguments`; they win.
+
+    Returns
+    -------
+    tuple
+        The loss curve: about twenty entries, one more at the end of each epoch.
+    """
+    if resume and folder is None:
+        raise ValueError("resume=True needs the folder that holds the checkpoints")
+    usual: dict[str, Any] = {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup_steps": 0.1,
+        "logging_steps": 0.05,
+        "seed": seed,
+        "bf16": bf16,
+        "use_cpu": encoder.device.type == "cpu",
+        "save_strategy": "no" if folder is None else "epoch",
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    with TemporaryDirectory() as nowhere:
+        home = str(nowhere if folder is None else folder)
+        args = SentenceTrainingArguments(home, **usual | arguments)
+        trainer = SentenceTrainer(encoder, args, data, objective, callbacks=callbacks)
+        resume = resume and any(map(_is_complete, Path(home).glob("checkpoint-*")))
+        total = trainer.last_step()
+        with progress(total, "train", show=show_progress, minimum=100) as move:
+            trainer.add_callback(_Watched(move))
+            trainer.train(resume)
+    return tuple(
+        (int(entry["step"]), float(entry["loss"]))
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    )
+
+
+class TrainedModule(nn.Module):
+    """An encoder and its objective as one module.
+
+    So the objective's own weights are moved, optimised, exchanged between processes,
+    saved and resumed like the encoder's. `group` is how many padded tokens go through
+    the model together.
+    """
+
+    accepts_loss_kwargs = False  # transformers then scales accumulated gradients
+
+    def __init__(
+        self, encoder: AnyEncoder, objective: Objective, group: int | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.objective, self.group = encoder, objective, group
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """Return ``loss`` and ``diagnostics`` of a batch.
+
+        Losses are worked out in float32 whatever precision the encoder runs in.
+        """
+        kind = self.encoder.device.type
+        mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+        def encode(texts: Sequence[Tokens]) -> Tensor:
+            # Said anew, for a cached loss encodes again when it goes backward.
+            with torch.autocast(kind, dtype=dtype, enabled=mixed):
+                return self.encode(texts)
+
+        with torch.autocast(kind, enabled=False):
+            found: Outcome = self.objective(encode, batch)
+        return {"loss": found.loss, "diagnostics": found.diagnostics}
+
+    def encode(self, texts: Sequence[Tokens]) -> Tensor:
+        """Embed token ids, ``[n, D]``, in order."""
+        group = self.group or GROUP.get(self.encoder.device.type, GROUP["cpu"])
+        return encode_tokens(self.encoder, texts, group)
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the weights of the objective that are not the encoder's."""
+        shared = {id(parameter) for parameter in self.encoder.parameters()}
+        return {
+            name: parameter
+            for name, parameter in self.objective.named_parameters()
+            if id(parameter) not in shared
+        }
+
+
+def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> Tensor:
+    """Embed token ids with gradients, ``[n, D]``, in order.
+
+    Texts of like length go through the model together, whatever row they are of, each
+    group within a budget of padded tokens: in a random batch of short texts half of the
+    tokens would be padding. Attention masks padding, so the gradient is the same.
+    """
+    lengths = np.array([len(ids) for ids in texts])
+    pad = encoder.tokenizer.pad_token_id or 0
+    parts, order = [], []
+    for rows in token_budget_batches(lengths, budget):
+        ids, mask = pad_right([texts[row] for row in rows], pad)
+        on_device = [torch.from_numpy(part).to(encoder.device) for part in (ids, mask)]
+        parts.append(encoder(*on_device))
+        order.append(rows)
+    back = torch.from_numpy(np.argsort(np.concatenate(order)))
+    return torch.cat(parts)[back.to(encoder.device)]
+
+
+def describe_nonfinite_rows(
+    module: TrainedModule, data: TrainingData, batch: Batch
+) -> str:
+    """Name the rows of a batch whose loss is not finite, each tried alone."""
+    if not all(torch.isfinite(weight).all() for weight in module.parameters()):
+        return "nor are the weights: lower learning_rate, or warm up longer"
+    rows = batch.rows.tolist()
+    with evaluating(module):
+        found = [_values_of(module, data[row]) for row in rows]
+    bad = [
+        row
+        for row, value in zip(rows, found, strict=True)
+        if not value.isfinite().all()
+    ]
+    named = ", ".join(str(data.row_names[row]) for row in bad or rows)
+    together = "" if bad else ", each of which is finite alone"
+    texts = data[(bad or rows)[0]].texts
+    return f"{data.source}, row {named}{together}. The first of them: {texts}"
+
+
+def _values_of(module: TrainedModule, row: Batch) -> Tensor:
+    """Return the loss of a row, or its vectors where one row has no loss."""
+    if module.objective.least_rows == 1:
+        loss: Tensor = module(row)["loss"]
+        return loss
+    return module.encode([ids for column in row.tokens.values() for ids in column])
+
+
+def set_dropout(encoder: SentenceEncoder, probability: float) -> None:
+    """Set the dropout of every layer of an encoder, and of its saved configuration.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    probability
+        From 0 (none) to below 1; BERT's own is 0.1.
+    """
+    if not 0 <= probability < 1:
+        raise ValueError(f"dropout {probability}: from 0 to below 1")
+    for part in encoder.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = probability
+        # Attention keeps a number of its own in some models, as in MPNet's.
+        if isinstance(getattr(part, "attention_dropout", None), float):
+            part.attention_dropout = probability  # type: ignore[assignment]
+    config = encoder.transformer.config
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        if hasattr(config, name):
+            setattr(config, name, probability)
+
+
+def has_fast_bfloat16() -> bool:
+    """Return whether matrix products in bfloat16 are quick here.
+
+    On a processor without instructions for them they would be many times slower.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def _check_batch(
+    data: TrainingData, objective: Objective, args: SentenceTrainingArguments
+) -> None:
+    """Refuse batches in which an objective has nothing to compare."""
+    least, name = objective.least_rows, type(objective).__name__
+    if min(args.train_batch_size, len(data)) < least:
+        raise ValueError(
+            f"{name} compares the rows of a batch and needs {least} or more; "
+            f"per_device_train_batch_size is {args.per_device_train_batch_size}, and "
+            f"{data.source} has {len(data)}"
+        )
+    gathers = any(getattr(part, "gather", False) for part in objective.modules())
+    if gathers and args.world_size > 1 and not args.dataloader_drop_last:
+        raise ValueError(
+            f"{name} gathers the texts of all processes, and all must bring the same "
+            "number: set dataloader_drop_last=True"
+        )
+
+
+def _check_evaluators(
+    data: TrainingData,
+    evaluators: Sequence[Evaluator],
+    args: SentenceTrainingArguments,
+) -> None:
+    """Refuse leaks, equal names, and a best model by what nobody measures."""
+    names = [evaluator.name for evaluator in evaluators]
+    if len(set(names)) < len(names):
+        raise ValueError(f"evaluators {names}: give each a name of its own")
+    best = args.metric_for_best_model if args.eval_strategy != "no" else None
+    if best and not any(best.removeprefix("eval_").startswith(f"{n}_") for n in names):
+        raise ValueError(
+            f"metric_for_best_model={best!r}: measured are "
+            f"{', '.join(f'{name}_…' for name in names)}"
+        )
+    judged = [(e.name, item) for e in evaluators for item in e.held_out()]
+    leaks = find_leaks(data.row_texts(), [item for _, item in judged])
+    if leaks:
+        raise DataError(
+            [
+                f"{judged[item][0]}: {' / '.join(judged[item][1])[:100]!r} is also in "
+                f"{data.source}, row {data.row_names[row]}; keep it on one side"
+                for item, row in leaks
+            ]
+        )
+
+
+def _tokenized(
+    data: TrainingData, encoder: AnyEncoder, objective: Objective
+) -> TrainingData:
+    """Return a copy with tokens of its own, as other trainers may have others."""
+    data = copy(data)
+    if isinstance(encoder, SentenceEncoder):
+        data.tokenize(encoder)
+    else:
+        assert isinstance(objective, PairObjective)
+        rows = data.__getitems__(range(len(data)))
+        encoder.pair_ids(*objective.pairs(rows.texts, rows.owner))  # only to count
+    if encoder.last_truncated:
+        log.warning(
+            "%s: %d texts or pairs are longer than %d tokens and are cut there",
+            data.source,
+            encoder.last_truncated,
+            encoder.max_seq_length,
+        )
+    return data
+
+
+def _settings(objective: Objective) -> dict[str, Any]:
+    """Return the numbers and words that an objective was made with."""
+    plain = bool | int | float | str
+    return {
+        name: value
+        for name, value in sorted(vars(objective).items())
+        if name != "training"
+        and all(
+            isinstance(v, plain)
+            for v in (value if isinstance(value, tuple) else [value])
+        )
+    }
+
+
+def _step_of(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isdigit() else -1
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Return whether it was written to its end: transformers writes the state last."""
+    try:
+        json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return _step_of(checkpoint) > 0 and (checkpoint / "optimizer.pt").is_file()
+
+
+@contextmanager
+def _quick_attention(encoder: AnyEncoder) -> Iterator[None]:
+    """On a CPU take plain attention: the fused kernel is slower going backward."""
+    transformer = encoder.transformer
+    before = transformer.config._attn_implementation
+    if encoder.device.type == "cpu" and before == "sdpa":
+        transformer.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        transformer.set_attn_implementation(before)
+
+
+class _Loader(DataLoader[Batch]):
+    """A loader whose sampler hears of the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+def _as_inputs(batch: Any) -> dict[str, Any]:  # noqa: ANN401  (made by __getitems__)
+    return {"batch": batch}
 
 
 class _Lines(TrainerCallback):
@@ -402,3 +712,20 @@ class _Lines(TrainerCallback):
                 if name not in ("total_flos", "epoch")
             )
             log.info("step %d of %d  %s", state.global_step, state.max_steps, shown)
+
+
+class _Watched(TrainerCallback):
+    """Moves a bar; logs before each checkpoint, so that a resumed curve is whole."""
+
+    def __init__(self, move: Callable[[int], object]) -> None:
+        self.move, self.at = move, 0
+
+    def on_step_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
+        del args
+        self.move(state.global_step - self.at)
+        self.at = state.global_step
+        control.should_log |= control.should_save
+
+    def on_epoch_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
+        del args, state
+        control.should_log = True

@@ -10,14 +10,12 @@ from tiny_cross_encoder import WORDS
 from sbert_lab.datasets.domains import (
     icd10cm_domain,
     kept_aside,
-    made_pairs,
     narrowed,
     python_domain,
 )
-from sbert_lab.datasets.pair_split import pick
-from sbert_lab.datasets.pairs import check_no_leak
-from sbert_lab.datasets.python_api import ApiEntry
-from sbert_lab.datasets.relatives import hierarchy_guard
+from sbert_lab.datasets.icd10cm import HierarchyGuard
+from sbert_lab.datasets.pairs import Pairs, check_no_leak
+from sbert_lab.datasets.python_docs import ApiEntry
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +35,17 @@ def test_fewer_pairs_are_some_of_more(domain):
     assert set(domain.some(10, seed=3)[0].rows) != set(few.rows)
 
 
-def test_pairs_made_here_are_as_from_a_file():
-    found = made_pairs(["a", "b"], ["c", "d"], "x.csv")
-    assert found == replace(pick(found, [0, 1]))
-    assert (found.rows, found.source.name, found.negative) == ((1, 2), "x.csv", None)
-
-
 def test_icd10cm_keeps_categories_apart():
     domain = icd10cm_domain(50, 300)
     assert len(domain.test.queries) == len(domain.group) == 50
     assert len(domain.test.corpus_codes) == 300
     learnt = {code[:3] for code in domain.codes}
     assert learnt.isdisjoint(domain.group)
-    check_no_leak(domain.pairs, made_pairs(domain.test.queries, domain.test.queries))
+    check_no_leak(domain.pairs, Pairs(domain.test.queries, domain.test.queries))
     few, guard = domain.some(20, seed=4)
     rows = [domain.pairs.rows.index(row) for row in few.rows]
-    codes = [domain.codes[row] for row in rows]
-    assert guard == hierarchy_guard(codes, domain.candidate_codes)
+    codes = tuple(domain.codes[row] for row in rows)
+    assert guard == HierarchyGuard(codes, domain.candidate_codes)
     assert len(domain.candidates) == len(domain.candidate_codes)
 
 

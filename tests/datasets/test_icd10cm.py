@@ -1,155 +1,107 @@
+"""ICD-10-CM: the codes, the split, the guard and the pages, checked from the book."""
+
 import re
 
+import numpy as np
 import pytest
 
 from sbert_lab.datasets import icd10cm
-from sbert_lab.models import registry as catalogue
+from sbert_lab.datasets.icd10cm import HierarchyGuard, ancestors, by_code
 
 
-def test_all_codes_are_there_and_unique():
+def test_all_codes_stand_under_22_chapters():
     codes = icd10cm.load()
-    assert len(codes) == len(icd10cm.by_code()) == 98_505
+    assert len(codes) == len(by_code()) == 98_505
     assert all(code.description for code in codes)
     kinds = [sum(c.kind == k for c in codes) for k in ("chapter", "block", "category")]
     assert kinds == [22, 297, 1918]
-
-
-def test_hierarchy_is_a_forest_of_22_chapters():
     seen = set()
-    for code in icd10cm.load():
+    for code in codes:
         assert code.parent in seen or not code.parent  # parents come first
         assert bool(code.parent) == (code.kind != "chapter")
         seen.add(code.code)
-    eye = icd10cm.by_code()["E11.311"]
-    assert [c.code for c in icd10cm.ancestors(eye)] == [
-        "E11.31", "E11.3", "E11", "E08-E13", "4",
-    ]  # fmt: skip
-    assert eye.category == "E11"
-    assert eye.chapter == "4"
-
-
-def test_block_and_category_of_one_name_are_two_entries():
-    block, category = (icd10cm.by_code()[c] for c in ("C50-C50", "C50"))
-    assert (block.kind, category.kind) == ("block", "category")
-    assert category.parent == "C50-C50"
+    eye = by_code()["E11.311"]
+    assert [c.code for c in ancestors(eye)] == [
+        "E11.31",
+        "E11.3",
+        "E11",
+        "E08-E13",
+        "4",
+    ]
+    assert icd10cm.block_of(eye).code == "E08-E13"
+    assert (eye.category, eye.chapter) == ("E11", "4")
+    # A block and a category of one name are two entries.
+    block, category = by_code()["C50-C50"], by_code()["C50"]
+    assert (block.kind, category.kind, category.parent) == (
+        "block",
+        "category",
+        "C50-C50",
+    )
     assert block.description != category.description
 
 
-def test_retrieval_pairs():
-    pairs = icd10cm.retrieval_pairs()
-    assert len(pairs) == 12_403
-    terms = [term for term, _ in pairs]
-    assert "Classical cholera" in terms
-    assert not [t for t in terms if "classifiable to C" in t]
-    names_a_code = [t for t in terms if re.search(r"\b[A-Z]\d[0-9A-Z]\b", t)]
-    assert names_a_code == [  # vitamins and genes, not codes
-        "Vitamin B12 deficiency",
-        "Anoctamin-5-related LGMD R12",
-        "LGMD R22 collagen 6-related",
-    ]
-    assert len({(t.lower(), c.code) for t, c in pairs}) == len(pairs)
-
-
-def test_split_shares_no_category_and_no_term():
+def test_splits_share_no_category_and_no_term():
     train, test = icd10cm.split_pairs("train"), icd10cm.split_pairs("test")
     assert 12_380 < len(train) + len(test) < 12_403  # terms of both sides left out
     assert 0.15 < len(test) / 12_403 < 0.2
     sides = [{c.category for _, c in side if c.category} for side in (train, test)]
     assert sides[0]
-    assert sides[1]
-    assert not sides[0] & sides[1]
-    assert not {t.lower() for t, _ in train} & {t.lower() for t, _ in test}
+    assert sides[0].isdisjoint(sides[1])
+    terms = [{term.lower() for term, _ in side} for side in (train, test)]
+    assert terms[0].isdisjoint(terms[1])
+    pairs = [*train, *test]
+    assert len({(term.lower(), code.code) for term, code in pairs}) == len(pairs)
+    names_a_code = [t for t, _ in pairs if re.search(r"\b[A-Z]\d[0-9A-Z]\b", t)]
+    assert sorted(names_a_code) == [  # genes and vitamins, no cross-references
+        "Anoctamin-5-related LGMD R12",
+        "LGMD R22 collagen 6-related",
+        "Vitamin B12 deficiency",
+    ]
     with pytest.raises(ValueError, match="'train' or 'test'"):
         icd10cm.split_pairs("dev")
 
 
-def test_task_can_be_solved():
-    task = icd10cm.retrieval_task()
-    assert set(task.relevant) <= set(task.corpus_codes)
-    assert len(task.queries) == len(task.relevant)
-    assert len(set(task.corpus_codes)) == len(task.corpus_codes) == 15_708
-
-
-def test_a_small_task_is_drawn_from_the_large_one():
-    whole, task = icd10cm.retrieval_task(), icd10cm.retrieval_task("test", 50, 300, 7)
+def test_a_small_task_is_drawn_from_the_whole_one():
+    whole = icd10cm.retrieval_task()
+    assert len(whole.corpus_codes) == 15_708
+    assert whole.queries == tuple(term for term, _ in icd10cm.split_pairs("test"))
+    assert icd10cm.retrieval_task("test", 10**6, 10**6, seed=3) == whole
+    task, other = (icd10cm.retrieval_task("test", 50, 300, seed) for seed in (7, 8))
     assert len(task.queries) == len(task.relevant) == 50
     assert len(set(task.corpus_codes)) == len(task.corpus_codes) == 300
     assert set(task.relevant) <= set(task.corpus_codes)
+    assert task == icd10cm.retrieval_task("test", queries=50, codes=300, seed=7)
+    assert set(task.queries) != set(other.queries)
     known = list(zip(whole.queries, whole.relevant, strict=True))
     places = [
-        known.index(query) for query in zip(task.queries, task.relevant, strict=True)
+        known.index(each) for each in zip(task.queries, task.relevant, strict=True)
     ]
-    assert places == sorted(set(places))
-    assert places != list(range(50))
+    assert places == sorted(set(places)) != list(range(50))
     where = {code: place for place, code in enumerate(whole.corpus_codes)}
     rows = [where[code] for code in task.corpus_codes]
     assert rows == sorted(rows)
     assert task.corpus_texts == tuple(whole.corpus_texts[row] for row in rows)
-
-
-def test_a_small_task_follows_its_seed():
-    task = icd10cm.retrieval_task("test", 50, 300, 7)
-    assert task == icd10cm.retrieval_task("test", queries=50, codes=300, seed=7)
-    other = icd10cm.retrieval_task("test", 50, 300, 8)
-    assert set(task.queries) != set(other.queries)
-    # The corpus is drawn too, beyond the codes that answer.
+    # Queries and corpus are drawn each alone, and answers are never left out.
+    assert icd10cm.retrieval_task(queries=20).corpus_codes == whole.corpus_codes
     few = [icd10cm.retrieval_task("test", None, 3_000, seed) for seed in (7, 8)]
-    assert few[0].queries == few[1].queries
-    assert len(few[0].corpus_codes) == len(few[1].corpus_codes) == 3_000
+    assert few[0].queries == few[1].queries == whole.queries
     assert set(few[0].corpus_codes) != set(few[1].corpus_codes)
-
-
-def test_queries_and_corpus_are_cut_each_alone():
-    whole = icd10cm.retrieval_task()
-    queries = icd10cm.retrieval_task(queries=20)
-    assert len(queries.queries) == 20
-    assert queries.corpus_codes == whole.corpus_codes
-    codes = icd10cm.retrieval_task(codes=5_000)
-    assert (codes.queries, codes.relevant) == (whole.queries, whole.relevant)
-    assert len(codes.corpus_codes) == 5_000
-    assert set(codes.relevant) <= set(codes.corpus_codes)
-
-
-@pytest.mark.parametrize("codes", [0, 1, 10])
-def test_every_code_that_answers_stays(codes):
-    task = icd10cm.retrieval_task("test", 60, codes)
-    assert set(task.corpus_codes) == set(task.relevant)
-
-
-def test_a_corpus_may_be_just_the_answers_or_one_more():
-    answers = set(icd10cm.retrieval_task("test", 60, 0).relevant)
-    for more in (0, 1):
-        task = icd10cm.retrieval_task("test", 60, len(answers) + more)
-        assert len(task.corpus_codes) == len(answers) + more
-        assert answers <= set(task.corpus_codes)
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_none_and_too_many_is_the_whole_task(split):
-    whole = icd10cm.retrieval_task(split)
-    pairs, corpus = icd10cm.split_pairs(split), icd10cm.retrieval_corpus()
-    assert whole.queries == tuple(term for term, _ in pairs)
-    assert whole.relevant == tuple(code.code for _, code in pairs)
-    assert whole.corpus_codes == tuple(code.code for code in corpus)
-    assert whole.corpus_texts == tuple(code.description for code in corpus)
-    for large in (None, 100_000):
-        assert icd10cm.retrieval_task(split, large, large, seed=3) == whole
+    assert len(few[0].corpus_codes) == 3_000
+    fewest = icd10cm.retrieval_task("test", 60, 1)
+    assert set(fewest.corpus_codes) == set(fewest.relevant)
 
 
 def test_typed_queries_name_real_categories():
     queries = icd10cm.typed_queries()
     assert len(queries) == 30
     categories = {c.category for c in icd10cm.load()}
-    for text, wanted, trap in queries:
-        assert text
-        assert trap
-        assert wanted
-        assert wanted <= categories, wanted - categories
+    assert all(text and trap and wanted for text, wanted, trap in queries)
+    assert all(wanted <= categories for _, wanted, _ in queries)
 
 
 def test_sample_is_seeded_and_ordered():
-    first, again = icd10cm.sample(50, seed=3), icd10cm.sample(50, seed=3)
-    assert first == again != icd10cm.sample(50, seed=4)
+    first = icd10cm.sample(50, seed=3)
+    assert first == icd10cm.sample(50, seed=3) != icd10cm.sample(50, seed=4)
     position = {c.code: i for i, c in enumerate(icd10cm.load())}
     places = [position[c.code] for c in first]
     assert places == sorted(places)
@@ -157,8 +109,82 @@ def test_sample_is_seeded_and_ordered():
 
 
 def test_missing_package_says_what_to_type(monkeypatch):
-    """Past the cache, which others hold entries of: two loads give two of each."""
     monkeypatch.setattr(icd10cm, "locate", lambda entry: None)
     with pytest.raises(FileNotFoundError, match="make setup"):
-        icd10cm.load.__wrapped__()
-    assert catalogue.BY_NAME["icd10cm"]
+        icd10cm.load.__wrapped__()  # past the cache
+
+
+def test_guard_is_the_book():
+    """Every pair of some hundred codes, near and far, against their ancestors."""
+    rng = np.random.default_rng(0)
+    codes = list(icd10cm.load())
+    start = next(i for i, code in enumerate(codes) if code.code == "B15-B19")
+    near = codes[start : start + 90]  # holds a block and a category of one name
+    far = [codes[i] for i in rng.choice(len(codes), 60, replace=False)]
+    some = [*near, *far, *{a.code: a for c in far for a in ancestors(c)}.values()]
+    assert {"B20", "B20-B20"} <= {code.code for code in some}
+    names = tuple(c.code for c in some)
+    first, second = (rows.ravel() for rows in np.indices((len(some), len(some))))
+    above = [{a.code for a in ancestors(code)} for code in some]
+
+    def related(a, b):
+        return some[a] is some[b] or names[a] in above[b] or names[b] in above[a]
+
+    expected = [related(a, b) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_array_equal(HierarchyGuard(names)(first, second), expected)
+    turned = HierarchyGuard(names[::-1], names)
+    np.testing.assert_array_equal(turned(len(some) - 1 - first, second), expected)
+    assert 500 < sum(expected) < len(expected) / 2
+
+
+def test_guard_has_a_name_and_refuses_unknown_codes():
+    one, other = HierarchyGuard(("A00",), ("A01",)), HierarchyGuard(("A00",), ("A02",))
+    assert one.fingerprint() == HierarchyGuard(("A00",), ("A01",)).fingerprint()
+    assert one.fingerprint() != other.fingerprint()
+    with pytest.raises(ValueError, match="'A000' is no code"):
+        HierarchyGuard(("A00",), ("A000",))
+
+
+@pytest.fixture(scope="module")
+def book():
+    return icd10cm.pages()
+
+
+def test_every_code_stands_once_on_its_page(book):
+    found = {}
+    for page in book:
+        assert page.text.startswith(by_code()[page.name].description + "\n\n")
+        for start, end, category in page.places:
+            part = page.text[start:end]
+            assert part == part.strip()
+            for line in part.splitlines():
+                code, _, rest = line.partition(" ")
+                assert code not in found
+                found[code] = (category, rest)
+    codes = [c for c in icd10cm.retrieval_corpus() if c.category]
+    assert len(found) == len(codes)
+    for code in codes:
+        text = "; ".join([code.description, *code.inclusion_terms]) + "."
+        assert found[code.code] == (code.category, text)
+
+
+def test_places_are_found_by_any_of_their_characters(book):
+    page = next(p for p in book if len(p.places) > 3)
+    (a, b, one), (c, d, two), *_ = page.places
+    assert page.categories(a, b) == {one}
+    assert page.categories(b - 1, c + 1) == {one, two}
+    assert page.categories(b, c) == page.categories(0, a) == set()
+    assert page.categories(d - 1, d) == {two}
+    assert page.categories(0, len(page.text)) == {name for *_, name in page.places}
+
+
+def test_a_draw_of_pages_holds_what_it_must(book):
+    wanted = {"N20", "A35"}
+    some = icd10cm.pages(9, holding=wanted)
+    assert len(some) == 9
+    assert wanted <= set().union(*(p.categories(0, len(p.text)) for p in some))
+    order = [[p.name for p in book].index(p.name) for p in some]
+    assert order == sorted(order)
+    assert icd10cm.pages(9, holding=wanted, seed=1) != some
+    assert len(icd10cm.pages(1, holding=wanted)) == 2
+    assert icd10cm.pages(10_000) == book

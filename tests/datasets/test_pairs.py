@@ -1,12 +1,29 @@
-"""Every kind of bad file gets an error with its file, row and column."""
+"""Pairs: bad rows are refused, splits share no text, leaks are found."""
 
+import gzip
 import json
+from itertools import permutations
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sbert_lab.datasets.pairs import DataError, check_no_leak, read_pairs
+from sbert_lab.datasets.pairs import (
+    LEAST,
+    DataError,
+    Pairs,
+    check_no_leak,
+    find_leaks,
+    plain,
+    read_pairs,
+    read_table,
+    retrieval_from_pairs,
+    row_groups,
+    split_pairs,
+)
 
 GOOD = [
     {"anchor": "heart attack", "positive": "Acute myocardial infarction"},
@@ -34,181 +51,252 @@ def path(request, tmp_path):
     return tmp_path / f"pairs.{request.param}"
 
 
-def test_good_file_in_every_format(path):
-    pairs = read_pairs(write(path, GOOD))
-    assert list(pairs.anchor) == [row["anchor"] for row in GOOD]
-    assert list(pairs.positive) == [row["positive"] for row in GOOD]
-    assert pairs.negative is None
-    assert pairs.label is None
-    assert len(pairs) == 3
-
-
-def test_negative_and_label(path):
+def test_every_format_is_read_and_checked(path):
     rows = [row | {"negative": f"no {i}", "label": i / 2} for i, row in enumerate(GOOD)]
     pairs = read_pairs(write(path, rows))
+    assert list(pairs.anchor) == [row["anchor"] for row in GOOD]
+    assert list(pairs.positive) == [row["positive"] for row in GOOD]
     assert pairs.negative == ("no 0", "no 1", "no 2")
     assert pairs.label == (0.0, 0.5, 1.0)
+    first = pairs.rows[0]
+    assert first == (2 if path.suffix in (".csv", ".tsv") else 1)  # below the header
+    bad = {"anchor": "Heart  ATTACK", "positive": "acute myocardial infarction"}
+    with pytest.raises(
+        DataError, match=f"row {first + 3}: the same pair as row {first}"
+    ):
+        read_pairs(write(path, [*GOOD, bad]))
+    with pytest.raises(DataError, match=f"row {first + 3}, column 'anchor': .* empty"):
+        read_pairs(write(path, [*GOOD, {"anchor": "  ", "positive": "x"}]))
+    with pytest.raises(DataError, match=f"row {first}, column 'label': .*'high'"):
+        read_pairs(write(path, [row | {"label": "high"} for row in GOOD]))
+    with pytest.raises(DataError, match="'positive' is missing; the file has 'anchor'"):
+        read_pairs(write(path, [{"anchor": "a"}]))
 
 
 def test_own_column_names_and_further_columns(path):
     rows = [{"q": r["anchor"], "a": r["positive"], "source": "x"} for r in GOOD]
     pairs = read_pairs(write(path, rows), columns={"anchor": "q", "positive": "a"})
-    assert pairs.anchor[0] == "heart attack"
+    assert (pairs.anchor[0], pairs.negative, pairs.label) == (
+        "heart attack",
+        None,
+        None,
+    )
     with pytest.raises(DataError, match="column 'q' has no role"):
         read_pairs(path)
+    for columns, problem in (({"anchor": "q", "positive": "q"}, "two roles"),
+                             ({"query": "q"}, "role 'query'")):  # fmt: skip
+        with pytest.raises(DataError, match=problem):
+            read_pairs(path, columns=columns)
 
 
-def refused(path, rows, *parts, columns=None):
-    with pytest.raises(DataError) as caught:
-        read_pairs(write(path, rows), columns)
-    for part in (str(path), *parts):
-        assert part in str(caught.value)
-    return caught.value
-
-
-def first_row(path):
-    return 2 if path.suffix in (".csv", ".tsv") else 1
-
-
-def test_missing_column(path):
-    rows = [{"anchor": row["anchor"]} for row in GOOD]
-    refused(path, rows, "'positive' is missing", "'anchor'")
-
-
-def test_empty_text(path):
-    rows = [*GOOD, {"anchor": "  ", "positive": "x"}]
-    refused(path, rows, f"row {first_row(path) + 3}", "'anchor'", "empty")
-
-
-def test_wrong_type(tmp_path):
-    rows = [GOOD[0], {"anchor": 5, "positive": "x"}, {"anchor": None, "positive": "y"}]
-    error = refused(tmp_path / "p.jsonl", rows, "row 2", "'anchor'", "int 5")
-    assert "row 3" in error.problems[1]
-    rows = [{"anchor": 5, "positive": "x"}]
-    refused(tmp_path / "p.parquet", rows, "row 1", "'anchor'", "int 5")
-
-
-def test_label_that_is_no_number(path):
-    rows = [row | {"label": "high"} for row in GOOD]
-    refused(path, rows, f"row {first_row(path)}", "'label'", "'high'")
-
-
-def test_repeated_pair_ignoring_case_and_spacing(path):
-    again = {"anchor": "Heart  ATTACK", "positive": "acute myocardial infarction"}
-    refused(
-        path, [*GOOD, again], f"row {first_row(path) + 3}", f"row {first_row(path)}"
-    )
-
-
-def test_wrong_encoding_names_the_row(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_bytes("anchor,positive\nfine,fine\nx,Körper\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"row 3, about column 2: byte 0xf6 .*UTF-8"):
-        read_pairs(path)
-
-
-def test_byte_order_mark_of_a_spreadsheet(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_text("anchor,positive\na,b\n", encoding="utf-8-sig")
-    assert read_pairs(path).anchor == ("a",)
-
-
-def test_unquoted_comma(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_text("anchor,positive\na,b, and c\n")
-    with pytest.raises(DataError, match="row 2, column 3: 3 cells under 2 .*quotes"):
-        read_pairs(path)
-
-
-def test_semicolons(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_text("anchor;positive\na;b\n")
-    with pytest.raises(DataError, match="with commas"):
-        read_pairs(path)
-
-
-def test_broken_json_line(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"anchor": "a", "positive": "b"}\n{"anchor": \n[1]\n')
-    with pytest.raises(DataError) as caught:
-        read_pairs(path)
-    assert "row 2, column" in caught.value.problems[0]
-    assert "row 3" in caught.value.problems[1]
-
-
-def test_empty_unknown_broken_and_missing_files(tmp_path):
-    empty = tmp_path / "p.csv"
-    empty.write_text("")
-    with pytest.raises(DataError, match="empty"):
-        read_pairs(empty)
-    empty.write_text("anchor,positive\n")
-    with pytest.raises(DataError, match="no rows"):
-        read_pairs(empty)
-    (tmp_path / "p.xlsx").touch()
-    with pytest.raises(DataError, match=r"\.parquet"):
-        read_pairs(tmp_path / "p.xlsx")
-    (tmp_path / "p.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match="not a readable Parquet"):
-        read_pairs(tmp_path / "p.parquet")
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        read_pairs(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="role 'query'"):
-        read_pairs(empty, columns={"query": "q"})
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("p.csv", b"anchor,positive\nfine,fine\nx,K\xf6rper\n", "row 3: byte 0xf6"),
+        ("p.csv", b"anchor,positive\na,b, and c\n", "row 2: 3 cells under 2"),
+        ("p.csv", b"anchor;positive\na;b\n", "commas"),
+        ("p.csv", b'anchor,positive\n\n"two\nlines",b\n\nc,\n', "row 6, .*empty"),
+        ("p.csv", b'anchor,positive\nf,f\n"5 inch\nb,c', "row 3: .*doubled"),
+        ("p.csv", b"anchor,positive\nfine," + b"x" * 200_000, "row 2: field larger"),
+        ("p.csv", b"anchor,anchor\na,b\n", "'anchor' occurs twice"),
+        ("p.csv", b"", "the file is empty"),
+        ("p.csv", b"anchor,positive\n", "no rows"),
+        ("p.jsonl", b'{"anchor": "a", "positive": "b"}\n{"a": \n', "row 2, column"),
+        ("p.jsonl", b'\n[1]\n', "row 2: an object"),
+        ("p.jsonl", b'{"anchor": 5, "positive": "x"}\n', "row 1, .*int 5"),
+        ("p.xlsx", b"", r"give .csv, .*\.parquet"),
+        ("p.parquet", b"PAR1 no", "not a readable Parquet"),
+    ],
+)  # fmt: skip
+def test_bad_files_are_refused_by_row(tmp_path, name, content, problem):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=problem) as caught:
+        read_pairs(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
 
 
 def test_every_problem_is_counted(tmp_path):
     rows = [{"anchor": "", "positive": str(i)} for i in range(25)]
-    error = refused(tmp_path / "p.jsonl", rows, "25 problem(s)", "and 15 more")
-    assert len(error.problems) == 25
+    with pytest.raises(DataError, match=r"25 problem\(s\)[^…]*… and 15 more") as caught:
+        read_pairs(write(tmp_path / "p.jsonl", rows))
+    assert len(caught.value.problems) == 25
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_pairs(tmp_path / "none.csv")
 
 
-def test_same_text_in_train_and_test(tmp_path):
-    train = read_pairs(write(tmp_path / "train.csv", GOOD))
-    other = [{"anchor": "flu", "positive": "Influenza"}]
-    check_no_leak(train, read_pairs(write(tmp_path / "test.csv", other)))
-    leak = [*other, {"anchor": "new", "positive": "acute  myocardial INFARCTION"}]
-    with pytest.raises(DataError) as caught:
-        check_no_leak(train, read_pairs(write(tmp_path / "test.csv", leak)))
-    message = str(caught.value)
-    assert "test.csv, row 3, column 'positive'" in message
-    assert "train.csv, row 2, column 'positive'" in message
-
-
-def test_rows_are_numbered_as_an_editor_does(tmp_path):
+def test_marks_of_a_spreadsheet_and_zipped_lines(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text('anchor,positive\n\n"two\nlines",b\n\nc,\n')
-    with pytest.raises(DataError, match="row 6, column 'positive'.*empty"):
-        read_pairs(path)
+    path.write_text('anchor,positive\na "quoted"x,b\n', encoding="utf-8-sig")
+    assert read_pairs(path).anchor == ('a "quoted"x',)
+    zipped = tmp_path / "p.jsonl.gz"
+    zipped.write_bytes(gzip.compress(b'{"a": 1}\n\n{"b": "2"}\n'))
+    assert read_table(zipped) == (["a", "b"], [(1, {"a": 1}), (3, {"b": "2"})])
 
 
-@pytest.mark.parametrize("cell", ['"5 inch\nb,c', 'a "quoted"x,b', '"say"no,b'])
-def test_broken_quotes(tmp_path, cell):
-    path = tmp_path / "p.csv"
-    path.write_text(f"anchor,positive\nfine,fine\n{cell}\nd,e\n")
-    if cell.startswith("a "):  # quotes inside an unquoted cell are just text
-        assert read_pairs(path).anchor[1] == 'a "quoted"x'
+def test_picked_rows_keep_their_numbers():
+    pairs = Pairs(tuple("abcde"), tuple("fghij"), tuple("vwxyz"), rows=(2, 3, 4, 6, 9))
+    some = pairs.pick((1, 4))
+    assert some == Pairs(("b", "e"), ("g", "j"), ("w", "z"), rows=(3, 9))
+    assert Pairs(("a", "b"), ("c", "d")).rows == (1, 2)
+
+
+# Splitting
+
+
+def pairs_of(rows, negative=None):
+    anchor, positive = zip(*rows, strict=True)
+    return Pairs(tuple(anchor), tuple(positive), negative)
+
+
+def naive_groups(pairs):
+    """Colour the rows, each with all that can be reached from it."""
+    texts = [
+        {plain(a), plain(p)} for a, p in zip(pairs.anchor, pairs.positive, strict=True)
+    ]
+    colour = {}
+    for start in range(len(texts)):
+        if start in colour:
+            continue
+        number, waiting = len(set(colour.values())), [start]
+        while waiting:
+            row = waiting.pop()
+            if row not in colour:
+                colour[row] = number
+                waiting += [r for r in range(len(texts)) if texts[r] & texts[row]]
+    return [colour[row] for row in range(len(texts))]
+
+
+words = st.sampled_from([f"w{i}" for i in range(25)] + ["W3", " w4 ", "w 5", "w  5"])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=30))
+def test_groups_are_what_hangs_together(rows):
+    pairs = pairs_of(rows)
+    assert row_groups(pairs).tolist() == naive_groups(pairs)
+
+
+@settings(max_examples=40)
+@given(st.integers(60, 200), st.integers(1, 60), st.floats(0.1, 0.5), st.integers(0, 9))
+def test_no_text_is_on_both_sides(count, answers, share, seed):
+    rng = np.random.default_rng(seed)
+    rows = [(f"q{i}", f"a{rng.integers(answers * 3)}") for i in range(count)]
+    pairs = pairs_of(rows)
+    try:
+        train, test = split_pairs(pairs, share, seed)
+    except DataError:
+        sizes = np.bincount(row_groups(pairs))
+        wanted = max(LEAST, round(share * count))
+        assert count < wanted + LEAST or sizes.max() > 1
         return
-    with pytest.raises(DataError, match=r"p\.csv, row 3: .*doubled"):
-        read_pairs(path)
+    assert sorted(train + test) == list(range(count))
+    assert LEAST <= len(test) <= max(LEAST, round(share * count))
+    check_no_leak(pairs.pick(train), pairs.pick(test))
 
 
-def test_cell_too_long_for_the_reader(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_text(f"anchor,positive\nfine,{'x' * 200_000}\n")
-    with pytest.raises(DataError, match="row 2: field larger"):
-        read_pairs(path)
+def test_a_split_follows_its_seed_and_keeps_its_share():
+    shared = ("a negative for all ties nothing together",) * 500
+    pairs = pairs_of([(f"q{i}", f"a{i}") for i in range(500)], shared)
+    first = split_pairs(pairs, 0.2, seed=1)
+    assert first == split_pairs(pairs, 0.2, seed=1)
+    assert first != split_pairs(pairs, 0.2, seed=2)
+    assert len(first[1]) == 100
+    assert list(first[1]) == sorted(first[1])
+    assert max(first[1]) > 300  # drawn, not cut off
 
 
-def test_one_column_in_two_roles(tmp_path):
-    path = write(tmp_path / "p.csv", GOOD)
-    with pytest.raises(DataError, match="two roles"):
-        read_pairs(path, columns={"anchor": "anchor", "positive": "anchor"})
+def test_a_large_group_goes_to_training_or_is_refused():
+    one = [(f"q{i}", "the one answer") for i in range(60)]
+    others = [(f"r{i}", f"b{i}") for i in range(60)]
+    _, test = split_pairs(pairs_of([*one, *others]), 0.3)
+    assert len(test) == 36
+    assert min(test) >= 60
+    with pytest.raises(DataError, match="60 of 70 rows hang together.* 10 pairs"):
+        split_pairs(pairs_of([*one, *others[:10]]))
+    with pytest.raises(DataError, match="39 pairs are too few to train on 20 and test"):
+        split_pairs(pairs_of(others[:39]))
+    assert len(split_pairs(pairs_of(others[:40]))[1]) == 20
+    for share in (0, 1, float("nan")):
+        with pytest.raises(ValueError, match="above 0 and below 1"):
+            split_pairs(pairs_of(others), share)
 
 
-def test_leak_in_another_unicode_form(tmp_path):
-    one = {"anchor": "caf\u00e9", "positive": "x"}
-    other = {"anchor": "CAFE\u0301", "positive": "y"}
-    train = read_pairs(write(tmp_path / "a.jsonl", [one]))
-    test = read_pairs(write(tmp_path / "b.jsonl", [other]))
-    with pytest.raises(DataError, match="is also in"):
-        check_no_leak(train, test)
+# Leaks
+
+
+def naive_leaks(training, held_out):
+    """Try every assignment of an item's texts to the places of a training row."""
+    found = []
+    for number, item in enumerate(held_out):
+        for row, texts in enumerate(training):
+            ways = permutations(map(plain, texts), len(item))
+            if any(way == tuple(map(plain, item)) for way in ways):
+                found.append((number, row))
+                break
+    return found
+
+
+some_words = st.sampled_from(["a", "b", "c", "A ", "caf\u00e9", "CAFE\u0301"])
+items = st.lists(st.lists(some_words, min_size=1, max_size=3), max_size=8)
+
+
+@settings(max_examples=100)
+@given(items, items)
+def test_leaks_are_those_of_all_comparisons(training, held_out):
+    assert find_leaks(iter(training), held_out) == naive_leaks(training, held_out)
+
+
+def test_a_leak_is_named_on_both_sides(tmp_path):
+    train = read_pairs(write(tmp_path / "train.csv", GOOD))
+    other = {"anchor": "flu", "positive": "Influenza", "negative": "broken  WRIST"}
+    with pytest.raises(DataError, match="is also in") as caught:
+        check_no_leak(train, read_pairs(write(tmp_path / "test.csv", [other])))
+    (problem,) = caught.value.problems
+    assert "test.csv, row 2, column 'negative'" in problem
+    assert "train.csv, row 3, column 'anchor'" in problem
+    del other["negative"]
+    check_no_leak(train, read_pairs(write(tmp_path / "test.csv", [other])))
+
+
+# Searching
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(words, words), min_size=2, max_size=20), st.booleans())
+def test_a_search_is_what_the_pairs_say(rows, with_negatives):
+    negative = tuple(f"n{i % 3}" for i in range(len(rows))) if with_negatives else None
+    pairs = pairs_of(rows, negative)
+    groups = naive_groups(pairs)
+    try:
+        search = retrieval_from_pairs(pairs)
+    except DataError:
+        answers = {plain(p) for p in (*pairs.positive, *(negative or ()))}
+        assert len(set(groups)) < 2 or len(answers) < 2
+        return
+    asked, found = list(map(plain, search.queries)), list(map(plain, search.corpus))
+    # In the order in which they first occur, as first written.
+    assert asked == list(dict.fromkeys(plain(a) for a, _ in rows))
+    assert found == list(
+        dict.fromkeys(plain(p) for p in (*pairs.positive, *(negative or ())))
+    )
+    assert set(search.queries) <= set(pairs.anchor)
+    for query, relevant, group in zip(
+        asked, search.relevant, search.group, strict=True
+    ):
+        own = [i for i, (anchor, _) in enumerate(rows) if plain(anchor) == query]
+        assert {found[i] for i in relevant} == {plain(rows[i][1]) for i in own}
+        assert len(set(relevant)) == len(relevant)
+        assert {groups[i] for i in own} == {group}
+
+
+def test_a_corpus_of_its_own_must_hold_the_answers():
+    pairs = pairs_of([("q", "A  b"), ("r", "c"), ("Q ", "d")])
+    search = retrieval_from_pairs(pairs, ["x", "d", "a B", "D", "c"])
+    assert search.queries == ("q", "r")
+    assert search.corpus == ("x", "d", "a B", "c")
+    assert search.relevant == ((2, 1), (3,))
+    with pytest.raises(DataError, match="row 2: 'c' is not in the corpus"):
+        retrieval_from_pairs(pairs, ["d", "a b"])
+    graded = Pairs(pairs.anchor, pairs.positive, label=(0.0, 1.0, 1.0))
+    with pytest.raises(DataError, match="labels go from 0 to 1"):
+        retrieval_from_pairs(graded)

@@ -1,17 +1,46 @@
+"""Intervals and p-values against loops, SciPy, and what chance really does."""
+
 import itertools
 
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import average_precision_score
 
+from sbert_lab.evaluation import statistics
 from sbert_lab.evaluation.statistics import (
-    _weighted_ranks,
     bootstrap_mean,
-    bootstrap_spearman,
+    bootstrap_score,
+    holm,
+    items_needed,
+    minimum_detectable_difference,
+    permutation_mean,
+    permutation_score,
 )
 
 
-def test_agrees_with_scipy():
+def pairs(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(0, 6, n).astype(float)
+    return gold + rng.normal(size=n), gold
+
+
+def models(n, seed, noise=1.0):
+    """Return two models of equal worth on other scales, and gold scores with ties."""
+    rng = np.random.default_rng(seed)
+    meaning = rng.normal(size=n)
+    ours, theirs = (meaning + noise * rng.normal(size=n) for _ in range(2))
+    return np.tanh(ours), np.exp(theirs / 4), np.round(meaning * 1.5)
+
+
+def width(interval):
+    return interval.high - interval.low
+
+
+# Intervals
+
+
+def test_mean_agrees_with_scipy():
     values = np.random.default_rng(1).exponential(size=80)
     ours = bootstrap_mean(values, draws=8_000)
     theirs = stats.bootstrap(
@@ -22,98 +51,82 @@ def test_agrees_with_scipy():
         rng=np.random.default_rng(5),
     ).confidence_interval
     assert ours.mean == pytest.approx(values.mean())
-    assert ours.low == pytest.approx(theirs.low, abs=0.02)
-    assert ours.high == pytest.approx(theirs.high, abs=0.02)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.02)
 
 
-def test_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    covered = []
-    for turn in range(400):
-        interval = bootstrap_mean(rng.normal(size=100), seed=turn, draws=400)
-        covered.append(interval.low <= 0 <= interval.high)
-    assert 0.92 <= np.mean(covered) <= 0.975
+def test_mean_is_covered_as_often_as_it_says():
+    values = np.random.default_rng(8).exponential(size=(300, 200))
+    found = [bootstrap_mean(row, seed=i, draws=400) for i, row in enumerate(values)]
+    assert 0.91 <= np.mean([i.low <= 1 <= i.high for i in found]) <= 0.98
+
+
+def test_spearman_is_covered_as_often_as_it_says():
+    """Of a bivariate normal, whose Spearman correlation is 6/π·arcsin(ρ/2)."""
+    rng, covered = np.random.default_rng(9), []
+    truth = 6 / np.pi * np.arcsin(0.8 / 2)
+    for turn in range(200):
+        gold, noise = rng.normal(size=(2, 100))
+        found = bootstrap_score(0.8 * gold + 0.6 * noise, gold, seed=turn, draws=400)
+        covered.append(found.low <= truth <= found.high)
+    assert 0.9 <= np.mean(covered) <= 0.99
 
 
 def test_seeded_and_independent_of_memory_blocks(monkeypatch):
-    from sbert_lab.evaluation import statistics
-
     values = np.random.default_rng(3).normal(size=50)
     first = bootstrap_mean(values, seed=4)
     assert first == bootstrap_mean(values, seed=4) != bootstrap_mean(values, seed=5)
-    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 50 * 7)
+    p = permutation_mean(values, draws=200)
+    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 50 * 70)
     assert bootstrap_mean(values, seed=4) == first
+    assert permutation_mean(values, draws=200) == p
     assert str(first).startswith(f"{values.mean():.3f} [")
 
 
-@pytest.mark.parametrize(
-    "bad", [[], [1.0], [[1.0], [2.0]], [[[1.0, 2.0]]], [1.0, float("nan")]]
-)
-def test_refuses_what_has_no_interval(bad):
-    with pytest.raises(ValueError, match="two or more finite"):
-        bootstrap_mean(bad)
-
-
-def test_groups_widen_the_interval_as_they_should():
-    rng = np.random.default_rng(6)
-    covered, widths = [], []
-    for turn in range(300):
+def test_groups_are_drawn_whole():
+    """Five copies of one observation are one: the interval is √5 times as wide."""
+    rng, widths = np.random.default_rng(6), []
+    for turn in range(60):
+        values = np.repeat(rng.normal(size=60), 5)
         groups = np.repeat(np.arange(60), 5)
-        values = np.repeat(rng.normal(size=60), 5) + 0.1 * rng.normal(size=300)
         grouped = bootstrap_mean(values, seed=turn, draws=300, groups=groups)
-        plain = bootstrap_mean(values, seed=turn, draws=300)
-        covered.append(grouped.low <= 0 <= grouped.high)
-        widths.append((grouped.high - grouped.low) / (plain.high - plain.low))
-    assert 0.91 <= np.mean(covered) <= 0.98
-    assert 1.8 < np.mean(widths) < 2.6  # √5, for five copies of one observation
+        widths.append(width(grouped) / width(bootstrap_mean(values, draws=300)))
+    assert 2 < np.mean(widths) < 2.5
+    unequal = np.repeat(np.arange(8), [1, 1, 1, 2, 3, 5, 8, 30])
+    same = bootstrap_mean(np.full(51, 2.5), groups=unequal)
+    assert (same.mean, same.low, same.high) == pytest.approx((2.5, 2.5, 2.5))
+    predicted, gold = pairs(50)
+    copied = [np.repeat(part, 8) for part in (predicted, gold)]
+    grouped = bootstrap_score(*copied, groups=np.repeat(np.arange(50), 8))
+    assert width(grouped) == pytest.approx(width(bootstrap_score(predicted, gold)))
 
 
-def test_groups_of_unequal_size_are_divided_by_what_was_drawn():
-    """A mean of equal values is that value, however many items a draw holds."""
-    groups = np.repeat(np.arange(8), [1, 1, 1, 2, 3, 5, 8, 30])
-    got = bootstrap_mean(np.full(51, 2.5), groups=groups)
-    assert (got.mean, got.low, got.high) == pytest.approx((2.5, 2.5, 2.5))
+def test_runs_are_the_outer_level():
+    """Of -1, 0 and 1 three are drawn: a mean of -1 comes in 1 of 27 draws."""
+    rows = np.repeat([[-1.0], [0.0], [1.0]], 4, axis=1)
+    got = bootstrap_mean(rows)
+    assert (got.low, got.high) == pytest.approx((-1, 1))
+    alone = bootstrap_mean(rows[1] + [0.1, -0.1, 0.1, -0.1])
+    assert width(alone) < 0.3
+    good, gold = pairs(400)
+    noise = np.random.default_rng(3).normal(size=400)
+    alike = bootstrap_score([good] * 3, gold)
+    apart = bootstrap_score([good, noise, good + noise], gold)
+    assert width(apart) > 3 * width(alike)
+    assert alike.mean == pytest.approx(bootstrap_score(good, gold).mean)
 
 
-def test_groups_of_one_change_nothing():
-    values = np.random.default_rng(7).normal(size=40)
-    plain = bootstrap_mean(values, seed=1)
-    assert bootstrap_mean(values, seed=1, groups=np.arange(40)) == plain
-
-
-def pairs(n=60, seed=0):
-    rng = np.random.default_rng(seed)
-    gold = rng.integers(0, 6, n).astype(float)
-    return gold + rng.normal(size=n), gold
-
-
-def test_spearman_is_scipys():
-    predicted, gold = pairs()
-    expected = stats.spearmanr(predicted, gold).statistic
-    assert bootstrap_spearman(predicted, gold).mean == pytest.approx(
-        expected, abs=1e-12
-    )
-
-
-def test_weighted_ranks_are_those_of_repeated_values():
-    rng = np.random.default_rng(1)
-    values, counts = rng.integers(0, 5, 30).astype(float), rng.integers(0, 4, (8, 30))
-    ranks = _weighted_ranks(values, counts.astype(float))
-    for row, times in zip(ranks, counts, strict=True):
-        naive = stats.rankdata(np.repeat(values, times))
-        assert np.array_equal(np.repeat(row, times), naive)
-
-
-def test_spearman_interval_against_a_naive_bootstrap():
-    predicted, gold = pairs(200)
-    rng = np.random.default_rng(5)
-    drawn = [
-        stats.spearmanr(predicted[i], gold[i]).statistic
-        for i in rng.integers(200, size=(2_000, 200))
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    got = bootstrap_spearman(predicted, gold)
-    assert (got.low, got.high) == pytest.approx((low, high), abs=0.01)
+def test_cells_are_averaged_within_a_seed_and_never_drawn():
+    """Conditions that differ much must not widen the interval; seeds must."""
+    good, gold = pairs(400)
+    rng = np.random.default_rng(4)
+    seeds = [good + rng.normal(size=400) * 0.05 for _ in range(3)]
+    far = [seed + rng.normal(size=400) * 2 for seed in seeds]
+    cells = bootstrap_score([*seeds, *far], gold, cells=2)
+    as_seeds = bootstrap_score([*seeds, *far], gold)
+    assert cells.mean == pytest.approx(as_seeds.mean)
+    assert width(cells) < width(as_seeds) / 2
+    with pytest.raises(ValueError, match="cells of equal size"):
+        bootstrap_score([good] * 6, gold, cells=4)
 
 
 def test_spearman_interval_is_that_of_every_draw_there_is():
@@ -124,124 +137,143 @@ def test_spearman_interval_is_that_of_every_draw_there_is():
         x, y = predicted[rows], gold[rows]
         varied = np.ptp(x) > 0 and np.ptp(y) > 0
         every.append(stats.spearmanr(x, y).statistic if varied else 0.0)
-    for confidence in (0.3, 0.6, 0.9):
-        tail = 50 * (1 - confidence)
-        got = bootstrap_spearman(predicted, gold, draws=20_000, confidence=confidence)
-        exact = np.percentile(every, [tail, 100 - tail])
-        assert (got.low, got.high) == pytest.approx(tuple(exact), abs=0.02)
+    got = bootstrap_score(predicted, gold, draws=20_000)
+    assert got.mean == pytest.approx(stats.spearmanr(predicted, gold).statistic)
+    exact = np.percentile(every, [2.5, 97.5])
+    assert (got.low, got.high) == pytest.approx(tuple(exact), abs=0.02)
 
 
-def test_spearman_difference_is_paired():
+def test_average_precision_is_that_of_repeated_pairs():
+    """Each draw's value is scikit-learn's, weighted by how often a pair was drawn."""
+    rng = np.random.default_rng(1)
+    scores, same = rng.integers(0, 9, 40).astype(float), rng.integers(0, 2, 40)
+    counts = rng.multinomial(40, np.full(40, 1 / 40), size=30).astype(float)
+    ours = statistics._average_precision(scores[None], same.astype(float), counts)[0]
+    theirs = [average_precision_score(same, scores, sample_weight=c) for c in counts]
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    one = bootstrap_score(scores, same, score="average_precision")
+    assert one.mean == pytest.approx(average_precision_score(same, scores))
+    assert one.low < one.mean < one.high
+
+
+@pytest.mark.parametrize("score", ["spearman", "average_precision"])
+def test_a_difference_is_paired(score):
     predicted, gold = pairs(300)
+    gold = (gold > 2).astype(float)
     worse = predicted + np.random.default_rng(2).normal(size=300) * 0.3
-    difference = bootstrap_spearman(predicted, gold, baseline=worse)
-    alone = bootstrap_spearman(predicted, gold)
-    assert difference.mean == pytest.approx(
-        alone.mean - bootstrap_spearman(worse, gold).mean
-    )
-    assert difference.high - difference.low < (alone.high - alone.low) / 2
-    same = bootstrap_spearman(predicted, gold, baseline=predicted)
+    gap = bootstrap_score(predicted, gold, score=score, baseline=worse)
+    one, other = (bootstrap_score(x, gold, score=score) for x in (predicted, worse))
+    assert gap.mean == pytest.approx(one.mean - other.mean)
+    assert width(gap) < width(one) / 2
+    same = bootstrap_score(predicted, gold, score=score, baseline=predicted)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
 
-def test_spearman_runs_are_the_outer_level():
-    good, gold = pairs(400)
-    noise = np.random.default_rng(3).normal(size=400)
-    alike = bootstrap_spearman([good, good, good], gold)
-    apart = bootstrap_spearman([good, noise, good + noise], gold)
-    assert apart.high - apart.low > 3 * (alike.high - alike.low)
-    assert alike.mean == pytest.approx(bootstrap_spearman(good, gold).mean)
-
-
-def test_cells_are_averaged_within_a_seed_and_never_drawn():
-    """Conditions that differ much must not widen the interval; seeds must."""
-    good, gold = pairs(400)
-    rng = np.random.default_rng(4)
-    seeds = [good + rng.normal(size=400) * 0.05 for _ in range(3)]
-    far = [seed + rng.normal(size=400) * 2 for seed in seeds]
-    cells = bootstrap_spearman([*seeds, *far], gold, cells=2)
-    as_seeds = bootstrap_spearman([*seeds, *far], gold)
-    assert cells.mean == pytest.approx(as_seeds.mean)
-    assert cells.high - cells.low < (as_seeds.high - as_seeds.low) / 2
-    one = bootstrap_spearman(seeds, gold, cells=1)
-    assert one == bootstrap_spearman(seeds, gold)
-    twice = bootstrap_spearman([*seeds, *seeds], gold, cells=2)
-    assert (twice.low, twice.high) == pytest.approx((one.low, one.high))
-
-
-@pytest.mark.parametrize("cells", [0, 4])
-def test_cells_must_be_of_one_size(cells):
-    good, gold = pairs(20)
-    with pytest.raises(ValueError, match="cells of equal size"):
-        bootstrap_spearman([good] * 6, gold, cells=cells)
-
-
-def test_spearman_groups_widen_the_interval():
-    predicted, gold = pairs(50)
-    repeated = [np.repeat(part, 8) for part in (predicted, gold)]
-    alone = bootstrap_spearman(predicted, gold)
-    grouped = bootstrap_spearman(*repeated, groups=np.repeat(np.arange(50), 8))
-    ungrouped = bootstrap_spearman(*repeated)
-    assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.1)
-    assert ungrouped.high - ungrouped.low < (grouped.high - grouped.low) / 2
-
-
-@pytest.mark.parametrize(
-    ("predicted", "gold"),
-    [([1.0, 2.0], [1.0]), ([1.0, np.nan], [1.0, 2.0]), ([[1.0]], [1.0])],
-)
-def test_spearman_refuses_nonsense(predicted, gold):
+@pytest.mark.parametrize("bad", [[1.0], [[[1.0, 2.0]]], [1.0, np.nan]])
+def test_what_has_no_interval_is_refused(bad):
+    with pytest.raises(ValueError, match="two or more finite"):
+        bootstrap_mean(bad)
     with pytest.raises(ValueError, match=r"scores|finite"):
-        bootstrap_spearman(predicted, gold)
+        bootstrap_score([1.0, 2.0], bad)
+    with pytest.raises(ValueError, match="groups for"):
+        bootstrap_mean([1.0, 2.0], groups=["a"])
 
 
-def test_mean_of_runs_draws_runs_too():
-    rng = np.random.default_rng(4)
-    items = rng.normal(size=500)
-    alike = bootstrap_mean([items] * 3)
-    apart = bootstrap_mean([items - 1, items, items + 1])
-    assert alike.mean == pytest.approx(apart.mean)
-    assert apart.high - apart.low > 5 * (alike.high - alike.low)
-    one = bootstrap_mean(items)
-    assert (alike.low, alike.high) == pytest.approx((one.low, one.high), abs=0.01)
+# Tests of differences
 
 
-def test_as_many_runs_are_drawn_as_there_are():
-    """Of -1, 0 and 1 three are drawn; each sum of -3 to 3 in 1, 3, 6, 7 of 27 ways.
-
-    A mean of -1 thus comes in 3.7 % of the draws, and of -2/3 or less in 15 %.
-    """
-    got = bootstrap_mean(np.repeat([[-1.0], [0.0], [1.0]], 4, axis=1), confidence=0.8)
-    assert (got.low, got.high) == pytest.approx((-2 / 3, 2 / 3))
-
-
-def test_the_seed_draws_the_runs_too():
-    rows = np.repeat(np.random.default_rng(10).normal(size=(6, 1)), 4, axis=1)
-    first = bootstrap_mean(rows, draws=50)
-    assert (
-        first
-        == bootstrap_mean(rows, draws=50)
-        != bootstrap_mean(rows, seed=1, draws=50)
-    )
+def test_flips_are_the_loop_over_every_flip():
+    values = np.random.default_rng(0).normal(0.4, 1, 12)
+    for groups in (np.arange(12), np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9])):
+        sums = np.bincount(groups, values)
+        signs = itertools.product([1, -1], repeat=len(sums))
+        means = np.abs([np.dot(sign, sums) for sign in signs])
+        exact = np.mean(means >= abs(values.sum()) - 1e-9)
+        assert permutation_mean(values, groups=groups) == pytest.approx(exact)
+        drawn = permutation_mean(values, groups=groups, draws=900)
+        assert drawn == pytest.approx(exact, abs=0.05)
+        assert 0.02 < exact < 0.8
 
 
-def coverage(intervals, truth):
-    return np.mean([i.low <= truth <= i.high for i in intervals])
+@pytest.mark.parametrize("score", ["spearman", "average_precision"])
+def test_swaps_are_the_loop_over_every_swap(score):
+    ours, theirs, gold = models(8, 3)
+    if score == "average_precision":
+        gold = (np.arange(8) % 2).astype(float)
+    a, b = stats.rankdata(ours), stats.rankdata(theirs)
+
+    def value(ranks):
+        if score == "average_precision":
+            return average_precision_score(gold, ranks)
+        return stats.pearsonr(ranks, stats.rankdata(gold)).statistic
+
+    for groups in (np.arange(8), np.array([0, 0, 1, 1, 2, 3, 4, 5])):
+        gaps = []
+        for swaps in itertools.product([False, True], repeat=groups.max() + 1):
+            swap = np.array(swaps)[groups]
+            gap = value(np.where(swap, b, a)) - value(np.where(swap, a, b))
+            gaps.append(abs(gap))
+        exact = np.mean(np.array(gaps) >= gaps[0] - 1e-9)
+        p = permutation_score(ours, theirs, gold, score=score, groups=groups)
+        assert p == pytest.approx(exact)
+        assert 0.02 < exact < 0.98
 
 
-def test_mean_of_200_skewed_items_is_covered_as_often_as_it_says():
-    values = np.random.default_rng(8).exponential(size=(600, 200))
-    found = [bootstrap_mean(row, seed=i, draws=400) for i, row in enumerate(values)]
-    assert 0.93 <= coverage(found, 1) <= 0.97
+def test_p_values_do_not_see_scales_or_sides():
+    ours, theirs, gold = models(80, 8)
+    p = permutation_score(ours, theirs, gold, draws=500)
+    scaled = permutation_score(0.6 + ours / 1e3, theirs**3, gold * 7, draws=500)
+    assert scaled == permutation_score(theirs, ours, gold, draws=500) == p
+    assert permutation_score(ours, ours, gold, draws=500) == 1
+    assert permutation_mean(np.zeros(30), draws=500) == 1
+    rows = np.random.default_rng(4).normal(0.2, 1, (3, 50))
+    assert permutation_mean(rows) == permutation_mean(rows.mean(0))
 
 
-@pytest.mark.parametrize("pearson", [0.3, 0.8])
-def test_spearman_of_100_pairs_is_covered_as_often_as_it_says(pearson):
-    """Of a bivariate normal, whose Spearman correlation is 6/π·arcsin(ρ/2)."""
-    rng = np.random.default_rng(9)
+def test_smallest_p_is_one_in_draws_and_one():
+    assert permutation_mean(np.full(60, 0.1), draws=99) == 1 / 100
+    gold = np.arange(60.0)
+    assert permutation_score(gold, -gold, gold, draws=99) == 1 / 100
+
+
+def test_nothing_is_found_where_nothing_is():
+    """Five items of one disease are one observation, and flipping each one is wrong."""
+    rng = np.random.default_rng(12)
+    groups = np.repeat(np.arange(30), 5)
+    values = np.repeat(rng.normal(size=(400, 30)), 5, axis=1)
+    values += 0.3 * rng.normal(size=values.shape)
+    found = [permutation_mean(row, groups=groups, draws=99) for row in values]
+    assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.085
+    alone = [permutation_mean(row, draws=99) for row in values[:100]]
+    assert np.mean(np.array(alone) <= 0.05) > 0.2
+    sets = [models(40, [13, turn]) for turn in range(400)]
+    found = [permutation_score(*each, draws=99) for each in sets]
+    assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.085
+
+
+def test_holm_by_hand_and_never_below_the_raw_value():
+    assert holm([0.03, 0.005, 0.04, 0.02]) == pytest.approx([0.06, 0.02, 0.06, 0.06])
+    assert holm([0.9, 0.8]).tolist() == [1, 1]
+    assert holm([]).shape == (0,)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        holm([1.5])
+
+
+def test_a_difference_that_is_detectable_is_detected_four_times_in_five():
+    rng = np.random.default_rng(16)
+    pilot = np.repeat(rng.normal(size=60), 3) + 0.2 * rng.normal(size=180)
+    groups = np.repeat(np.arange(60), 3)
+    size = minimum_detectable_difference(pilot, groups=groups)
     found = []
-    for turn in range(600):
-        gold, noise = rng.normal(size=(2, 100))
-        predicted = pearson * gold + np.sqrt(1 - pearson**2) * noise
-        found.append(bootstrap_spearman(predicted, gold, seed=turn, draws=400))
-    assert 0.93 <= coverage(found, 6 / np.pi * np.arcsin(pearson / 2)) <= 0.97
+    for turn in range(300):
+        drawn = rng.integers(60, size=60)
+        values = (pilot - pilot.mean()).reshape(60, 3)[drawn].ravel() + size
+        p = permutation_mean(values, groups=groups, draws=199, seed=turn)
+        found.append(p <= 0.05)
+    assert 0.7 < np.mean(found) < 0.9
+    assert items_needed(pilot, size, groups=groups) in (60, 61)
+    assert items_needed(pilot, -size / 2, groups=groups) in range(238, 242)
+    by_formula = (1.959964 + 0.841621) * np.std(pilot, ddof=1) / np.sqrt(180)
+    assert minimum_detectable_difference(pilot) == pytest.approx(by_formula)
+    with pytest.raises(ValueError, match="without spread"):
+        minimum_detectable_difference(np.ones(20))

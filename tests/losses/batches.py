@@ -5,8 +5,10 @@ import math
 import numpy as np
 import torch
 from conftest import WORDS
+from torch import nn
 
 from sbert_lab.losses import Batch
+from sbert_lab.models.batching import pad_right
 
 
 def batch_of(columns, label=None, encoder=None):
@@ -68,50 +70,55 @@ def value_and_gradients(loss, texts):
     return value.detach(), dict(zip(leaves, found, strict=True))
 
 
+def encoding(encoder):
+    """Return the `encode` of a training step: all texts in one padded pass."""
+
+    def encode(texts):
+        ids, mask = pad_right(texts, encoder.tokenizer.pad_token_id)
+        return encoder(torch.from_numpy(ids), torch.from_numpy(mask))
+
+    return encode
+
+
+def with_dropout(encoder, probability):
+    """Set the dropout of an encoder, and of a decoder that is made from it."""
+    config = encoder.transformer.config
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = probability
+    for part in encoder.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = probability
+    return encoder.train()
+
+
+def trained(encoder, objective):
+    """Return what the trainer calls: from a batch to ``loss`` and ``diagnostics``."""
+    from sbert_lab.training.trainer import TrainedModule
+
+    return TrainedModule(encoder, objective, group=64)
+
+
 def cos(u, v):
     return float(u @ v / np.sqrt((u @ u) * (v @ v)))
 
 
-def naive_ranking(columns, texts, temperature, known=(), masked=True, symmetric=False):
+def naive_ranking(columns, texts, temperature, known=()):
     """Return the loss of each anchor against every candidate that is a wrong answer."""
     anchors, positives = columns["anchor"], columns["positive"]
     a = texts["anchor"].numpy()
-    c = [*texts["positive"].numpy()]
-    names = [*positives]
-    if "negative" in columns:
-        c += [*texts["negative"].numpy()]
-        names += [text for some in columns["negative"] for text in some]
-    rows = len(anchors)
-
-    def is_right(i, j):
-        twins = [k for k in range(rows) if anchors[k] == anchors[i]]
-        return (
-            any(positives[k] == names[j] for k in twins)
-            or (anchors[i], names[j]) in known
-        )
-
-    wrong = [
-        [j != i and not (masked and is_right(i, j)) for j in range(len(c))]
-        for i in range(rows)
-    ]
+    c = [*texts["positive"].numpy(), *texts.get("negative", torch.empty(0, 1)).numpy()]
+    names = [*positives, *(t for some in columns.get("negative", ()) for t in some)]
     total = 0.0
-    for i in range(rows):
-        right = math.exp(cos(a[i], c[i]) / temperature)
-        below = right
-        for j in range(len(c)):
-            if wrong[i][j]:
-                below += math.exp(cos(a[i], c[j]) / temperature)
-        total -= math.log(right / below)
-    if symmetric:
-        for j in range(rows):
-            right = math.exp(cos(a[j], c[j]) / temperature)
-            below = right
-            for i in range(rows):
-                if wrong[i][j]:
-                    below += math.exp(cos(a[i], c[j]) / temperature)
-            total -= math.log(right / below)
-        total /= 2
-    return total / rows
+    for i, anchor in enumerate(anchors):
+        right = {p for x, p in zip(anchors, positives, strict=True) if x == anchor}
+        right |= {p for x, p in known if x == anchor}
+        own = math.exp(cos(a[i], c[i]) / temperature)
+        wrong = [
+            math.exp(cos(a[i], c[j]) / temperature)
+            for j in range(len(c))
+            if j != i and names[j] not in right
+        ]
+        total -= math.log(own / (own + sum(wrong)))
+    return total / len(anchors)
 
 
 RAGGED = {

@@ -1,20 +1,18 @@
 """TSDAE: which words go, what the decoder shares, and that a vector is worth having."""
 
 import math
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from batches import batch_of
-from conftest import WORDS, tiny_encoder, tiny_parts
+from batches import batch_of, encoding, with_dropout
+from conftest import tiny_encoder, tiny_parts
+from objective_cases import dense
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.losses import DenoisingAutoEncoderLoss, denoising_loss
 from sbert_lab.losses.denoising import deleted
 from sbert_lab.models.checkpoint import Layout
-from sbert_lab.training import set_dropout
-from sbert_lab.training.module import TrainedModule, encode_tokens
 
 TEXTS = [
     "the cat sat on a mat",
@@ -66,43 +64,15 @@ def naive_deleted(words, tokens, ratio, draw):
 def test_deletion_is_the_loop_and_keeps_its_promises():
     rng = np.random.default_rng(0)
     saved_by_luck = 0
-    for _ in range(600):
+    for _ in range(300):
         words, tokens, inner, starts, draw = random_text(rng)
         ratio = rng.choice([0.0, 0.3, 0.6, 0.9])
         found = deleted(tokens, inner, starts, ratio, draw)
         assert found.tolist() == naive_deleted(words, tokens, ratio, draw)
-        kept = np.isin(tokens, found)
-        assert kept[~inner].all(), "specials stay"
-        whole, place, left = [], 0, 0
-        for word in words:
-            part = kept[place : place + len(word)]
-            whole.append(part.all() or not part.any())
-            left += word[0] == "word" and part.any()
-            place += len(word)
-        assert all(whole), "pieces go with their word"
-        assert left >= 1 or not inner.any(), "a word stays"
+        assert np.isin(tokens[~inner], found).all(), "specials stay"
+        assert np.isin(tokens[inner], found).any() or not inner.any(), "a word stays"
         saved_by_luck += bool(inner.any()) and not (draw[inner & starts] >= ratio).any()
-        assert np.array_equal(found, np.sort(found)), "the order stays"
-    assert saved_by_luck > 20
-
-
-def test_nothing_is_deleted_at_ratio_nought():
-    rng = np.random.default_rng(1)
-    for _ in range(50):
-        _, tokens, inner, starts, draw = random_text(rng)
-        assert np.array_equal(deleted(tokens, inner, starts, 0.0, draw), tokens)
-
-
-@pytest.mark.parametrize("ratio", [0.2, 0.6])
-def test_the_share_asked_for_is_deleted(ratio):
-    """Of 20,000 words; that one stays hardly matters in texts of 200."""
-    rng = np.random.default_rng(2)
-    tokens, every = np.arange(200), np.ones(200, bool)
-    left = [
-        len(deleted(tokens, every, every, ratio, rng.random(200))) for _ in "1" * 100
-    ]
-    error = math.sqrt(ratio * (1 - ratio) / 20_000)
-    assert np.mean(left) / 200 == pytest.approx(1 - ratio, abs=4 * error)
+    assert saved_by_luck > 10
 
 
 def test_a_piece_before_the_first_word_goes_with_it():
@@ -116,42 +86,10 @@ def test_a_piece_before_the_first_word_goes_with_it():
     assert deleted(tokens, inner, none, 0.5, draw).tolist() == [1, 2, 3, 4]
 
 
-def encoder_of(hidden=16, seed=0, dropout=0.0):
-    model, tokenizer = tiny_parts(seed, hidden)
+def encoder_of(hidden=16):
+    model, tokenizer = tiny_parts(hidden=hidden)
     layout = Layout(dimension=hidden, max_seq_length=24)
-    encoder = SentenceEncoder(model, tokenizer, layout)
-    set_dropout(encoder, dropout)
-    return encoder.train()
-
-
-def test_words_of_a_wordpiece_vocabulary_are_found():
-    """The tokenizer's own pieces: an unknown word is a word, and may go."""
-    encoder = encoder_of()
-    text = "the abc ??? cat"
-    (ids,) = encoder.token_ids([text])
-    pieces = encoder.tokenizer.convert_ids_to_tokens(ids)
-    assert pieces == [
-        *["[CLS]", "the", "a", "##b", "##c"],
-        *["[UNK]"] * 3,
-        *["cat", "[SEP]"],
-    ]
-    words = {("the",), ("a", "##b", "##c"), ("[UNK]",), ("cat",)}
-    objective = DenoisingAutoEncoderLoss(encoder, ratio=0.6)
-    torch.manual_seed(0)
-    seen, gone = set(), Counter()
-    for _ in range(400):
-        left = encoder.tokenizer.convert_ids_to_tokens(objective._damaged(ids))
-        assert left[0] == "[CLS]"
-        assert left[-1] == "[SEP]"
-        rest = " ".join(left[1:-1]).replace(" ##", "##").split()
-        found = [tuple(word.replace("##", " ##").split()) for word in rest]
-        assert found
-        assert set(found) <= words
-        seen.add(tuple(left))
-        gone.update({"[UNK]": 3 - rest.count("[UNK]"), "abc": "a##b##c" not in rest})
-    assert 20 < len(seen) <= 31  # 63 but for the unknown ones, which look alike
-    assert gone["[UNK]"] / 1200 == pytest.approx(0.6, abs=0.06)
-    assert gone["abc"] / 400 == pytest.approx(0.6, abs=0.08)
+    return with_dropout(SentenceEncoder(model, tokenizer, layout), 0.0)
 
 
 def test_damage_follows_the_global_generator():
@@ -167,25 +105,29 @@ def test_damage_follows_the_global_generator():
 
 
 def test_encoder_sees_the_damaged_text_and_decoder_the_whole_one():
+    """An unknown word is a word like others, and may go; pieces go with their word."""
     encoder = encoder_of()
-    batch = batch_of({"text": TEXTS}, None, encoder)
+    batch = batch_of({"text": [*TEXTS, "the abc ??? cat"]}, None, encoder)
     objective = DenoisingAutoEncoderLoss(encoder, ratio=0.6)
-    seen = []
+    seen, lost = [], set()
 
     def encode(texts):
         seen.extend(texts)
-        return encode_tokens(encoder, texts, 2048)
+        return encoding(encoder)(texts)
 
-    torch.manual_seed(0)
-    outcome = objective(encode, batch)
     whole = batch.tokens["text"]
-    assert len(seen) == len(whole)
+    for _ in range(8):
+        seen.clear()
+        outcome = objective(encode, batch)
+        pieces = encoder.tokenizer.convert_ids_to_tokens(seen[-1])
+        assert (pieces[0], pieces[-1]) == ("[CLS]", "[SEP]")
+        assert ("a" in pieces) == ("##b" in pieces) == ("##c" in pieces)
+        lost.add(pieces.count("[UNK]") < 3)
+    assert True in lost
     assert all(set(part) <= set(text) for part, text in zip(seen, whole, strict=True))
     assert sum(map(len, seen)) < 0.8 * sum(map(len, whole))
-    vectors = encode_tokens(encoder, seen, 2048)
-    expected = objective.reconstruction(vectors, whole)
+    expected = objective.reconstruction(encoding(encoder)(seen), whole)
     assert outcome.loss.item() == expected.item()
-    assert outcome.diagnostics == {}
 
 
 def test_reconstruction_is_the_loop_over_each_text_alone():
@@ -193,7 +135,7 @@ def test_reconstruction_is_the_loop_over_each_text_alone():
     encoder = encoder_of()
     objective = DenoisingAutoEncoderLoss(encoder, ratio=0)
     whole = encoder.token_ids(TEXTS)
-    vectors = encode_tokens(encoder, whole, 2048).detach()
+    vectors = encoding(encoder)(whole).detach()
     losses = []
     for ids, vector in zip(whole, vectors, strict=True):
         given = torch.from_numpy(ids)[None]
@@ -232,32 +174,32 @@ def test_denoising_loss_is_the_loop_and_has_its_gradient():
     )
 
 
-def test_vectors_have_the_gradient_of_small_steps():
-    encoder = encoder_of()
-    objective = DenoisingAutoEncoderLoss(encoder, ratio=0).double()
-    whole = encoder.token_ids(TEXTS[:3])
-    vectors = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda x: objective.reconstruction(x, whole), vectors
-    )
-
-
 def test_decoder_shares_the_encoder_and_has_little_of_its_own():
     encoder = encoder_of()
+    weights = len(list(encoder.parameters()))
     objective = DenoisingAutoEncoderLoss(encoder)
-    transformer = dict(encoder.transformer.named_parameters())
+    assert len(list(encoder.parameters())) == weights
+    assert not encoder.transformer.config.is_decoder
     decoder = dict(objective.decoder.named_parameters())
-    for name, weight in transformer.items():
+    for name, weight in encoder.transformer.named_parameters():
         if not name.startswith("pooler."):
             assert decoder[f"bert.{name}"] is weight
     words = encoder.transformer.embeddings.word_embeddings.weight
     assert objective.decoder.get_output_embeddings().weight is words
-    own = TrainedModule(encoder, {"set": objective}).own_parameters()
-    attention, layer = 3 * (16 * 16 + 16), (16 * 16 + 16) + 2 * 16
-    output = (16 * 16 + 16) + 2 * 16 + words.shape[0]
-    assert sum(p.numel() for p in own.values()) == 2 * (attention + layer) + output
-    assert all("crossattention" in name or ".cls." in name for name in own)
+    shared = {id(weight) for weight in encoder.parameters()}
+    own = [name for name, weight in decoder.items() if id(weight) not in shared]
+    assert all("crossattention" in name or "cls." in name for name in own)
     assert len(own) == 2 * 10 + 5
+
+
+def test_refuses_what_it_cannot_decode():
+    encoder = encoder_of()
+    with pytest.raises(ValueError, match="made for another encoder"):
+        DenoisingAutoEncoderLoss(encoder).bind(encoder_of(), {})
+    with pytest.raises(ValueError, match="8 dimensions and its transformer 16"):
+        DenoisingAutoEncoderLoss(tiny_encoder(max_seq_length=24, head=(dense(8),)))
+    with pytest.raises(ValueError, match=r"ratio=1\.0"):
+        DenoisingAutoEncoderLoss(encoder, 1.0)
 
 
 def test_decoder_is_drawn_from_its_seed_alone():
@@ -269,22 +211,6 @@ def test_decoder_is_drawn_from_its_seed_alone():
     one, again, other = (model.get_parameter(name) for model in drawn)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
-
-
-def test_output_layer_may_come_from_a_language_model(tmp_path):
-    from transformers import BertConfig, BertForMaskedLM
-
-    encoder = encoder_of()
-    config = BertConfig(**encoder.transformer.config.to_dict())
-    language_model = BertForMaskedLM(config)
-    language_model.save_pretrained(tmp_path)
-    objective = DenoisingAutoEncoderLoss(encoder, decoder=tmp_path)
-    theirs = language_model.cls.predictions.transform.dense.weight
-    mine = objective.decoder.cls.predictions.transform.dense.weight
-    assert torch.equal(mine, theirs)
-    words = encoder.transformer.embeddings.word_embeddings.weight
-    assert objective.decoder.get_input_embeddings().weight is words
-    assert not torch.equal(words, language_model.get_input_embeddings().weight)
 
 
 def test_another_encoder_under_the_same_name_is_not_a_decoder():
@@ -322,7 +248,7 @@ def test_denoising_is_the_peers(tmp_path):
     assert weights.keys() == ours.decoder.state_dict().keys()
     ours.decoder.load_state_dict(weights)
     batch = batch_of({"text": TEXTS}, None, encoder)
-    loss = ours(lambda texts: encode_tokens(encoder, texts, 2048), batch).loss
+    loss = ours(encoding(encoder), batch).loss
     loss.backward()
     features = [model.preprocess(TEXTS), model.preprocess(TEXTS)]
     expected = theirs(features, None)
@@ -343,63 +269,20 @@ def test_denoising_is_the_peers(tmp_path):
     assert shared.grad.abs().max() > 1e-4
 
 
-def unigram(whole):
-    """Return the entropy of the tokens that are asked for, in nats."""
-    counts = Counter(int(n) for ids in whole for n in ids[1:])
-    total = sum(counts.values())
-    return -sum(n / total * math.log(n / total) for n in counts.values())
-
-
 def test_training_uses_the_vector():
-    """It falls below what word frequencies give, and the vector is why."""
+    """Another text's vector explains a text far worse than its own."""
     encoder = encoder_of(32)
-    before = {name: p.clone() for name, p in encoder.named_parameters()}
     objective = DenoisingAutoEncoderLoss(encoder, ratio=0.3)
-    whole = encoder.token_ids(TEXTS)
     batch = batch_of({"text": TEXTS}, None, encoder)
-    module = TrainedModule(encoder, {"set": objective})
-    optimizer = torch.optim.Adam(module.parameters(), 5e-3)
+    optimizer = torch.optim.Adam({*objective.parameters(), *encoder.parameters()}, 5e-3)
     torch.manual_seed(0)
-    losses = []
-    for _ in range(120):
+    for _ in range(60):
         optimizer.zero_grad()
-        loss = module(batch, "set")["loss"]
-        loss.backward()
+        objective(encoding(encoder), batch).loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    limit = unigram(whole)
-    assert losses[0] > 1.2 * limit > np.mean(losses[-10:])
-    moved = [
-        name
-        for name, p in encoder.named_parameters()
-        if not torch.equal(p, before[name])
-    ]
-    assert len(moved) == len(before) - 2  # all but the pooler
+    whole = batch.tokens["text"]
     with torch.no_grad():
-        vectors = encode_tokens(encoder, whole, 2048)
+        vectors = encoding(encoder)(whole)
         own = objective.reconstruction(vectors, whole)
         exchanged = objective.reconstruction(vectors.roll(1, 0), whole)
-    assert own < 0.5 * limit
     assert exchanged > own + 0.5
-
-
-def test_gradient_reaches_the_encoder_through_the_vector():
-    encoder = encoder_of()
-    objective = DenoisingAutoEncoderLoss(encoder, ratio=0)
-    whole = encoder.token_ids(TEXTS)
-    vectors = encode_tokens(encoder, whole, 2048)
-    vectors.retain_grad()
-    objective.reconstruction(vectors, whole).backward()
-    assert (vectors.grad.abs().sum(1) > 0).all()
-
-
-def test_decoder_is_left_behind(tmp_path):
-    encoder = tiny_encoder(max_seq_length=24)
-    weights = len(list(encoder.parameters()))
-    DenoisingAutoEncoderLoss(encoder)
-    assert len(list(encoder.parameters())) == weights
-    before = encoder.encode(WORDS[:5])
-    encoder.save(tmp_path / "model")
-    again = SentenceEncoder.from_pretrained(tmp_path / "model", device="cpu")
-    assert np.allclose(again.encode(WORDS[:5]), before, atol=1e-6)
-    assert not again.transformer.config.is_decoder

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_parts
+import torch
+from conftest import states, tiny_encoder, tiny_parts
 from safetensors.numpy import save_file
+from tokenizers import normalizers
 
-from sbert_lab.datasets.similarity import similarity_ladder
-from sbert_lab.evaluation.metrics import pairwise_cosine
-from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab import SentenceEncoder
+from sbert_lab.datasets.sts import ladder
+from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout
 from sbert_lab.models.registry import BY_NAME, locate
-from sbert_lab.models.static import StaticEncoder
+from sbert_lab.models.static import StaticEncoder, distil
 
 FILE = "static_vectors.safetensors"
 
@@ -61,18 +63,10 @@ def test_wordllama_is_the_peers():
 
     folder = locate(BY_NAME["wordllama-256"])
     peer = WordLlama.load(cache_dir=folder, disable_download=True)
-    texts = [pair.partner for pair in similarity_ladder()][:200]
+    texts = [*ladder().second[:200]]
     texts += ["", "naïve café – 北京 🙂", "a" * 300]
     ours = StaticEncoder.from_pretrained("wordllama-256").encode(texts)
     np.testing.assert_allclose(ours, peer.embed(texts), atol=1e-6)
-
-
-def test_our_own_vectors_are_here():
-    encoder = StaticEncoder.from_pretrained("bert-mini-static")
-    assert encoder.dimension == 256
-    river, *others = encoder.encode(["the river", "the stream", "seven"])
-    near, far = pairwise_cosine(np.stack([river, river]), np.stack(others))
-    assert near > far
 
 
 def test_saves_and_loads(folder, tmp_path):
@@ -116,14 +110,106 @@ def test_damaged_file_says_so(folder, file):
         StaticEncoder.from_pretrained(folder)
 
 
-def test_other_tensors_are_no_vectors(folder):
-    save_file({"weights": np.zeros((2, 2), np.float32)}, folder / FILE)
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        StaticEncoder.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("shape", [(10, 8), (5_000,)])
-def test_every_token_needs_a_row(folder, shape):
-    save_file({"vectors": np.zeros(shape, np.float32)}, folder / FILE)
+def test_every_token_needs_a_row(folder):
+    save_file({"vectors": np.zeros((10, 8), np.float32)}, folder / FILE)
     with pytest.raises(CheckpointError, match="one row a token is needed"):
         StaticEncoder.from_pretrained(folder)
+
+
+# -- distillation ---------------------------------------------------------------------
+
+ENCODER = tiny_encoder(head=("normalize",), max_seq_length=24)
+
+
+def token(text, encoder=ENCODER):
+    return encoder.tokenizer.convert_tokens_to_ids(text)
+
+
+def gram(vectors):
+    """Return all inner products, which no turn or mirror changes."""
+    return vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+
+
+def naive_vectors(encoder):
+    """Run the transformer on one framed token after the other."""
+    rows = []
+    for i in range(5, len(encoder.tokenizer)):
+        ids = torch.tensor([[token("[CLS]"), i, token("[SEP]")]])
+        with torch.no_grad():
+            states = encoder.transformer(input_ids=ids).last_hidden_state
+        mean = states[0].mean(0).numpy().astype(np.float64)
+        rows.append(mean / np.linalg.norm(mean))
+    return np.stack(rows)
+
+
+def naive_shares(encoder):
+    """Zipf's law over tokens of two characters and more; the others share rank 1."""
+    shares, rank = [], 0
+    for i in range(5, len(encoder.tokenizer)):
+        word = encoder.tokenizer.convert_ids_to_tokens(i).replace("##", "")
+        if len(word) > 1:
+            rank += 1
+        shares.append(1 / rank if len(word) > 1 else 1)
+    return np.array(shares) / sum(1 / r for r in range(1, rank + 1))
+
+
+def test_distilled_equals_linear_algebra_by_hand():
+    vectors = naive_vectors(ENCODER)
+    centred = vectors - vectors.mean(0)
+    variances, axes = np.linalg.eigh(centred.T @ centred / (len(centred) - 1))
+    best = np.argsort(variances)[::-1][:6]
+    wanted = centred @ axes[:, best] / variances[best] ** 0.25
+    wanted *= (1e-3 / (1e-3 + naive_shares(ENCODER)))[:, None]
+    made = distil(ENCODER, dimension=6)
+    assert made.vectors.dtype == np.float32
+    assert made.vectors.shape == (len(ENCODER.tokenizer), 6)
+    assert not made.vectors[:5].any()  # special tokens
+    np.testing.assert_allclose(
+        gram(made.vectors[5:]), gram(wanted), atol=1e-5 * np.abs(gram(wanted)).max()
+    )
+
+
+def test_unused_tokens_are_left_out():
+    model, tokenizer = tiny_parts()
+    tokenizer.add_tokens(["[unused7]", "beyond"])
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    encoder = SentenceEncoder(model, tokenizer, Layout(dimension=16)).eval()
+    made = distil(encoder, dimension=4)
+    assert len(made.vectors) == len(tokenizer)
+    assert not made.vectors[token("[unused7]", encoder)].any()
+    assert made.vectors[token("beyond", encoder)].any()
+
+
+def test_case_and_truncation_are_the_encoders():
+    encoder = tiny_encoder(max_seq_length=6, do_lower_case=True, truncate_dim=8)
+    as_it_is = normalizers.BertNormalizer(lowercase=False)
+    encoder.tokenizer.backend_tokenizer.normalizer = as_it_is
+    made = distil(encoder, dimension=8)
+    long = "the cat sat on the mat with a dog"
+    np.testing.assert_array_equal(made.encode([long]), made.encode([long.upper()]))
+    assert not np.allclose(made.encode([long]), made.encode([long[:20]]))
+    with pytest.raises(ValueError, match="62 tokens of 8 .* have 1 to 8 components"):
+        distil(encoder, dimension=9)
+
+
+def test_distilled_the_same_every_time_and_nothing_else_changes():
+    encoder = tiny_encoder(head=("normalize",)).train()  # with dropout, were it on
+    before = states()
+    first = distil(encoder, dimension=4)
+    again = distil(encoder, dimension=4)
+    assert states() == before
+    assert encoder.training
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+
+
+def test_components_that_are_not_there_give_zeros():
+    """Vectors on a line: what PCA finds beside it is rounding, and is not blown up."""
+    direction = torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
+    weights = {
+        "linear.weight": direction.repeat(3, 1),
+        "linear.bias": torch.zeros(3),
+    }
+    line = Dense(weights, "identity")
+    made = distil(tiny_encoder(head=(line,)), dimension=3)
+    assert made.vectors[5:, 0].std() > 1e-4
+    np.testing.assert_array_equal(made.vectors[:, 1:], 0)

@@ -7,12 +7,14 @@ import pytest
 from conftest import tiny_encoder
 from scipy.sparse import issparse
 
-from sbert_lab.models import distillation
-from sbert_lab.models import onnx as onnx_models
+from sbert_lab.models import static
 from sbert_lab.models.checkpoint import CheckpointError
-from sbert_lab.models.interface import Encoder, encode_documents, encode_queries
 from sbert_lab.models.registry import BY_NAME, locate
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import (
+    Encoder,
+    encode_documents,
+    encode_queries,
+)
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.selection import candidates
 from sbert_lab.selection.candidates import CANDIDATES, Candidate, candidate, load
@@ -23,7 +25,7 @@ CORPUS = [f"the {colour} {animal} sat on {number} mats"
     for number in ("one", "two", "three")
 ]  # fmt: skip
 
-MADE = {"all-MiniLM-L6-v2-static", "paraphrase-MiniLM-L3-v2"}
+MADE = {"all-MiniLM-L6-v2-static"}
 
 
 def tiny_static() -> StaticEncoder:
@@ -70,10 +72,7 @@ def test_what_is_made_is_made_once_and_kept(name, own_cache, monkeypatch):
 
         return make
 
-    monkeypatch.setattr(distillation, "distil", maker("distilled", tiny_static))
-    monkeypatch.setattr(
-        onnx_models, "encoder_from_onnx", maker("converted", tiny_encoder)
-    )
+    monkeypatch.setattr(static, "distil", maker("distilled", tiny_static))
     check(name, load(name, CORPUS))
     check(name, load(name, CORPUS))
     assert len(made) == 1
@@ -87,16 +86,9 @@ def test_what_is_made_is_made_once_and_kept(name, own_cache, monkeypatch):
 
 
 def test_the_size_of_what_is_not_yet_made_makes_it(own_cache, monkeypatch):
-    monkeypatch.setattr(distillation, "distil", lambda _: tiny_static())
+    monkeypatch.setattr(static, "distil", lambda _: tiny_static())
     assert CANDIDATES["all-MiniLM-L6-v2-static"].disk_mb() > 0
     assert (own_cache / "distilled").is_dir()
-
-
-def test_l3_has_three_layers(own_cache):
-    encoder = load("paraphrase-MiniLM-L3-v2", CORPUS)
-    assert isinstance(encoder, SentenceEncoder)
-    assert encoder.transformer.config.num_hidden_layers == 3
-    check("paraphrase-MiniLM-L3-v2", encoder)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ import pytest
 from conftest import tiny_encoder
 
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.evaluation.scoreboard import interval, measure
+from sbert_lab.evaluation.tasks import interval, measure
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25Encoder
 from sbert_lab.selection.quality import (
     OWN,
-    SPARSE_KINDS,
     Cached,
     corpus_of,
     on_icd10cm,
@@ -177,7 +176,7 @@ def test_on_icd10cm_is_the_scoreboard(tmp_path):
 def test_sparse_rows_leave_out_what_they_have_no_use_for():
     encoder = Bm25Encoder.fit(["fever of bone", "acute fracture", "chronic disease"])
     found = on_icd10cm(encoder, 16)
-    assert tuple(found) == SPARSE_KINDS
+    assert tuple(found) == ("Retrieval", "Reranking")
     assert all(np.isfinite(one.score) for one in found.values())
 
 

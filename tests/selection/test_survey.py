@@ -8,8 +8,8 @@ from conftest import tiny_encoder
 
 from sbert_lab.datasets import icd10cm_tasks
 from sbert_lab.datasets.pairs import read_pairs
-from sbert_lab.evaluation.scoreboard import interval
-from sbert_lab.models.interface import encode_documents
+from sbert_lab.evaluation.tasks import interval
+from sbert_lab.models.sentence_encoder import encode_documents
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.selection import candidates, survey
 from sbert_lab.selection.candidates import Candidate, load

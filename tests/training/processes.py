@@ -13,15 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tiny_training import (
-    WIDTH,
-    Scripted,
-    classed,
-    load,
-    made,
-    pairs,
-    weights,
-)
+from tiny_training import WIDTH, Scripted, StopAt, classed, load, made, pairs, weights
 from torch import distributed
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from transformers import TrainerCallback
@@ -33,7 +25,7 @@ from sbert_lab.losses import (
     SoftmaxLoss,
 )
 
-#: One step of plain gradient descent, whose weights tell the gradient.
+#: Steps of plain gradient descent, whose weights tell the gradient.
 STEP = {
     "optim": "sgd",
     "learning_rate": 0.01,
@@ -44,50 +36,29 @@ STEP = {
 
 
 def head(rank: int) -> SoftmaxLoss:
-    generator = torch.Generator().manual_seed(rank)
-    return SoftmaxLoss(WIDTH, generator=generator)
+    return SoftmaxLoss(WIDTH, generator=torch.Generator().manual_seed(rank))
 
 
 def cases(gather: bool, rank: int) -> dict:
-    """Return data, objectives and options by name; batches are of 4 a process."""
-    ranking = {"gather": gather}
+    """Return data, objective and options by name; batches are of 4 a process."""
 
-    def several():
-        data = {"pairs": pairs(16), "classes": classed(24), "more": pairs(16, 1)}
-        objectives = {
-            "pairs": MultipleNegativesRankingLoss(**ranking),
-            "classes": head(rank),
-            "more": CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
-        }
-        return data, objectives
+    def cached():
+        return CachedMultipleNegativesRankingLoss(tokens=20, gather=gather)
 
     return {
         "ranking": (
             pairs(8),
-            MultipleNegativesRankingLoss(**ranking),
+            MultipleNegativesRankingLoss(gather=gather),
             {"max_steps": 1},
         ),
-        "cached": (
-            pairs(8),
-            CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
-            {"max_steps": 1},
-        ),
+        "cached": (pairs(8), cached(), {"max_steps": 1}),
         "cached, accumulating": (
             pairs(32),
-            CachedMultipleNegativesRankingLoss(tokens=20, **ranking),
+            cached(),
             {"max_steps": 2, "gradient_accumulation_steps": 2},
         ),
         "head": (classed(8), head(rank), {"max_steps": 1}),
-        "several": (*several(), {"num_train_epochs": 1}),
-        "several, accumulating": (
-            *several(),
-            {"num_train_epochs": 1, "gradient_accumulation_steps": 2},
-        ),
     }
-
-
-def objectives_of(objective) -> list:
-    return list(objective.values()) if isinstance(objective, dict) else [objective]
 
 
 class Exchanges(TrainerCallback):
@@ -126,20 +97,11 @@ def gradients(folder: Path, out: Path, rank: int) -> None:
             encoder, out, data, objective, callbacks=[exchanges], **STEP | options
         )
         exchanges.trainer = trainer
-        rows = [
-            [given["dataset"], given["batch"].rows.tolist()]
-            for given in trainer.get_train_dataloader()
-        ]
         trainer.train()
-        save_file(
-            weights(encoder, *objectives_of(objective)),
-            out / f"{name} {rank}.safetensors",
-        )
+        save_file(weights(encoder, objective), out / f"{name} {rank}.safetensors")
         counted = {
-            "rows": rows,
             "by ddp": exchanges.by_ddp,
             "by hand": list(map(sub, exchanges.all, exchanges.by_ddp)),
-            "every": trainer.args.gradient_accumulation_steps,
             "steps": trainer.state.global_step,
             "tensors": sum(1 for _ in trainer.trained.parameters()),
         }
@@ -174,18 +136,8 @@ def checkpoints(folder: Path, out: Path, rank: int) -> None:
     SentenceEncoder.save = save
 
 
-class StopAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_save(self, args, state, control, **_):
-        if state.global_step == self.step:
-            control.should_training_stop = True
-
-
 def refusals(folder: Path, out: Path, rank: int) -> None:
-    loss, encoder = MultipleNegativesRankingLoss(gather=True), load(folder)
-    said = []
+    loss, encoder, said = MultipleNegativesRankingLoss(gather=True), load(folder), []
     for data, options in (
         (pairs(8), {}),
         (pairs(4), {"dataloader_drop_last": True}),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import STEP, cases, objectives_of
+from processes import STEP, cases
 from safetensors.torch import load_file
 from tiny_training import (
     Scripted,
@@ -23,12 +23,12 @@ from tiny_training import (
     weights,
 )
 
-from sbert_lab.training.resuming import checkpoint
-
 NAMES = list(cases(gather=False, rank=0))
 
+pytestmark = pytest.mark.slow
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("tiny") / "model")
 
@@ -48,7 +48,9 @@ def out(folder, tmp_path_factory):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[1]),  # where conftest.py is
+        "PYTHONPATH": os.pathsep.join(  # where conftest.py and the package are
+            [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+        ),
     }
     if sys.platform == "linux":  # there may be no network at all
         common["GLOO_SOCKET_IFNAME"] = "lo"
@@ -84,17 +86,16 @@ def counted(out, name, rank):
     return json.loads((out / f"{name} {rank}.json").read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_those_of_one_process_on_the_joined_batches(
     folder, tmp_path, out, name
 ):
     data, objective, options = cases(gather=False, rank=0)[name]
     encoder = load(folder, 0, double=True)
-    before = weights(encoder, *objectives_of(objective))
+    before = weights(encoder, objective)
     options = STEP | options | {"per_device_train_batch_size": 8}
     trainer = train(encoder, tmp_path, data, objective, **options)
-    after = weights(encoder, *objectives_of(objective))
+    after = weights(encoder, objective)
     assert farthest(before, after) > 1e-3
     for rank in (0, 1):
         assert counted(out, name, rank)["steps"] == trainer.state.global_step
@@ -102,47 +103,27 @@ def test_weights_are_those_of_one_process_on_the_joined_batches(
     assert unequal(left_by(out, name, 0), left_by(out, name, 1)) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_exchanged_once_a_step(out, name):
     for rank in (0, 1):
         found = counted(out, name, rank)
-        every, rows = found["every"], [data for data, _ in found["rows"]]
-        parts = [rows[at : at + every] for at in range(0, len(rows), every)]
-        for by_ddp, by_hand, part in zip(
-            found["by ddp"], found["by hand"], parts, strict=True
-        ):
-            if "cached" in name or part[-1] == "more":
-                # All but an unused pooler's, and a head that nobody used.
-                idle = 2 + (name.startswith("several") and "classes" not in part)
-                assert (by_ddp, by_hand) == (0, found["tensors"] - idle)
-            else:
-                assert by_ddp >= 1
-                assert by_hand == 0
         assert len(found["by ddp"]) == found["steps"]
+        if "cached" in name:
+            once = found["tensors"] - 2  # all but those of the unused pooler
+            assert found["by ddp"] == [0] * found["steps"]
+            assert found["by hand"] == [once] * found["steps"]
+        else:
+            assert min(found["by ddp"]) >= 1
+            assert found["by hand"] == [0] * found["steps"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_batches_are_of_the_same_data_and_of_different_rows(out, name):
-    first, second = (counted(out, name, rank)["rows"] for rank in (0, 1))
-    assert [data for data, _ in first] == [data for data, _ in second]
-    seen = {}
-    for data, rows in first + second:
-        seen.setdefault(data, []).extend(rows)
-    for rows in seen.values():
-        assert sorted(rows) == list(range(len(rows)))
-
-
-@pytest.mark.slow
 def test_what_cannot_go_well_is_refused_in_both(out):
     for rank in (0, 1):
         uneven, few = counted(out, "refusals", rank)
         assert "set dataloader_drop_last=True" in uneven
-        assert "[1] batches, too few for 2 process" in few
+        assert "too few for 2 process" in few
 
 
-@pytest.mark.slow
 def test_stopped_and_resumed_equals_not_stopped(out):
     for rank in (0, 1):
         whole, parts = (left_by(out, name, rank) for name in ("whole", "parts"))
@@ -156,17 +137,11 @@ def test_stopped_and_resumed_equals_not_stopped(out):
     assert unequal(left_by(out, "parts", 0), left_by(out, "parts", 1)) == []
 
 
-@pytest.mark.slow
-def test_a_checkpoint_has_the_files_of_both(out):
+def test_a_checkpoint_has_the_files_of_both(folder, out):
     """Though the second process is there long before the first has made the folder."""
-    for folder in (out / "whole").glob("checkpoint-*"):
+    for checkpoint in (out / "whole").glob("checkpoint-*"):
         for rank in (0, 1):
-            assert (folder / f"rng_state_{rank}.pth").is_file()
-        assert checkpoint(str(folder), out) == folder
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_is_refused(folder, out):
+            assert (checkpoint / f"rng_state_{rank}.pth").is_file()
     trainer = made(
         load(folder), out / "whole", classed(20), cases(False, 0)["head"][1],
         evaluators=[Scripted("told")],

@@ -1,6 +1,5 @@
 """A tiny BERT in a folder, sentences of made-up words, and short trainings."""
 
-import gc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ from conftest import random_bert, word_tokenizer
 from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.losses import Objective
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.training import (
     SentenceTrainer,
@@ -17,10 +15,6 @@ from sbert_lab.training import (
     TrainingData,
     set_dropout,
 )
-
-# Before each training garbage is collected, which takes longer than the training if all
-# objects of all libraries are looked at.
-gc.freeze()
 
 HEAD = "ba ko mi ru te su la no pe vi do ga hu ji ze".split()
 TAIL = "lan mor tis ket vun pol das rim sho ner".split()
@@ -53,10 +47,10 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return list(found)
 
 
-def pairs(count: int, seed: int = 0, source: str = "made-up pairs") -> TrainingData:
+def pairs(count: int, seed: int = 0) -> TrainingData:
     texts = sentences(2 * count, seed)
     columns = {"anchor": texts[:count], "positive": texts[count:]}
-    return TrainingData(columns, source=source)
+    return TrainingData(columns, source="made-up pairs")
 
 
 def scored(count: int, seed: int = 0) -> TrainingData:
@@ -96,10 +90,10 @@ def arguments(folder: Path, **options) -> SentenceTrainingArguments:
 
 def made(encoder, folder, data, objective, **options) -> SentenceTrainer:
     """Return a trainer; options are its own or those of its arguments."""
-    own = ("evaluators", "evaluation_data", "overlap", "prompts", "callbacks")
-    ours = {name: options.pop(name) for name in own if name in options}
+    names = {"evaluators", "callbacks"} & options.keys()
+    own = {name: options.pop(name) for name in names}
     return SentenceTrainer(
-        encoder, arguments(folder, **options), data, objective, **ours
+        encoder, arguments(folder, **options), data, objective, **own
     )
 
 
@@ -144,34 +138,26 @@ class AfterStep(TrainerCallback):
         self.call()
 
 
+class StopAt(TrainerCallback):
+    """Ends a training as a power cut would, when its checkpoint has been written."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_save(self, args, state, control, **_):
+        control.should_training_stop = state.global_step == self.step
+
+
 class Scripted:
     """An evaluator that says what it is told to, and keeps the weights it saw."""
 
     def __init__(self, name: str, values=(), texts=()) -> None:
         self.name, self.values, self.texts = name, list(values), list(texts)
         self.seen: list[dict[str, torch.Tensor]] = []
-        self.training: list[bool] = []
 
     def __call__(self, encoder) -> dict[str, float]:
         self.seen.append(weights(encoder))
-        self.training.append(encoder.training)
         return {"score": self.values[len(self.seen) - 1]}
 
     def held_out(self):
         return self.texts
-
-
-class Told(Objective):
-    """A loss of the vectors with a diagnostic that is told beforehand."""
-
-    roles = ("text",)
-
-    def __init__(self, name, values):
-        super().__init__()
-        self.name, self.values = name, iter(values)
-
-    def value(self, texts, batch):
-        return texts["text"].square().mean()
-
-    def diagnostics(self, texts, batch):
-        return {self.name: torch.tensor(float(next(self.values)))}

@@ -18,12 +18,12 @@ from transformers import AutoConfig, BertModel
 
 from sbert_lab._utils import sha256_file, write_bytes, write_json
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import by_name, stsb
+from sbert_lab.datasets.sts import by_name, stsb
 from sbert_lab.evaluation import figures
-from sbert_lab.evaluation.lexical import word_overlap
-from sbert_lab.evaluation.protocols import similarity_score
+from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
-from sbert_lab.models.layers import untrained_bert
+from sbert_lab.evaluation.tasks import similarity_score
+from sbert_lab.models.probing import untrained_bert
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from tools.pretraining import starts
 from tools.pretraining.transfer import (

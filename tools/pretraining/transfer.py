@@ -27,7 +27,7 @@ from transformers import AutoTokenizer, BertModel
 
 from sbert_lab._utils import write_bytes
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.similarity import by_name, stsb
+from sbert_lab.datasets.sts import by_name, stsb
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine
 from sbert_lab.index.exact import exact_search
 from sbert_lab.losses import cosine_similarity_loss, multiple_negatives_ranking_loss

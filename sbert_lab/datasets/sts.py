@@ -1,0 +1,215 @@
+"""Pairs of sentences with a human score of their similarity, and texts with a class.
+
+`ladder` is the project's own. STS Benchmark, SICK, the SemEval sets and Banking77 have
+licences of their own and are not part of this project: they are read from
+``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them (SemEval
+apart), or from the hub.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+from sbert_lab._utils import project_root
+from sbert_lab.datasets.pairs import read_table
+from sbert_lab.models.registry import BY_NAME, resolve
+
+#: The files in which SICK's authors publish it, by split.
+SICK_FILES = {
+    "train": "SICK_train.txt",
+    "trial": "SICK_trial.txt",
+    "test": "SICK_test_annotated.txt",
+}
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Sentence pairs and their gold scores.
+
+    Parameters
+    ----------
+    first, second
+        The sentences.
+    score
+        Gold similarity, on the set's own scale.
+    group
+        Pairs of one group resemble each other (those of one anchor), and an interval
+        draws them together; empty where every pair stands for itself.
+    """
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    score: tuple[float, ...]
+    group: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.score)
+
+    def only(self, kept: Sequence[bool]) -> "ScoredPairs":
+        """Return the pairs for which `kept`, ``[n]``, is true."""
+        if len(kept) != len(self):
+            raise ValueError(f"kept has {len(kept)} entries, and there are {len(self)}")
+        return ScoredPairs(
+            tuple(compress(self.first, kept)),
+            tuple(compress(self.second, kept)),
+            tuple(compress(self.score, kept)),
+            tuple(compress(self.group, kept)),
+        )
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts and the name of the class of each; `group` as in `ScoredPairs`."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    group: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Count the texts."""
+        return len(self.texts)
+
+
+def stsb(split: str = "test") -> ScoredPairs:
+    """Read the STS Benchmark (Cer et al. 2017), English; scores from 0 to 5.
+
+    `split` is ``"train"``, ``"dev"`` or ``"test"``: 5,749, 1,500 and 1,379 pairs.
+    """
+    home = resolve("stsb")
+    if is_snapshot(home):
+        return _from_snapshot(home, {"dev": "validation"}.get(split, split))
+    path = local_file(home, "stsb", f"stsb-en-{split}.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return _scored([row[:3] for row in csv.reader(file)])
+
+
+def sick(split: str = "test") -> ScoredPairs:
+    """Read SICK (Marelli et al. 2014), relatedness from 1 to 5.
+
+    `split` is ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs;
+    ``"all"`` joins the three, which is what MTEB's SICK-R measures on.
+    """
+    home = resolve("sick")
+    if is_snapshot(home):
+        if split != "all":
+            raise ValueError(f"the hub's copy of SICK has no split {split!r}: 'all'")
+        return _from_snapshot(home, "test")
+    splits = SICK_FILES if split == "all" else (split,)
+    return _scored(
+        [
+            (row["sentence_A"], row["sentence_B"], row["relatedness_score"])
+            for part in splits
+            for row in sick_rows(home, part)
+        ]
+    )
+
+
+def sick_rows(home: Path, split: str) -> list[dict[str, str]]:
+    """Return the rows of one of SICK's files: tabs, and quotation marks as they are."""
+    path = local_file(home, "sick", SICK_FILES[split])
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def semeval(year: int) -> ScoredPairs:
+    """Read a SemEval similarity task, 2012 to 2016, all its parts, from 0 to 5.
+
+    From the hub, as MTEB measures it.
+    """
+    if not 2012 <= year <= 2016:
+        raise ValueError(f"year={year}: 2012 to 2016")
+    return _from_snapshot(resolve(f"sts{year - 2000}"), "test")
+
+
+def ladder(anchors: int | None = None) -> ScoredPairs:
+    """Return the project's own pairs, data/authored/similarity_ladder.csv, 0 to 5.
+
+    Each anchor has six partners, one for each score, and is a group. The scale, the
+    rules and the limits of the set stand in data/authored/README.md.
+
+    Parameters
+    ----------
+    anchors
+        So many from the start; None for all 120.
+    """
+    path = project_root() / "data" / "authored" / "similarity_ladder.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = set(list(dict.fromkeys(row["anchor_id"] for row in rows))[:anchors])
+    rows = [row for row in rows if row["anchor_id"] in kept]
+    pairs = _scored([(row["anchor"], row["partner"], row["score"]) for row in rows])
+    group = tuple(row["anchor_id"] for row in rows)
+    return ScoredPairs(pairs.first, pairs.second, pairs.score, group)
+
+
+def by_name(name: str) -> ScoredPairs:
+    """Return the test pairs of a set: ladder, sts12 to sts16, stsb or sick."""
+    if name == "ladder":
+        return ladder()
+    if name == "stsb":
+        return stsb("test")
+    if name == "sick":
+        return sick("all")
+    if name.startswith("sts") and name[3:].isdigit():
+        return semeval(2000 + int(name[3:]))
+    raise ValueError(f"no similarity set {name!r}: ladder, sts12 to sts16, stsb, sick")
+
+
+def banking77(split: str = "test") -> LabelledTexts:
+    """Read Banking77 (Casanueva et al. 2020): what bank customers type, 77 intents.
+
+    `split` is ``"train"`` or ``"test"``: 10,003 and 3,080 texts, in the order of the
+    files, which decides on which training rows MTEB's protocol trains.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r}: 'train' or 'test'")
+    home = resolve("banking77")
+    if is_snapshot(home):
+        rows = read_split(home, split)
+        found = [(row["text"], row["label_text"]) for row in rows]
+    else:
+        path = local_file(home, "banking77", f"{split}.csv")
+        with path.open(encoding="utf-8", newline="") as file:
+            found = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+    return LabelledTexts(*zip(*found, strict=True))
+
+
+def local_file(home: Path, name: str, file: str) -> Path:
+    """Return a file of a registry entry's folder; an error says how to get it."""
+    path = home / file
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {BY_NAME[name].install}")
+    return path
+
+
+def is_snapshot(folder: Path) -> bool:
+    """Return whether a folder is laid out as MTEB's data sets on the hub are."""
+    return bool(split_files(folder, "test"))
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Return the files of a split, JSON lines or else parquet, pieces in order."""
+    lines = sorted(folder.rglob(f"{split}*.jsonl*"))
+    return lines or sorted(folder.rglob(f"{split}*.parquet"))
+
+
+def read_split(folder: Path, split: str) -> list[dict[str, Any]]:
+    """Return the rows of a split of a snapshot."""
+    files = split_files(folder, split)
+    if not files:
+        raise FileNotFoundError(f"{folder} has no file for the split {split!r}")
+    return [row for path in files for _, row in read_table(path)[1]]
+
+
+def _from_snapshot(folder: Path, split: str) -> ScoredPairs:
+    rows = read_split(folder, split)
+    return _scored([(r["sentence1"], r["sentence2"], r["score"]) for r in rows])
+
+
+def _scored(rows: Sequence[Sequence[str]]) -> ScoredPairs:
+    first, second, score = zip(*rows, strict=True)
+    return ScoredPairs(first, second, tuple(map(float, score)))

@@ -1,0 +1,288 @@
+"""Premises and hypotheses: read as published, bad rows named, rules true."""
+
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+from sbert_lab.datasets.icd10cm import ancestors, by_code, split_of
+from sbert_lab.datasets.nli import (
+    LABELS,
+    Inference,
+    all_nli,
+    authored,
+    icd10cm_entailment,
+    nli_triplets,
+    sick_entailment,
+)
+from sbert_lab.models.registry import BY_NAME
+
+HEADER = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
+SICK = [
+    "1\tA cat sat\tA cat is sitting\t4.5\tENTAILMENT",
+    '4\tA cat sat\tA "cat stood\t3.2\tCONTRADICTION',
+    "9\tZwölf Äpfel\tA cat sat\t1\tNEUTRAL",
+]
+ROWS = [("A cat sat.", "It sat.", 0), ("Äpfel", "Red ones.", 1), ("A dog", "A cat", 2)]
+ROWS_READ = [(*texts, LABELS[number]) for *texts, number in ROWS]
+MORE = [("A dog", "An animal", 0)]
+
+
+def write(path, rows):
+    columns = dict(
+        zip(("premise", "hypothesis", "label"), zip(*rows, strict=True), strict=True)
+    )
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table(columns), path)
+    else:
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in records))
+
+
+def read(pairs):
+    return [(pair.premise, pair.hypothesis, pair.label) for pair in pairs]
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Make the folder of a set in the reader's own data; no network, an empty cache."""
+    monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path / "own"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def make(name):
+        folder = tmp_path / "own" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def subset(own):
+    """Make the folder of AllNLI's pairs in the reader's own data."""
+    return own("all-nli/pair-class")
+
+
+def test_sick_sizes_and_labels(evaluation_data, monkeypatch):
+    monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(evaluation_data))
+    counted = [
+        Counter(pair.label for pair in sick_entailment(split))
+        for split in ("train", "trial", "test")
+    ]
+    assert counted == [
+        {"entailment": 1299, "neutral": 2536, "contradiction": 665},
+        {"entailment": 144, "neutral": 282, "contradiction": 74},
+        {"entailment": 1414, "neutral": 2793, "contradiction": 720},
+    ]
+
+
+def test_sick_is_read_as_published(own):
+    folder = own("sick")
+    with pytest.raises(FileNotFoundError, match="SICK_train"):
+        sick_entailment()
+    text = "\r\n".join([HEADER, *SICK, ""])
+    (folder / "SICK_train.txt").write_bytes(text.encode())
+    pairs = sick_entailment()
+    assert read(pairs) == [
+        ("A cat sat", "A cat is sitting", "entailment"),
+        ("A cat sat", 'A "cat stood', "contradiction"),
+        ("Zwölf Äpfel", "A cat sat", "neutral"),
+    ]
+    assert [p.premise_id for p in pairs] == ["train-1", "train-1", "train-3"]
+    write(folder / "test.jsonl", ROWS)
+    with pytest.raises(FileNotFoundError, match="hub's copy.*no entailment; put"):
+        sick_entailment("trial")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_all_nli_joins_its_pieces_in_order(subset, form):
+    write(subset / f"train-00001-of-00002.{form}", MORE)
+    write(subset / f"train-00000-of-00002.{form}", ROWS)
+    pairs = all_nli()
+    assert read(pairs) == [*ROWS_READ, ("A dog", "An animal", "entailment")]
+    assert [p.premise_id for p in pairs] == [f"train-{n}" for n in (1, 2, 3, 3)]
+    assert {pair.topic for pair in pairs} == {"all-nli"}
+
+
+def test_all_nli_of_the_hub_is_the_subset_of_classes(own, tmp_path):
+    """The other subsets of the same pairs lie beside it; one's own files come first."""
+    entry = BY_NAME["all-nli"]
+    repository = tmp_path / "hub" / f"datasets--{entry.hub.replace('/', '--')}"
+    for name in ("pair", "pair-class", "triplet"):
+        folder = repository / "snapshots" / entry.revision / name
+        folder.mkdir(parents=True)
+        rows = ROWS if name == "pair-class" else [("x", "y", 0)]
+        write(folder / "test-00000-of-00001.parquet", rows)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(entry.revision)
+    assert read(all_nli("test")) == ROWS_READ
+    with pytest.raises(
+        FileNotFoundError, match="no file for the split 'dev'.*pair-cla"
+    ):
+        all_nli("dev")
+    write(own("all-nli/pair-class") / "test.jsonl", MORE)
+    assert len(all_nli("test")) == 1
+
+
+def test_draw_is_seeded_in_order_and_without_repetition(subset):
+    rows = [(f"premise {n // 2}", f"hypothesis {n}", n % 3) for n in range(60)]
+    write(subset / "train.jsonl", rows)
+    whole = all_nli("train")
+    place = {pair: n for n, pair in enumerate(whole)}
+    draws = [all_nli("train", rows=20, seed=seed) for seed in range(10)]
+    for drawn in draws:
+        places = [place[pair] for pair in drawn]  # with the whole set's premise_id
+        assert places == sorted(set(places))
+        assert len(places) == 20
+    assert draws[0] == all_nli("train", 20, 0)
+    assert len(set(draws)) == 10
+    assert all_nli("train", rows=60) == whole
+    for wrong in (0, 61):
+        with pytest.raises(ValueError, match=f"rows={wrong}: 1 to 60, or None"):
+            all_nli("train", rows=wrong)
+
+
+@pytest.mark.parametrize("label", [-1, 3, "-", "0", True, 1.0, None])
+def test_what_is_no_label_names_file_and_row(subset, label):
+    write(subset / "test.jsonl", [*ROWS, ("a", "b", label)])
+    with pytest.raises(ValueError, match=r"test\.jsonl, row 4: label .* is none of"):
+        all_nli("test", rows=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"premise": "a", "label": 0}', "'hypothesis'"),
+        ('{"premise": null, "hypothesis": "b", "label": 0}', "not two texts"),
+        ('{"premise": "a", ', "Expecting"),
+    ],
+)
+def test_broken_line_names_file_and_row(subset, line, complaint):
+    (subset / "dev.jsonl").write_text(f"\n\n{line}\n", "utf-8")
+    with pytest.raises(ValueError, match=rf"dev\.jsonl, row 3.*{complaint}"):
+        all_nli("dev")
+
+
+@pytest.mark.parametrize("reader", [sick_entailment, all_nli, icd10cm_entailment])
+def test_unknown_split_and_absent_set(own, reader):
+    with pytest.raises(ValueError, match="split='validation': 'train' or"):
+        reader("validation")
+    if reader is not icd10cm_entailment:
+        with pytest.raises(FileNotFoundError, match="is not on .*README"):
+            reader("test")
+
+
+def test_triplets_pair_the_ith_of_each(subset):
+    def pair(premise, hypothesis, label):
+        return Inference("", "", premise, hypothesis, label)
+
+    pairs = [
+        pair("a", "e1", "entailment"),
+        pair("b", "e9", "entailment"),
+        pair("a", "c1", "contradiction"),
+        pair("a", "n1", "neutral"),
+        pair("c", "c9", "contradiction"),
+        pair("a", "e2", "entailment"),
+        pair("a", "c2", "contradiction"),
+        pair("a", "e3", "entailment"),
+    ]
+    assert nli_triplets(pairs) == [("a", "e1", "c1"), ("a", "e2", "c2")]
+    assert len(nli_triplets(authored())) == 400
+
+
+# The project's own pairs
+
+
+def test_authored_pairs_are_balanced_and_unrepeated():
+    pairs = authored()
+    assert len(pairs) == 1_200
+    hypotheses = {item.hypothesis.lower() for item in pairs}
+    assert len(hypotheses | {item.premise.lower() for item in pairs}) == 1_600
+    for label in LABELS:
+        mine = [item for item in pairs if item.label == label]
+        assert len(mine) == len({item.premise_id for item in mine}) == 400
+        assert 7.8 < np.mean([len(item.hypothesis.split()) for item in mine]) < 9.2
+        denial = re.compile(r"\b(not|no|never|cannot)\b|n't")
+        denied = sum(bool(denial.search(item.hypothesis.lower())) for item in mine)
+        assert 50 < denied < 80
+
+
+def test_authored_hypothesis_alone_does_not_give_the_label_away():
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    pairs = authored()
+    accuracy = cross_val_score(
+        make_pipeline(CountVectorizer(), LogisticRegression(max_iter=1_000)),
+        [item.hypothesis for item in pairs],
+        [item.label for item in pairs],
+        groups=[item.topic for item in pairs],
+        cv=GroupKFold(3),
+    ).mean()
+    assert accuracy < 0.45
+
+
+# What ICD-10-CM entails
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return icd10cm_entailment("test")
+
+
+def test_labels_are_balanced_over_telling_words(labelled):
+    assert set(Counter(p.label for p in labelled).values()) == {len(labelled) // 3}
+    telling = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
+    marked = Counter(p.label for p in labelled if telling.search(p.hypothesis))
+    assert len(set(marked.values())) == 1
+    texts = [(p.premise, p.hypothesis) for p in labelled]
+    assert len(set(texts)) == len(texts)
+    assert all(a.lower() != b.lower() for a, b in texts)
+
+
+def opposite(a, b):
+    """Return whether two texts differ in exactly one kind of opposite words."""
+    one, two = (text.lower().replace(",", " ,").split() for text in (a, b))
+    pairs = {(x, y) for x, y in zip(one, two, strict=False) if x != y}
+    kinds = [("right", "left"), ("left", "right")]
+    kinds += [("with", "without"), ("without", "with")]
+    return len(one) == len(two) and pairs in [{kind} for kind in kinds]
+
+
+def test_every_rule_is_true_in_the_book(labelled):
+    import simple_icd_10_cm as icd
+
+    contradictions = Counter()
+    for pair in labelled:
+        code = by_code()[pair.premise_id]
+        assert pair.premise == code.description
+        assert split_of(code.category) == "test"
+        line = [code, *(a for a in ancestors(code) if a.category)]
+        above = {entry.description for entry in line[1:]}
+        assert (pair.label == "entailment") == (pair.hypothesis in above)
+        if pair.label == "contradiction":
+            if any(opposite(entry.description, pair.hypothesis) for entry in line):
+                contradictions["opposite"] += 1
+            else:
+                notes = icd.get_excludes1(code.code)
+                named = any(pair.hypothesis in note for note in notes)
+                contradictions["note" if named else "?"] += 1
+    assert contradictions["opposite"] > 1_000
+    assert contradictions["note"] > 50
+    assert contradictions["?"] < 0.02 * contradictions["opposite"]  # words in brackets
+
+
+def test_entailment_draws_are_seeded(labelled):
+    assert icd10cm_entailment("test") == labelled
+    some = icd10cm_entailment("test", per_label=50, seed=1)
+    assert len(some) == 150
+    assert some[:50] != icd10cm_entailment("test", per_label=50, seed=2)[:50]
