@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sbert_lab.adaptation.command import add_options as add_adapt_options
-from sbert_lab.selection.options import add_options
+from sbert_lab.selection.command import add_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
