@@ -167,6 +167,9 @@ def read_survey(path: Path) -> Survey:
             for task, known in content["differences"].items()
         }
         rows = [_row(entry) for entry in content["rows"]]
+        needed = {"query_ms_p95", "search_ms", "resident_mb"}
+        if not rows or not all(row.quality and needed <= {*row.cost} for row in rows):
+            raise ValueError("there is no row, or one without quality or costs")
         return Survey(rows, differences, dict(content["about"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -273,8 +276,8 @@ def recommend(survey: Survey, limits: Constraints) -> Recommendation:
     )
     reasons = [
         f"{chosen.name}: {task} {chosen.metrics[task]} {chosen.quality[task]}, "
-        f"{chosen.ms(limits.corpus):.3g} ms a query and {chosen.mb(limits.corpus):,.0f} "
-        f"MB at {limits.corpus:,} entries."
+        f"{chosen.ms(limits.corpus):.3g} ms a query and "
+        f"{chosen.mb(limits.corpus):,.0f} MB at {limits.corpus:,} entries."
     ]
     gap = gaps[
         chosen.name if chosen is not best or len(fitting) < 2 else fitting[1].name
