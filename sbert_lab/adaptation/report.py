@@ -14,8 +14,8 @@ from sbert_lab.datasets.pairs import PairSearch
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.figures import intervals, legend_below, new_figure, png
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine, recall_at_k
-from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -196,7 +196,7 @@ def read_outcome(folder: Path) -> Outcome:
         for name in ("before", "after", "difference"):
             entry[name] = Interval(**entry[name])
     content["comparisons"] = [Comparison(**c) for c in content["comparisons"]]
-    content["curve"] = [(step, loss) for step, loss in content["curve"]]
+    content["curve"] = tuple(map(tuple, content["curve"]))
     for side in ("better", "worse"):
         content[side] = [Example(**example) for example in content[side]]
     return Outcome(**content)

@@ -294,12 +294,12 @@ def test_rows_are_prompted_and_hold_all_negatives(encoder, trained_with):
     ((_, data, *_),) = trained_with
     wrong = mined.columns()["negative"]
     for row, texts in enumerate(wrong):
-        assert data.row_texts(row) == (
+        assert data.row_texts()[row] == [
             f"ask: {pairs.anchor[row]}",
             f"text: {pairs.positive[row]}",
             "text: komor balan",
             *(f"text: {text}" for text in texts),
-        )
+        ]
     assert sum(map(len, wrong)) > 40
 
 

@@ -232,10 +232,10 @@ def test_labels_are_scaled_and_texts_prompted(base, teacher, monkeypatch):
     monkeypatch.setattr(unsupervised, "train", lambda *given: calls.append(given))
     train_margin_mse(encoder, columns, RECIPES["pseudo-labels"])
     data = calls[0][1]
-    assert data.row_texts(3)[:2] == (
+    assert data.row_texts()[3][:2] == [
         f"ask: {columns['anchor'][3]}",
         f"text: {columns['positive'][3]}",
-    )
+    ]
     a, p, n = (
         encoder.encode([front + text for text in columns[role]])
         for front, role in (
