@@ -172,10 +172,10 @@ def test_clustering_equals_mteb(bench):
         look_up,
         max_fraction_of_documents_to_embed=None,
         max_document_to_embed=None,
-        max_documents_per_cluster=150,
+        max_documents_per_cluster=700,
         n_clusters=4,
     )
-    ours = clustering(vectors, labels, draws=4, documents_per_draw=150)
+    ours = clustering(vectors, labels, draws=4, documents_per_draw=700)
     assert ours.main_score == theirs
     assert ours.items.shape == (4,)
 
