@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -259,10 +260,7 @@ def in_order(scores: Sequence[float], ids: Sequence[str]) -> list[str]:
 def judge_ranking(
     found: Sequence[Sequence[str]], query_ids: Sequence[str], qrels: Qrels, metric: str
 ) -> TaskResult:
-    """Score rankings of ids, best first, whatever made them.
-
-    ``metric`` is ``"ndcg_at_10"`` (retrieval) or ``"map_at_1000"`` (reranking).
-    """
+    """Score rankings of ids, best first, by ``"ndcg_at_10"`` or ``"map_at_1000"``."""
     relevant = [qrels[query] for query in query_ids]
     score_at = ndcg_at_k if metric == "ndcg_at_10" else average_precision_at_k
     items = score_at(found, relevant, int(metric.rsplit("_", 1)[-1]))
@@ -399,37 +397,23 @@ def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
     Items are drawn in their groups. Of the clustering, draws of documents take the
     place of items; they overlap, so its interval speaks of the draw alone.
     """
-    if baseline is not None:
-        _check_alike(ours, baseline)
-    others = None if baseline is None else baseline.items
-    if ours.gold is None:
-        values = ours.items if others is None else ours.items - others
-        return bootstrap_mean(values, groups=ours.group)
-    return bootstrap_score(
-        ours.items,
-        ours.gold,
-        score=_SCORES[ours.metric],
-        baseline=others,
-        groups=ours.group,
-    )
+    others = None if baseline is None else _same_items(ours, baseline)
+    group, gold = ours.group, ours.gold
+    if gold is None:
+        gaps = ours.items if others is None else ours.items - others
+        return bootstrap_mean(gaps, groups=group)
+    score = _SCORES[ours.metric]
+    return bootstrap_score(ours.items, gold, score=score, baseline=others, groups=group)
 
 
 def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
-    """Return how often chance alone gives two equal models so large a difference.
-
-    Two-sided, by permutation, on the items of `interval`.
-    """
-    _check_alike(ours, theirs)
-    if ours.gold is None:
-        gaps = ours.items - theirs.items
-        return permutation_mean(gaps, groups=ours.group, draws=draws)
+    """Return the two-sided p-value of a difference, by permutation of the items."""
+    others, group, gold = _same_items(ours, theirs), ours.group, ours.gold
+    if gold is None:
+        return permutation_mean(ours.items - others, groups=group, draws=draws)
+    score = _SCORES[ours.metric]
     return permutation_score(
-        ours.items,
-        theirs.items,
-        ours.gold,
-        score=_SCORES[ours.metric],
-        groups=ours.group,
-        draws=draws,
+        ours.items, others, gold, score=score, groups=group, draws=draws
     )
 
 
@@ -441,25 +425,24 @@ def compare(
     Rows are ``(task, better, other, difference, p)``; correct the p-values for their
     number with `statistics.holm`.
     """
-    names = list(models)
     rows = []
     for task in next(iter(models.values())):
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                a, b = models[first][task], models[second][task]
-                better, other = first, second
-                if a.score < b.score:
-                    better, other, a, b = second, first, b, a
-                rows.append((task, better, other, interval(a, b), p_value(a, b)))
+        scores = {name: found[task].score for name, found in models.items()}
+        for names in combinations(models, 2):
+            better, other = sorted(names, key=lambda name: -scores[name])
+            a, b = models[better][task], models[other][task]
+            rows.append((task, better, other, interval(a, b), p_value(a, b)))
     return rows
 
 
-def _check_alike(ours: TaskResult, theirs: TaskResult) -> None:
+def _same_items(ours: TaskResult, theirs: TaskResult) -> Floats:
+    """Return the other model's items, if they are of the same task and size."""
     kinds = [(one.metric, one.items.shape, one.group) for one in (ours, theirs)]
     if kinds[0] != kinds[1]:
         raise ValueError(
             "only results of one task of one size can be compared in pairs"
         )
+    return theirs.items
 
 
 def judgements(task: RetrievalTask) -> tuple[list[str], dict[str, dict[str, int]]]:
