@@ -244,7 +244,7 @@ def test_labels_are_scaled_and_texts_prompted(base, teacher, monkeypatch):
 
 def test_margins_stay_where_vectors_have_no_unit_length(base):
     encoder = load(base)
-    encoder.head = torch.nn.ModuleList()
+    encoder.head = torch.nn.Sequential()
     triplets = triplets_of(TEXTS)
     assert margin_scale(encoder, triplets, [1.0] * 20) == 1.0
     equal = {**triplets, "negative": triplets["positive"]}
