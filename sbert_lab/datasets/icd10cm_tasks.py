@@ -7,13 +7,12 @@ change a task (the first two come from generators with a fixed seed). `content_h
 names an edition.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -56,14 +55,8 @@ class RerankingTask:
 
 def content_hash(data: object) -> str:
     """Return the sha256 of a task's data, 64 hexadecimal digits."""
-
-    def plain(value: object) -> Any:  # noqa: ANN401  (whatever json takes)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return dataclasses.asdict(value)
-        raise TypeError(f"no data of a task: {value!r}")
-
-    written = json.dumps(data, default=plain, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(written.encode()).hexdigest()
+    told = json.dumps(data, default=asdict, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def term_retrieval(queries: int | None = None) -> RetrievalTask:

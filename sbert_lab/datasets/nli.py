@@ -18,7 +18,7 @@ import numpy as np
 from sbert_lab._utils import project_root
 from sbert_lab.datasets.icd10cm import Code, ancestors, block_of, load, split_of
 from sbert_lab.datasets.pairs import read_table
-from sbert_lab.datasets.sts import SICK_FILES, is_snapshot, sick_rows, split_files
+from sbert_lab.datasets.sts import SICK_FILES, sick_rows, split_files
 from sbert_lab.models.registry import BY_NAME, resolve
 
 Label = Literal["entailment", "neutral", "contradiction"]
@@ -53,15 +53,11 @@ def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
 
     Its splits share most of their sentences, and 49 test pairs are training pairs too.
     `split` is ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs.
-    `premise_id` names the split and the first pair with that premise.
+    `premise_id` names the split and the first pair with that premise. Of the authors'
+    files; the hub's copy has no entailment judgement.
     """
     _check_split(split, tuple(SICK_FILES))
     home = resolve("sick")
-    if is_snapshot(home) and not (home / SICK_FILES[split]).is_file():
-        raise FileNotFoundError(
-            f"{home} is the hub's copy of SICK, which has relatedness but no "
-            f"entailment; {BY_NAME['sick'].install}"
-        )
     pairs = _Pairs("sick", split)
     for row in sick_rows(home, split):
         label = row["entailment_judgment"].lower()

@@ -700,8 +700,4 @@ def _deprecated(node: _Function | ast.ClassDef, docstring: str) -> bool:
 
 def _last_name(node: ast.expr) -> str:
     """Return ``"c"`` of a decorator ``@a.b.c(...)``."""
-    while isinstance(node, ast.Call):
-        node = node.func
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+    return ast.unparse(node).partition("(")[0].rpartition(".")[2]
