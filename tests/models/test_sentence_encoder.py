@@ -56,10 +56,10 @@ def test_strange_texts_equal_sentence_transformers(minilm, peer):
 
 
 @pytest.mark.slow
-def test_5000_descriptions_equal_sentence_transformers(minilm, peer):
-    texts = [code.description for code in icd10cm.sample(5_000, seed=1)]
+def test_1000_descriptions_equal_sentence_transformers(minilm, peer):
+    texts = [code.description for code in icd10cm.sample(1_000, seed=1)]
     got, theirs = minilm.encode(texts), peer.encode(texts, batch_size=64)
-    assert got.shape == (5_000, 384)
+    assert got.shape == (1_000, 384)
     assert np.abs(got - theirs).max() <= 1e-5
 
 
