@@ -2,19 +2,9 @@
 
 The spelling of releases 2 to 5 and that of release 6 are read; the older one is
 written, because every release loads it. No pickle is opened, no code from a folder is
-run. A folder holds::
-
-    modules.json                        the pipeline: Transformer, Pooling, Dense …
-    config.json, model.safetensors      the transformer and its weights
-    tokenizer.json, …                   the tokenizer
-    sentence_bert_config.json           where texts are cut
-    1_Pooling/config.json               how token vectors become one
-    2_Dense/                            optional linear layers
-    config_sentence_transformers.json   prompts and similarity
-    sbert_lab.json                      checksums, only in folders written here
-
-A cross-encoder is a plain transformers folder whose ``config.json`` names its
-activation.
+run. A sentence encoder's folder is that of its transformer and tokenizer, with
+``modules.json`` (the pipeline) and a folder or file of settings for each module; a
+cross-encoder's ``config.json`` names its activation. ``sbert_lab.json``: checksums.
 """
 
 import json
@@ -41,6 +31,8 @@ from sbert_lab.models.pooling import POOLING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Parts = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 log = logging.getLogger(__name__)
 
@@ -173,27 +165,21 @@ def read(folder: str | Path) -> Layout:
     )
 
 
-def load_transformer(
-    folder: Path,
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+def load_transformer(folder: Path) -> "Parts":
     """Load a transformer in float32, and its tokenizer.
 
     Every weight must be there; only an unused pooler may be absent, and is left out.
     """
     from transformers import AutoModel
 
-    model, tokenizer, absent = _load(
-        folder, AutoModel, lambda _, name: name.startswith("pooler.")
-    )
+    parts, absent = _load(folder, AutoModel, lambda _, name: name.startswith("pooler."))
     if absent:
-        model.pooler = None  # else it would be random numbers, and saved as if learnt
-    return model, tokenizer
+        parts[0].pooler = None  # else random, and saved as if learnt
+    return parts
 
 
-def load_cross(
-    folder: Path, head_seed: int | None
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, int | None]:
-    """Load a cross-encoder: transformer, tokenizer, activation, length limit.
+def load_cross(folder: Path, head_seed: int | None) -> tuple["Parts", str, int | None]:
+    """Load a cross-encoder: transformer and tokenizer, activation, length limit.
 
     Of a sentence encoder, or a plain one, the transformer is taken and a head drawn
     with `head_seed` as BERT's layers begin.
@@ -229,7 +215,7 @@ def load_cross(
         inner = name.startswith(f"{model.base_model_prefix}.")
         return not has_head and ("pooler." in name or not inner)
 
-    model, tokenizer, head = _load(
+    parts, head = _load(
         inside, AutoModelForSequenceClassification, of_head, **one_score
     )
     _check(
@@ -237,20 +223,15 @@ def load_cross(
         f"{folder} has no head that gives a score ({', '.join(head)} missing). To "
         "train one, say head_seed=0 or another number",
     )
-    _draw(model, head, head_seed or 0)
+    _draw(parts[0], head, head_seed or 0)
     if length.get("do_lower_case"):
-        lower_case(tokenizer.backend_tokenizer)  # so that it is saved with it
-    return model, tokenizer, activation, length.get("max_seq_length")
+        lower_case(parts[1].backend_tokenizer)  # so that it is saved with it
+    return parts, activation, length.get("max_seq_length")
 
 
-def write(
-    folder: Path,
-    layout: Layout,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-) -> None:
+def write(folder: Path, layout: Layout, parts: "Parts") -> None:
     """Write a sentence encoder's folder in the older spelling, atomically."""
-    with _new(folder, transformer, tokenizer, layout.max_seq_length) as target:
+    with _new(folder, parts, layout.max_seq_length) as target:
         files: dict[str, object] = {
             "sentence_bert_config.json": {
                 "max_seq_length": layout.max_seq_length,
@@ -295,14 +276,10 @@ def write(
 
 
 def write_cross(
-    folder: Path,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    activation: str,
-    max_seq_length: int,
+    folder: Path, parts: "Parts", activation: str, max_seq_length: int
 ) -> None:
     """Write a cross-encoder's folder that every release loads, atomically."""
-    with _new(folder, transformer, tokenizer, max_seq_length) as target:
+    with _new(folder, parts, max_seq_length) as target:
         path = spelled(ACTIVATIONS[activation]())
         config = _json(target / "config.json")
         config["sentence_transformers"] = {"activation_fn": path}
@@ -370,8 +347,6 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged file makes a library raise into our error."""
     try:
         yield
-    except CheckpointError:
-        raise
     except Exception as error:
         raise CheckpointError(
             f"{path} is missing, damaged or not what it should be; copy it again "
@@ -392,19 +367,20 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     listing = folder / "modules.json"
     if not listing.is_file():
         return [("Transformer", "")]  # a plain transformers folder
-    pipeline = []
     with _explained(listing):
-        for module in json.loads(listing.read_text(encoding="utf-8")):
-            name, path = module["type"], module.get("path", "")
-            package, kind = name.split(".")[0], name.split(".")[-1]
-            known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
-            outside = path.startswith("/") or ".." in Path(path).parts
-            _check(
-                package == "sentence_transformers" and known and not outside,
-                f"{folder}: module {name} in {path!r} is not read here; no code from a "
-                "model folder is run, nothing outside it is opened",
-            )
-            pipeline.append((kind, path))
+        modules = json.loads(listing.read_text(encoding="utf-8"))
+        named = [(module["type"], module.get("path", "")) for module in modules]
+    pipeline = []
+    for name, path in named:
+        package, kind = name.split(".")[0], name.split(".")[-1]
+        known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
+        outside = path.startswith("/") or ".." in Path(path).parts
+        _check(
+            package == "sentence_transformers" and known and not outside,
+            f"{folder}: module {name} in {path!r} is not read here; no code from a "
+            "model folder is run, nothing outside it is opened",
+        )
+        pipeline.append((kind, path))
     _check(
         pipeline and pipeline[0][0] == "Transformer",
         f"{folder}: modules.json must start with a Transformer",
@@ -441,9 +417,9 @@ def _activation(folder: Path, path: object) -> str:
 def _load(
     folder: Path,
     auto: Any,  # noqa: ANN401
-    may_lack: "Callable[[PreTrainedModel, str], bool]",
+    may_lack: Callable[[Any, str], bool],
     **options: int,
-) -> tuple[Any, Any, list[str]]:
+) -> tuple["Parts", list[str]]:
     """Load model and tokenizer; return them, and the absent weights that may be so."""
     from transformers import AutoTokenizer
 
@@ -468,7 +444,7 @@ def _load(
         f"tensors missing, {len(wrong)} of another shape, first "
         f"{[*missing, *wrong, ''][0]}; copy both from the same model",
     )
-    return model, tokenizer, absent
+    return (model, tokenizer), absent
 
 
 def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
@@ -485,17 +461,12 @@ def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
 
 
 @contextmanager
-def _new(
-    folder: Path,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    max_seq_length: int | None,
-) -> Iterator[Path]:
+def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[Path]:
     """Yield a new folder with transformer and tokenizer; seal it with checksums."""
     with new_folder(folder, marker="config.json") as target:
         with quiet_transformers():
-            transformer.save_pretrained(target)
-            tokenizer.save_pretrained(target)
+            for part in parts:
+                part.save_pretrained(target)
         config = _json(target / "tokenizer_config.json")
         config["model_max_length"] = max_seq_length
         write_json(target / "tokenizer_config.json", config)

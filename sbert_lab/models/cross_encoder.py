@@ -55,7 +55,7 @@ class CrossEncoder(TransformerModel):
         config = transformer.config
         if config.num_labels != 1:
             raise CheckpointError(
-                f"the head gives {config.num_labels} scores a pair, not one (num_labels=1)"
+                f"the head gives {config.num_labels} scores a pair, not num_labels=1"
             )
         _check_activation(activation)
         self.activation = activation
@@ -79,14 +79,14 @@ class CrossEncoder(TransformerModel):
         refused, for its scores would mean nothing.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
-        model, words, activation, length = checkpoint.load_cross(folder, head_seed)
-        encoder = cls(model, words, activation=activation, max_seq_length=length)
+        parts, activation, length = checkpoint.load_cross(folder, head_seed)
+        encoder = cls(*parts, activation=activation, max_seq_length=length)
         return encoder.on_device(device)
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that sentence-transformers' CrossEncoder loads, atomically."""
-        parts = self.transformer, self.tokenizer, self.activation, self.max_seq_length
-        checkpoint.write_cross(Path(folder), *parts)
+        parts, length = (self.transformer, self.tokenizer), self.max_seq_length
+        checkpoint.write_cross(Path(folder), parts, self.activation, length)
 
     def pair_ids(
         self, first: Sequence[str], second: Sequence[str]

@@ -20,8 +20,6 @@ from sbert_lab._utils import new_folder, project_root, sha256_file
 
 log = logging.getLogger(__name__)
 
-Status = Literal["verified", "mismatch", "absent"]
-
 
 class ChecksumError(RuntimeError):
     """A file's content is not what the registry says it is."""
@@ -90,7 +88,7 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         return path
     entry = BY_NAME.get(str(name_or_path).removeprefix("sentence-transformers/"))
     if entry is not None:
-        found = locate(entry) or _entry_from_hub(entry, allow_hub)
+        found = locate(entry) or _from_hub(entry, allow_hub)
         if found is None:
             raise FileNotFoundError(
                 f"{entry.name} is not on this machine; to get it: {entry.install}"
@@ -98,7 +96,8 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         verify(entry, found)
         return found
     if str(name_or_path).count("/") == 1 and not path.is_absolute():
-        found = _from_hub(str(name_or_path), None, allow_hub)
+        name = str(name_or_path)
+        found = _from_hub(Entry(name, "model", "", "", hub=name), allow_hub)
         if found is not None:
             return found
     lower = {name.lower(): name for name in BY_NAME}
@@ -142,9 +141,9 @@ def verify(entry: Entry, folder: Path) -> None:
             )
 
 
-def status(entry: Entry) -> tuple[Status, Path | None, str]:
-    """Return whether an entry is here and sound, where, and what to do if not."""
-    folder = locate(entry) or _entry_from_hub(entry, allow_hub=False)
+def status(entry: Entry) -> tuple[str, Path | None, str]:
+    """Return ``"verified"``, ``"mismatch"`` or ``"absent"``, where, and what to do."""
+    folder = locate(entry) or _from_hub(entry, allow_hub=False)
     if folder is None:
         return "absent", None, entry.install
     try:
@@ -154,39 +153,29 @@ def status(entry: Entry) -> tuple[Status, Path | None, str]:
     return "verified", folder, ""
 
 
-def _entry_from_hub(entry: Entry, allow_hub: bool) -> Path | None:
-    kind = "dataset" if entry.kind == "data" else "model"
-    return _from_hub(entry.hub, entry.revision, allow_hub, kind, entry.files)
-
-
-def _from_hub(
-    repository: str,
-    revision: str | None,
-    allow_hub: bool,
-    kind: str = "model",
-    files: tuple[str, ...] = (),
-) -> Path | None:
+def _from_hub(entry: Entry, allow_hub: bool) -> Path | None:
     """Return a snapshot from the Hugging Face cache or, if allowed, from the hub."""
-    if not repository:
+    if not entry.hub:
         return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    kind = "dataset" if entry.kind == "data" else "model"
     for local_only in (True, False) if allow_hub else (True,):
         try:
             folder = snapshot_download(
-                repository,
+                entry.hub,
                 repo_type=kind,
-                revision=revision,
+                revision=entry.revision or None,
                 local_files_only=local_only,
-                allow_patterns=list(files) or _HUB_FILES[kind],
+                allow_patterns=list(entry.files) or _HUB_FILES[kind],
                 ignore_patterns=["onnx/*", "openvino/*"],
             )
             return Path(folder)
         except LocalEntryNotFoundError:
             continue  # not cached, or no network: both mean "not from here"
         except (HfHubHTTPError, OSError) as error:
-            log.info("hub: %s: %s", repository, error)
+            log.info("hub: %s: %s", entry.hub, error)
     return None
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import METRICS, Advance, Metric, Vectors, progress
+from sbert_lab._utils import Advance, Metric, Vectors, progress
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout, Normalize
@@ -42,7 +42,7 @@ Encode = Callable[[Sequence[str]], Encoded]
 class Encoder(Protocol):
     """What every encoder has in common, be it a transformer, a table or word counts.
 
-    Optional are ``encode_query``, ``encode_document`` and ``metric`` (see `METRICS`).
+    Optional are ``encode_query``, ``encode_document`` and ``metric``.
     """
 
     @property
@@ -69,12 +69,7 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Encoded:
 
 def metric_of(encoder: Encoder) -> Metric:
     """Return the measure that the vectors are made for, ``"cosine"`` unless it says."""
-    metric = getattr(encoder, "metric", "cosine")
-    if metric not in METRICS:
-        raise ValueError(
-            f"{type(encoder).__name__}.metric is {metric!r}, not {METRICS}"
-        )
-    return cast(Metric, metric)
+    return cast(Metric, getattr(encoder, "metric", "cosine"))
 
 
 class SentenceEncoder(TransformerModel):
@@ -133,7 +128,7 @@ class SentenceEncoder(TransformerModel):
             prompts=self.prompts,
             max_seq_length=self.max_seq_length,
         )
-        checkpoint.write(Path(folder), layout, self.transformer, self.tokenizer)
+        checkpoint.write(Path(folder), layout, (self.transformer, self.tokenizer))
 
     @property
     def dimension(self) -> int:

@@ -13,16 +13,6 @@ from sbert_lab._utils import sha256_file
 from sbert_lab.models import registry
 from sbert_lab.models.registry import BY_NAME, ENTRIES, ChecksumError, resolve, status
 
-
-def test_every_entry_is_complete():
-    for entry in ENTRIES:
-        assert entry.about
-        assert entry.licence
-        assert entry.install
-        assert all(len(sha) == 64 for sha in entry.sha256.values())
-        assert not entry.hub or len(entry.revision) == 40
-
-
 OFFLINE = [e.name for e in ENTRIES if e.bundled or (e.package and not e.parts)]
 
 
