@@ -93,12 +93,8 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
 
     `columns` gives a role its column, e.g. ``{"anchor": "question", "positive":
     "answer"}``; other columns are then ignored. Without it the columns are called after
-    `ROLES`, and others are an error, for a misspelt ``negative`` would be lost.
-
-    Raises
-    ------
-    DataError
-        With every problem: missing column, empty text, wrong type, repeated pair.
+    `ROLES`, and others are an error, for a misspelt ``negative`` would be lost. A
+    `DataError` lists every problem of the file.
     """
     path = Path(path)
     wanted = dict(columns) if columns else {role: role for role in ROLES}
@@ -109,8 +105,7 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     needed = {"anchor", "positive", *(columns or ())}
     problems = [
         f"{path}: column {wanted.get(role, role)!r} is missing; the file has "
-        f"{', '.join(map(repr, names)) or 'no columns'} (a .csv has commas between "
-        "its columns, a .tsv tabs)"
+        f"{', '.join(map(repr, names))} (a .csv has commas, a .tsv tabs)"
         for role in ROLES
         if role in needed and role not in used
     ]
@@ -251,21 +246,11 @@ def _parquet(path: Path) -> Table:
 def split_pairs(
     pairs: Pairs, test_share: float = 0.2, seed: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Split pairs into training and test, with no text on both sides.
+    """Return the rows of training and of test, from 0, with no text on both sides.
 
-    An answer that serves two questions ties rows together: with one in training, the
-    other tests memory. So whole groups of rows (`row_groups`) are drawn at random until
-    the test has its share, or a little less; one that is larger goes to training.
-
-    Returns
-    -------
-    tuple of int, tuple of int
-        Rows of training and of test, from 0, rising; `Pairs.pick` takes them.
-
-    Raises
-    ------
-    ValueError, DataError
-        `test_share` is not between 0 and 1; fewer than `LEAST` pairs are on a side.
+    Whole groups of rows (`row_groups`) are drawn at random until the test has its
+    share, or a little less; one that is larger goes to training. A `DataError` says why
+    where fewer than `LEAST` pairs are left on a side.
     """
     if not 0 < test_share < 1:
         raise ValueError(f"test_share={test_share}: above 0 and below 1, such as 0.2")
@@ -285,8 +270,7 @@ def split_pairs(
     if taken < LEAST:
         raise DataError(
             f"{pairs.source}: {sizes.max()} of {len(pairs)} rows hang together by "
-            f"texts they share, which leaves {taken} pairs to test on; bring a "
-            "test file of other texts, or drop what is shared by so many rows"
+            f"texts they share, which leaves {taken} pairs to test on; bring a test"
         )
     test = in_test[group]
     return tuple(np.flatnonzero(~test).tolist()), tuple(np.flatnonzero(test).tolist())
@@ -384,11 +368,6 @@ def retrieval_from_pairs(
 
     Texts that are the same but for case and spacing (`plain`) are one, as first
     written; the corpus keeps its order. Its default is all positives and negatives.
-
-    Raises
-    ------
-    DataError
-        Labels tell rows apart, an answer is not in the corpus, or too little is there.
     """
     check_labels(pairs)
     if corpus is None:
@@ -417,10 +396,8 @@ def retrieval_from_pairs(
         groups[key] = group
     if len(set(groups.values())) < 2 or len(different) < 2:
         raise DataError(
-            f"{pairs.source}: {len(queries)} different anchors in "
-            f"{len(set(groups.values()))} groups that share no text, and "
-            f"{len(different)} texts to search in; a test needs two of each at "
-            "least, and a hundred to see a difference"
+            f"{pairs.source}: {len(queries)} different anchors and {len(different)} "
+            "texts to search in, of which a test needs two of each, in two groups"
         )
     return PairSearch(
         tuple(queries.values()),

@@ -135,10 +135,8 @@ def load(libraries: tuple[Library, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
     kept = cache_home() / "python_docs" / f"{key[:16]}.json"
     try:
         return tuple(ApiEntry(**row) for row in json.loads(kept.read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):  # none yet, or damaged
         log.info("reading the docstrings of %d libraries", len(found))
-    except (ValueError, TypeError):
-        log.warning("%s is damaged: the libraries are read again", kept)
     entries = tuple(entry for library in found for entry in entries_of(library))
     write_json(kept, [asdict(entry) for entry in entries])
     return entries

@@ -363,12 +363,12 @@ SAME = "Return the greatest root of this equation"
 LONGER = "Return the single greatest root of this equation"  # 7 of 8 words
 
 
-@pytest.mark.parametrize(("first", "second"), [("train", "dev"), ("dev", "test")])
 @pytest.mark.parametrize(
     ("sentence", "details"),
     [(LONGER, ""), (LONGER, "x y"), ("Cut all of the branches", "A, b: c d! z")],
 )
-def test_what_an_earlier_side_nearly_has_is_left_out(first, second, sentence, details):
+def test_what_an_earlier_side_nearly_has_is_left_out(sentence, details):
+    first, second = "dev", "test"
     old = _entries(SAME, side=first, library="a", details="A b. C d?")
     new = _entries(sentence, side=second, library="b", details=details)
     other = _entries("Plot a tree with leaves", side=second, library="c")

@@ -1,6 +1,5 @@
 """Scored pairs and labelled texts in every form in which they are published."""
 
-import csv
 import gzip
 import json
 
@@ -24,24 +23,10 @@ ROWS = [("A cat sat.", "A cat is sitting.", 4.5), ("Zwölf Äpfel", "a dog", 0.0
 MORE = [("one", "two", 2.0)]
 
 
-def lines(rows):
-    keys = ("sentence1", "sentence2", "score")
-    parts = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
-    return ("\n".join(parts) + "\n").encode()
-
-
 def write(path, rows):
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        first, second, score = zip(*rows, strict=True)
-        columns = {"sentence1": first, "sentence2": second, "score": score}
-        parquet.write_table(pa.table(columns), path)
-    elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress(lines(rows)))
-    else:
-        path.write_bytes(lines(rows))
+    keys = ("sentence1", "sentence2", "score")
+    lines = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
 
 
 @pytest.fixture
@@ -90,17 +75,11 @@ def test_absence_says_what_to_do(snapshot, monkeypatch, tmp_path):
         sick()
 
 
-@pytest.mark.parametrize(
-    "file", ["test.jsonl", "test.jsonl.gz", "data/test-00000-of-00002.parquet"]
-)
-def test_every_form_of_the_hub_is_read(snapshot, file):
+def test_pieces_of_the_hub_are_joined_in_order(snapshot):
     folder = snapshot("sts12")
-    write(folder / file, ROWS)
-    assert read(semeval(2012)) == ROWS
-    assert by_name("sts12") == semeval(2012)
-    # Pieces are joined in order; of two forms of one split, one is read.
-    write(folder / "data" / "test-00001-of-00002.parquet", MORE)
-    assert read(semeval(2012)) == (ROWS + MORE if "parquet" in file else ROWS)
+    write(folder / "data" / "test-00001-of-00002.jsonl.gz", MORE)
+    write(folder / "data" / "test-00000-of-00002.jsonl.gz", ROWS)
+    assert read(by_name("sts12")) == ROWS + MORE
 
 
 def test_splits_of_the_hubs_copies(snapshot):
@@ -128,27 +107,18 @@ def test_some_pairs_only():
         by_name("sts17")
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_banking77_keeps_the_order_of_its_rows(form, tmp_path, monkeypatch):
+def test_banking77_keeps_the_order_of_its_rows(snapshot, tmp_path, monkeypatch):
     """Which rows the protocol trains on hangs on the order."""
+    rows = [("where is my card?", "card_arrival"), ("a fee, why?", "card_fee")]
+    lines = [json.dumps({"text": a, "label_text": b}) for a, b in rows]
+    folder = snapshot("banking77")
+    (folder / "test.jsonl").write_text("\n".join(lines))
+    assert banking77("test") == LabelledTexts(*zip(*rows, strict=True))
+    (tmp_path / "banking77").mkdir()
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path))
-    sides = {
-        "train": [("where is my card?", "card_arrival"), ("a fee, why?", "card_fee")],
-        "test": [("zero", "top_up"), ("my card", "card_arrival"), ("a", "top_up")],
-    }
-    folder = tmp_path / "banking77"
-    folder.mkdir()
-    for split, rows in sides.items():
-        with (folder / f"{split}.{form}").open(
-            "w", encoding="utf-8", newline=""
-        ) as file:
-            if form == "csv":
-                csv.writer(file).writerows([("text", "category"), *rows])
-            else:
-                for text, label in rows:
-                    file.write(json.dumps({"text": text, "label_text": label}) + "\n")
-    for split, rows in sides.items():
-        assert banking77(split) == LabelledTexts(*zip(*rows, strict=True))
+    text = 'text,category\n"a fee, why?",card_fee\n'
+    (tmp_path / "banking77" / "train.csv").write_text(text)
+    assert banking77("train") == LabelledTexts((rows[1][0],), (rows[1][1],))
 
 
 # The project's own ladder
