@@ -75,7 +75,7 @@ def test_what_was_mined_becomes_rows(domain, encoder):
     expected = {
         "anchor": [*(a for a, _ in right), *wrong["anchor"]],
         "text": [*(b for _, b in right), *wrong["negative"]],
-        "label": [1.0] * len(right) + [0.0] * len(mined),
+        "label": [1.0] * len(right) + [0.0] * len(wrong["negative"]),
     }
     binary = rows_for(mined, "binary")
     assert binary.fingerprint() == TrainingData(expected).fingerprint()
