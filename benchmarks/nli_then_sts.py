@@ -17,14 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sbert_lab._utils import project_root, write_json
-from sbert_lab.datasets.nli import Inference, sick_entailment
+from sbert_lab.datasets.nli import LABELS, Inference, sick_entailment
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.datasets.sts import ScoredPairs, stsb
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments import trials
 from sbert_lab.experiments.profiles import PROFILES, Profile
+from sbert_lab.experiments.runs import (
+    Items,
+    Yardstick,
+    labelled,
+    raw_encoder,
+    regression,
+    train,
+)
+from sbert_lab.losses import CosineSimilarityLoss, SoftmaxLoss
 from sbert_lab.models.probing import encode_all_poolings
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 log = logging.getLogger(__name__)
 
@@ -100,29 +109,32 @@ def measured(
     seeds: int,
 ) -> dict[str, Interval]:
     """Return Spearman's correlation of each way, over all seeds."""
-    yard = trials.Yardstick({"stsb": test})
-    raw = trials.raw_encoder(profile)
-    ways = encode_all_poolings(raw, test.first + test.second)
+    yard = Yardstick({"stsb": test})
+    ways = encode_all_poolings(raw_encoder(profile), test.first + test.second)
     n = len(test)
-    runs: dict[str, list[trials.Items]] = {
+    runs: dict[str, list[Items]] = {
         f"untrained, {way}": [{"stsb": pairwise_cosine(ways[way][:n], ways[way][n:])}]
         for way in WAYS
     }
     names = ("SICK entailment", "STS Benchmark", "SICK, then STS Benchmark")
     runs |= {name: [] for name in names}
-    scored = trials.regression(similarity)
+    labels, scores = labelled(entailment), regression(similarity)
     for seed in range(seeds):
-        nli = trials.train(
-            profile, trials.labelled(entailment), trials.softmax, seed=seed
-        ).encoder
+        nli = train(profile, labels, _softmax, seed=seed).encoder
         runs[names[0]].append(yard.measure(nli))
-        both = trials.train(
-            profile, scored, trials.regressed, seed=seed, encoder=nli
-        ).encoder
+        both = train(profile, scores, _regression, seed=seed, encoder=nli).encoder
         runs[names[2]].append(yard.measure(both))
-        alone = trials.train(profile, scored, trials.regressed, seed=seed).encoder
+        alone = train(profile, scores, _regression, seed=seed).encoder
         runs[names[1]].append(yard.measure(alone))
     return {name: yard.score("stsb", found) for name, found in runs.items()}
+
+
+def _softmax(encoder: SentenceEncoder) -> SoftmaxLoss:
+    return SoftmaxLoss(encoder.dimension, len(LABELS))
+
+
+def _regression(_: SentenceEncoder) -> CosineSimilarityLoss:
+    return CosineSimilarityLoss()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ import argparse
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sbert_lab.adaptation.options import add_options as add_adapt_options
+from sbert_lab.adaptation.command import add_options as add_adapt_options
 from sbert_lab.selection.options import add_options
 
 
@@ -37,13 +36,6 @@ def _parser() -> argparse.ArgumentParser:
         "--profile",
         default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
         help="smoke, laptop or paper; by default SBERT_LAB_PROFILE, else laptop",
-    )
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a field of the profile, e.g. raw_model=FOLDER; may be repeated",
     )
     run.add_argument(
         "--update",
@@ -101,27 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(only: Sequence[str]) -> list[Path]:
-    from sbert_lab._utils import notebook_paths
-
-    found, only = notebook_paths(), [name.zfill(2) for name in only]
-    chosen = [p for p in found if not only or p.name[:2] in only or p.stem in only]
-    if not chosen or (only and len(chosen) < len(set(only))):
-        names = ", ".join(path.stem for path in found) or "none"
-        raise SystemExit(f"no notebook {' '.join(only)}; there are: {names}")
-    return chosen
-
-
 def _run(options: argparse.Namespace) -> int:
-    from sbert_lab.experiments.profiles import PROFILES
-
-    if options.profile not in PROFILES:
-        raise SystemExit(
-            f"--profile {options.profile}: one of {', '.join(PROFILES)}; its default "
-            "is what SBERT_LAB_PROFILE says"
-        )
-    if options.set:
-        _change(options)
     if options.fresh:
         with TemporaryDirectory() as folder:
             os.environ["SBERT_LAB_CACHE"] = folder
@@ -129,85 +101,42 @@ def _run(options: argparse.Namespace) -> int:
     return _run_all(options)
 
 
-def _change(options: argparse.Namespace) -> None:
-    """Hand the changes of ``--set`` on to the notebooks, once they are seen sound."""
-    import shlex
-
-    from sbert_lab.experiments.profiles import CHANGES, PROFILES, changed
-
-    if options.update:
-        raise SystemExit("--update keeps the project's own settings: leave out --set")
-    changes = " ".join(shlex.quote(change) for change in options.set)
-    try:
-        changed(PROFILES[options.profile], changes)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-    os.environ[CHANGES] = changes
-
-
 def _run_all(options: argparse.Namespace) -> int:
-    from sbert_lab.experiments.notebooks import NotebookFailed, first_run_s, run
-    from sbert_lab.experiments.profiles import PROFILES
+    from sbert_lab.experiments.notebooks import NotebookFailed, run_all
 
-    profile, failed = PROFILES[options.profile], 0
-    started = time.perf_counter()
-    for path in _chosen(options.only):
-        print(
-            f"{path.stem}: {profile.name} profile, up to {profile.budget_s} s "
-            f"({first_run_s(path, profile):,} s while vectors and models are not "
-            "kept yet) …",
-            flush=True,
-        )
-        try:
-            done = run(path, profile.name, update=options.update)
-        except NotebookFailed as error:
-            print(f"  FAILED: {error}")
+    failed = 0
+    for path, done in run_all(options.only, options.profile, update=options.update):
+        print(f"{path.stem}:", flush=True)
+        if isinstance(done, NotebookFailed):
             failed += 1
-            continue
-        claims = done.record["claims"].values()
-        verdicts = ", ".join(f"{c['id']} {c['verdict']}" for c in claims)
-        slow = f", after {done.slow_s:,.0f} s that trained" if done.slow_s else ""
-        print(f"  {done.seconds:.0f} s, {done.record['run']['peak_mb']:,} MB{slow}")
-        print(f"  {verdicts}")
-        print(f"  {_shown(done.notebook)}\n  {_shown(done.page)}")
-    print(f"{'some failed' if failed else 'all done'} in {_minutes(started)}")
+            print(f"  FAILED: {done}")
+        else:
+            print("\n".join(f"  {line}" for line in done.report))
     return 1 if failed else 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from sbert_lab._utils import committed_results
-    from sbert_lab.experiments.experiment import differences, read_record
-    from sbert_lab.experiments.notebooks import NotebookFailed, run
+    from sbert_lab.experiments.notebooks import verify
 
     wrong = 0
-    for path in _chosen(options.only):
-        committed = committed_results("laptop") / f"{path.stem}.json"
-        if not committed.is_file():
-            print(f"{path.stem}: no committed record; `run --update` makes one")
-            wrong += 1
-            continue
-        print(f"{path.stem}: running …", flush=True)
-        try:
-            found = differences(read_record(committed), run(path, "laptop").record)
-        except NotebookFailed as error:
-            found = [f"FAILED: {error}"]
+    for path, found in verify(options.only):
         wrong += bool(found)
-        print("\n".join(f"  {line}" for line in found or ["agrees with the record"]))
+        print(f"{path.stem}: " + "\n  ".join(found or ["agrees with the record"]))
     return 1 if wrong else 0
 
 
 def _lint(options: argparse.Namespace) -> int:
-    from sbert_lab.experiments.lint import lint
+    from sbert_lab.experiments.notebooks import chosen, lint
 
-    problems = [problem for path in _chosen(options.only) for problem in lint(path)]
-    print("\n".join(problems) or "the notebooks keep the house style")
+    problems = [problem for path in chosen(options.only) for problem in lint(path)]
+    print("\n".join(problems) or "the notebooks' outputs are sound")
     return 1 if problems else 0
 
 
 def _readme(_: argparse.Namespace) -> int:
-    from sbert_lab.experiments.findings import update_readme
+    from sbert_lab.experiments.notebooks import update_findings
 
-    print("README.md renewed" if update_readme() else "README.md is up to date")
+    print("FINDINGS.md renewed" if update_findings() else "FINDINGS.md is up to date")
     return 0
 
 
@@ -321,11 +250,6 @@ def _shown(path: Path) -> str:
         if path.is_relative_to(base):
             return sign + path.relative_to(base).as_posix()
     return str(path)
-
-
-def _minutes(started: float) -> str:
-    seconds = round(time.perf_counter() - started)
-    return f"{seconds // 60} min {seconds % 60} s"
 
 
 if __name__ == "__main__":

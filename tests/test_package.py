@@ -96,5 +96,5 @@ def test_no_global_random_state_is_touched():
     vectors = tiny_encoder().encode(["the cat", "a dog", "a bird"] * 100)
     rng = np.random.default_rng(0)
     vectors = vectors + rng.normal(size=vectors.shape).astype(np.float32)
-    VectorIndex.build(vectors, kind="ivfpq", lists=4).search(vectors[:3])
+    VectorIndex.build(vectors, kind="ivfpq", nlist=4).search(vectors[:3])
     assert states() == before

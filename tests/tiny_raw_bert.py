@@ -29,5 +29,9 @@ def make_raw(folder: Path, seed: int = 0) -> Path:
 
 def tiny_profile(folder: Path, **changes) -> Profile:
     """Return the smoke profile with this model, and batches of eight rows."""
-    options = {"raw_model": str(folder), "rows": 8, "rate": 1e-3} | changes
+    options = {
+        "raw_model": str(folder),
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+    } | changes
     return dataclasses.replace(PROFILES["smoke"], **options)

@@ -1,5 +1,5 @@
 """A better model for your own texts: from a file of pairs, or from texts alone.
 
-`split` keeps a test aside, `recipe` says how to train, `unlabelled` is for when there
-are no pairs, `run` does it all, and `outcome` is what was found, which `report` shows.
+`recipe` holds the settings, `adapt` trains on pairs, `unsupervised` on texts without
+pairs, `measuring` compares before with after, and `report` writes down what was found.
 """

@@ -1,428 +1,255 @@
-"""Adapt a model: check, measure, mine, train, average, measure again, save.
+"""Adapt a model: train, average with the base, measure, save.
 
-Everything that can be refused is refused before the first second of computation.
+The folder that is filled holds ``plan.json`` (what decides the weights) from the start,
+then ``model``, ``report.md`` with its pictures, and at last ``outcome.json``. Until
+then ``work`` holds checkpoints, from which a run that was killed goes on.
 """
 
-import inspect
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from numpy.typing import NDArray
-from transformers import TrainerCallback
+from filelock import FileLock, Timeout
 
-from sbert_lab.adaptation.data import Data, from_pairs, from_texts, sha256
-from sbert_lab.adaptation.folder import Folder
-from sbert_lab.adaptation.job import Job, Place, Taught, run
-from sbert_lab.adaptation.outcome import Method, Outcome
-from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.stages import (
-    is_large,
-    objective,
-    prompts,
-    train,
-    training_data,
+from sbert_lab._utils import write_json
+from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
+from sbert_lab.adaptation.report import (
+    OUTCOME,
+    Measured,
+    Outcome,
+    compare,
+    examples,
+    read_outcome,
+    write_report,
 )
-from sbert_lab.adaptation.without_pairs import METHODS
-from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.losses import DenoisingAutoEncoderLoss
+from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
+from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
+from sbert_lab.datasets.pairs import (
+    Pairs,
+    check_labels,
+    check_no_leak,
+    retrieval_from_pairs,
+    split_pairs,
+)
+from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
+from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import BY_NAME, cache_home, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.hard_negatives import (
-    Guard,
-    Mined,
-    NoNegativesError,
-    Rows,
-    mine,
-)
-from sbert_lab.training.trainer import has_fast_bfloat16
+from sbert_lab.training.hard_negatives import Guard
+from sbert_lab.training.trainer import Curve
 
 log = logging.getLogger(__name__)
 
-#: Settings that say how a training is watched, not what it does.
-_WATCHING = {"save_strategy": "steps", "save_steps": 0.05, "logging_steps": 0.05}
+PLAN = "plan.json"
 
 
 def adapt(
     base: str | Path,
-    pairs: Pairs,
+    data: Pairs | Sequence[str],
     out: str | Path,
     *,
+    method: str = "pairs",
     recipe: Recipe | None = None,
+    teacher: Teacher | None = None,
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
     guard: Guard | None = None,
-    known: Sequence[tuple[str, str]] = (),
-    general: Mapping[str, ScoredPairs] | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-    watch: Callable[[str], object] | None = None,
     show_progress: bool | None = None,
 ) -> Outcome:
-    """Adapt a model to pairs, and say what that brought and what it cost.
+    """Adapt a model to a field, and measure what that brought and what it cost.
 
-    Called again after an interruption, with the same arguments, it goes on; called
-    again when all is done, it returns what was found.
+    Called again after an interruption, with the same arguments, it goes on and ends in
+    the same weights; called again when all is done, it returns what was found.
 
     Parameters
     ----------
     base
         A model's name, folder or hub repository.
-    pairs
-        What belongs together, e.g. queries and answers; from `read_pairs`.
+    data
+        Pairs that belong together, e.g. queries and answers, from `read_pairs`; or,
+        where there are none, texts of the field.
     out
         The folder to fill: new, empty, or that of an earlier call.
+    method
+        For texts ``"simcse"``, ``"tsdae"`` or ``"pseudo-labels"``.
     recipe
-        How; None for the defaults.
+        How; None for the method's own of `RECIPES`.
+    teacher
+        Of pseudo-labels; see `train_on_texts`.
     test
-        Other pairs, to test on; None keeps some of `pairs` aside, whole groups that
-        share no text with the rest.
+        Other pairs, to test on. None keeps some of the pairs aside, whole groups that
+        share no text with the rest, and tests nothing where there are only texts.
     corpus
-        What is searched, and where hard negatives come from. By default the answers of
-        training and test are searched, and negatives are answers of training.
+        What is searched, and where hard negatives of pairs come from. By default the
+        answers of training and test are searched, and negatives are those of training.
     guard
-        As in `mining.mine`: a function of rows of `pairs` and rows of `corpus` to bool,
-        True where the two must not meet. Needs a corpus.
-    known
-        Further pairs (anchor, text) that belong together and are no wrong answers.
-    general
-        Scored pairs by name, to see what is lost elsewhere; None takes
-        `measuring.general_sets`.
-    callbacks
-        For the training, as in transformers.
-    watch
-        Called with the name of each stage when it begins.
+        True for rows of pairs and of the corpus that must not meet, as in
+        `hard_negatives.mine`. Needs a test and a corpus: rows must stay as they are.
     show_progress
         Bars on standard error; by default for long work on a terminal.
-
-    Returns
-    -------
-    Outcome
-        Also in `out`, as JSON and as a page, beside the model.
 
     Raises
     ------
     DataError, ValueError, OSError, CheckpointError
-        Before anything is computed, with what to change.
+        Data, recipe, folder or base cannot be used; says what to change.
 
     Sources: Henderson et al. 2017 (in-batch negatives), Karpukhin et al. 2020 (mined
     ones), Wortsman et al. 2022 (the average with the base).
     """
-    started, recipe = perf_counter(), recipe or Recipe()
-    if guard is not None and corpus is None:
-        raise ValueError("guard speaks of rows of the corpus; give corpus=… too")
-    folder = Folder(out)
-    data = from_pairs(pairs, recipe, test, corpus)
-    sums = dict(data.sha256)
-    if known:
-        sums["known pairs"] = sha256(sorted(known))
-    if guard is not None:
-        sums["guard"] = sha256(_name(guard))
-
-    def teach(encoder: SentenceEncoder, place: Place) -> Taught:
-        return teach_pairs(
-            encoder,
-            data,
-            recipe,
-            place,
-            guard=guard,
-            known=known,
-            callbacks=callbacks,
-        )
-
-    job = Job(str(base), "pairs", recipe.as_json(), recipe.keep, data, sums, teach)
-    return run(
-        job,
-        folder,
-        general=general,
-        watch=watch,
-        show_progress=show_progress,
-        started=started,
-    )
-
-
-def adapt_texts(
-    base: str | Path,
-    texts: Sequence[str],
-    out: str | Path,
-    *,
-    method: Method,
-    epochs: float | None = None,
-    batch: int | None = None,
-    rate: float | None = None,
-    keep: float = 0.0,
-    seed: int = 0,
-    source: str = "texts",
-    test: Pairs | None = None,
-    corpus: Sequence[str] | None = None,
-    general: Mapping[str, ScoredPairs] | None = None,
-    watch: Callable[[str], object] | None = None,
-    show_progress: bool | None = None,
-    **options: Any,  # noqa: ANN401
-) -> Outcome:
-    """Adapt a model to texts alone, where there are no pairs to train on.
-
-    Parameters
-    ----------
-    base, out, general, watch, show_progress
-        As `adapt`.
-    texts
-        Of the domain.
-    method
-        ``"simcse"``, ``"tsdae"`` or ``"pseudo-labels"``; see `without_pairs`.
-    epochs, batch, rate
-        None takes what suits the method.
-    keep
-        Share of the base's weights in the average at the end.
-    seed
-        Of the batches and all else that is drawn.
-    source
-        What to call the texts in messages and records.
-    test, corpus
-        Pairs to test on, if there are some, and what is searched; by default the
-        answers of the test.
-    options
-        Others of the method: ``judge`` of pseudo-labels, ``ratio`` of tsdae …
-
-    Raises
-    ------
-    DataError, ValueError, OSError, CheckpointError
-        Before anything is computed, with what to change.
-    """
     started = perf_counter()
-    settings = _settings(method, epochs, batch, rate, seed, options)
-    if not 0 <= keep <= 1:
-        raise ValueError(f"keep={keep}: from 0 to 1")
-    folder = Folder(out)
-    data = from_texts(texts, source, test, corpus)
-    if method != "pseudo-labels" and settings["batch_size"] > data.facts["train"]:
-        raise ValueError(
-            f"{source}: a batch of {settings['batch_size']} is larger than the "
-            f"{data.facts['train']} different texts; take a smaller one"
-        )
-    named = {key: _name(value) for key, value in settings.items()}
-    sums = data.sha256 | {"recipe": sha256({**named, "keep": keep})}
+    if method not in RECIPES or (method == "pairs") != isinstance(data, Pairs):
+        raise ValueError(f"method={method!r}: for texts one of {', '.join(RECIPES)}")
+    if (teacher is None) == (method == "pseudo-labels"):
+        raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
+    if guard is not None and (test is None or corpus is None):
+        raise ValueError("guard speaks of rows; give test=… and corpus=… too")
+    recipe = recipe or RECIPES[method]
+    train, test = _train_and_test(data, test, recipe)
+    facts = {"trained on": len(train)}
+    search = None
+    if test is not None:
+        answers = train.positive if isinstance(train, Pairs) else ()
+        search = retrieval_from_pairs(test, corpus or (*answers, *test.positive))
+        facts |= {"queries": len(search.queries), "searched": len(search.corpus)}
 
-    def teach(encoder: SentenceEncoder, place: Place) -> Taught:
-        own: dict[str, Any] = dict(settings)
-        if method == "pseudo-labels":
-            own["cache"] = place.cache
-        with place.clock.stage("train"):
-            found = METHODS[method](
+    def teach(encoder: SentenceEncoder, work: Path) -> Curve:
+        cache, checkpoints = EmbeddingCache(work / "cache"), work / "checkpoints"
+        if not isinstance(train, Pairs):
+            return train_on_texts(
+                method,
                 encoder,
-                data.texts,
-                bf16=has_fast_bfloat16(),
-                folder=folder.checkpoints,
-                resume=True,
+                train,
+                recipe,
+                teacher=teacher,
+                cache=cache,
+                folder=checkpoints,
                 show_progress=show_progress,
-                **own,
-                **_WATCHING,
             )
-        return Taught(
-            found.curve,
-            found.mined,
-            {k: v for k, v in found.recipe.items() if k not in _WATCHING}
-            | {"keep": keep},
-            {"repeated": found.duplicates, "rows": found.rows}
-            | ({"made up": dict(found.counts)} if found.counts else {}),
+        mined = mine_negatives(
+            encoder, train, recipe, corpus, guard, cache, show_progress
         )
+        if mined is not None:
+            facts.update({f"passed over, {w}": n for w, n in mined.removed.items()})
+        return train_on_pairs(encoder, train, recipe, mined, checkpoints, show_progress)
 
-    def check(encoder: SentenceEncoder) -> None:
-        if method == "tsdae":  # not every architecture has a decoder
-            DenoisingAutoEncoderLoss(encoder)
-
-    job = Job(str(base), method, {}, keep, data, sums, teach, check)
-    return run(
-        job,
-        folder,
-        general=general,
-        watch=watch,
-        show_progress=show_progress,
-        started=started,
-    )
-
-
-def teach_pairs(
-    encoder: SentenceEncoder,
-    data: Data,
-    recipe: Recipe,
-    place: Place,
-    *,
-    guard: Guard | None = None,
-    known: Sequence[tuple[str, str]] = (),
-    callbacks: Sequence[TrainerCallback] = (),
-) -> Taught:
-    """Mine and train, in place, or go on where an earlier call was stopped.
-
-    Parameters
-    ----------
-    encoder
-        The base, as it was at the first call.
-    data
-        Its ``train``, ``rows`` and ``candidates``.
-    recipe
-        All but its share for the average, which is not made here.
-    place
-        Where checkpoints and vectors are kept.
-    guard, known, callbacks
-        As `adapt`.
-    """
-    if data.train is None:
-        raise ValueError("there are no pairs to teach; see adapt_texts")
-    mined, removed = _mined(encoder, data, recipe, guard, known, place)
-    with place.clock.stage("train"):
-        rows = training_data(encoder, data.train, mined)
-        curve = train(
-            encoder,
-            rows,
-            objective(
-                recipe,
-                [*known, *_several(data.train)],
-                prompts(encoder),
-                in_parts=is_large(encoder, rows, recipe.batch),
-            ),
-            recipe,
-            place.folder.checkpoints if place.checkpoints else None,
-            place.clock,
-            callbacks=callbacks,
-            show_progress=place.show,
-        )
-    return Taught(curve, removed, facts={"negatives": sum(map(len, mined))})
-
-
-def _settings(
-    method: str,
-    epochs: float | None,
-    batch: int | None,
-    rate: float | None,
-    seed: int,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return what the method is called with, its own defaults filled in."""
-    if method not in METHODS:
-        raise ValueError(f"method {method!r}: one of {', '.join(METHODS)}")
-    known = inspect.signature(METHODS[method]).parameters
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise ValueError(f"{method} has no option {unknown[0]!r}")
-    if method == "pseudo-labels" and options.get("judge") is None:
-        raise ValueError(
-            "pseudo-labels need a judge, for what it knows is what is learnt: a "
-            "cross-encoder, or similarity_judge of a better encoder"
-        )
-    asked = {"epochs": epochs, "batch_size": batch, "rate": rate}
-    for name, value in asked.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}: above 0")
-    usual = {
-        name: known[name].default if value is None else value
-        for name, value in asked.items()
-    }
-    return {**usual, "seed": seed, **options}
-
-
-def hard_negatives(
-    encoder: SentenceEncoder,
-    data: Data,
-    recipe: Recipe,
-    *,
-    guard: Guard | None = None,
-    known: Sequence[tuple[str, str]] = (),
-    cache: EmbeddingCache | None = None,
-    show_progress: bool | None = None,
-) -> Mined:
-    """Mine as a recipe says, for the pairs that are trained on; see `mining.mine`."""
-    assert data.train is not None
-    return mine(
-        encoder,
-        data.train.anchor,
-        data.train.positive,
-        corpus=data.candidates,
-        per_anchor=recipe.negatives,
-        rank=recipe.rank,
-        relative_margin=recipe.relative_margin,
-        known=known,
-        guard=None if guard is None else _Guarded(guard, data.rows),
-        sampling="random",
-        seed=recipe.seed,
-        cache=cache,
-        show_progress=show_progress,
-    )
-
-
-def _mined(
-    encoder: SentenceEncoder,
-    data: Data,
-    recipe: Recipe,
-    guard: Guard | None,
-    known: Sequence[tuple[str, str]],
-    place: Place,
-) -> tuple[list[list[str]], dict[str, int]]:
-    """Return the hard negatives of each pair, and what was taken away.
-
-    A base that knows nothing of the domain may find none that is safe; the other
-    answers of a batch are then all there is to learn from.
-    """
-    if not recipe.negatives:
-        return [], {}
-    with place.clock.stage("mine"):
-        try:
-            found = hard_negatives(
-                encoder,
-                data,
-                recipe,
-                guard=guard,
-                known=known,
-                cache=place.cache,
-                show_progress=place.show,
+    folder = Path(out).expanduser()
+    with _alone(folder):
+        encoder = SentenceEncoder.from_pretrained(str(base))
+        plan = {
+            "base": encoder.fingerprint(),
+            "method": method,
+            **asdict(recipe),
+            "teacher": teacher and teacher.fingerprint(),
+            "guard": guard and getattr(guard, "fingerprint", guard.__repr__)(),
+            "data": _hash(train),
+            "test": _hash(test),
+            "corpus": _hash(corpus),
+        }
+        outcome = _begin(folder, plan)
+        if outcome is None:
+            log.info("training …")
+            curve = teach(encoder, folder / "work")
+            before = SentenceEncoder.from_pretrained(str(base))
+            if recipe.base_weight:
+                encoder = average(before, encoder, recipe.base_weight)
+            log.info("measuring …")
+            sets = general_sets()
+            old = Measured(before, search, sets, show_progress)
+            new = Measured(encoder, search, sets, show_progress)
+            better, worse = examples(search, old, new)
+            encoder.save(folder / "model")
+            outcome = Outcome(
+                base=str(base),
+                fingerprint=encoder.fingerprint(),
+                plan=plan,
+                facts=facts,
+                comparisons=compare(search, sets, old, new),
+                curve=curve,
+                better=better,
+                worse=worse,
+                seconds=perf_counter() - started,
             )
-        except NoNegativesError as error:
-            log.warning("trained without mined negatives: %s", error)
-            return [], {}
-    columns = found.columns()["negative"]
-    return [list(texts) for texts in columns], dict(found.removed)
+            write_report(folder, outcome)
+        for left_over in (folder / "work", *folder.glob(".model.*")):
+            shutil.rmtree(left_over, ignore_errors=True)
+    return outcome
 
 
-class _Guarded:
-    """A guard that knows rows of the whole file, for the rows that are trained on."""
-
-    def __init__(self, guard: Guard, rows: Sequence[int]) -> None:
-        import numpy as np
-
-        self.guard, self.rows = guard, np.array(rows, np.int64)
-
-    def __call__(self, pairs: Rows, corpus: Rows) -> NDArray[Any]:
-        """Ask it."""
-        return self.guard(self.rows[pairs], corpus)
+def general_sets() -> dict[str, ScoredPairs]:
+    """Return the scored pairs that are here: the project's own, and STS Benchmark."""
+    found = {"ladder": ladder()}
+    if locate(BY_NAME["stsb"]) is not None:
+        found["STSBenchmark"] = stsb("test")
+    return found
 
 
-def _several(pairs: Pairs) -> list[tuple[str, str]]:
-    """Return the pairs of anchors that have several answers: none is a wrong one.
+def _train_and_test(
+    data: Pairs | Sequence[str], test: Pairs | None, recipe: Recipe
+) -> tuple[Pairs | tuple[str, ...], Pairs | None]:
+    """Return what to train on and to test on, with nothing that is on both sides."""
+    if not isinstance(data, Pairs):
+        texts = different_texts(data)
+        if test is not None:  # its answers may be known, its queries not
+            check_no_leak(
+                Pairs(texts, texts), replace(test, positive=test.anchor, negative=None)
+            )
+        return texts, test
+    check_labels(data)
+    if test is None:
+        in_train, in_test = split_pairs(data, recipe.test_share, recipe.seed)
+        return data.pick(in_train), data.pick(in_test)
+    check_no_leak(data, test)
+    return data, test
 
-    In every spelling of an anchor that the file has, for texts have numbers by how
-    they are written.
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second run of this user out of a folder; a killed one lets go of it.
+
+    The lock lies with the cache, for the folder is to hold what was asked for alone.
     """
-    answers: dict[str, dict[str, None]] = {}
-    spelt: dict[str, dict[str, None]] = {}
-    for anchor, positive in zip(pairs.anchor, pairs.positive, strict=True):
-        answers.setdefault(plain(anchor), {})[positive] = None
-        spelt.setdefault(plain(anchor), {})[anchor] = None
-    return [
-        (anchor, positive)
-        for key, found in answers.items()
-        if len(found) > 1
-        for anchor in spelt[key]
-        for positive in found
-    ]
+    path = cache_home() / "locks" / f"{sha256_of(str(folder.resolve()))[:16]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"{folder} is being filled by another run; wait for its end, or give "
+            "another folder"
+        ) from None
+    with lock:
+        yield
 
 
-def _name(value: object) -> object:
-    """Name an option for a plan: by its fingerprint, if it has one."""
-    told = getattr(value, "fingerprint", None)
-    if callable(told):
-        return told()
-    if value is None or isinstance(value, str | int | float | bool | list | tuple):
-        return value
-    return type(value).__name__
+def _begin(folder: Path, plan: Mapping[str, Any]) -> Outcome | None:
+    """Write the plan, or compare it; return the outcome of a run that is finished."""
+    path, plan = folder / PLAN, json.loads(json.dumps(plan))
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        differs = [key for key in plan if known.get(key) != plan[key]]
+        if differs:
+            raise FileExistsError(
+                f"{folder} holds an adaptation with another {', '.join(differs)}: take "
+                "back the change, give another folder, or delete this one"
+            )
+    elif folder.exists():
+        others = [o for o in folder.iterdir() if not o.name.startswith(f".{PLAN}.")]
+        if others:
+            raise FileExistsError(
+                f"{folder} holds other files, and no adaptation; give a new folder"
+            )
+    write_json(path, plan)
+    return read_outcome(folder) if (folder / OUTCOME).is_file() else None
+
+
+def _hash(data: Pairs | Sequence[str] | None) -> str:
+    if isinstance(data, Pairs):
+        return sha256_of([data.anchor, data.positive, data.negative])
+    return sha256_of(data)

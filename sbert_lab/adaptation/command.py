@@ -1,37 +1,67 @@
-"""``python -m sbert_lab adapt``: a better model from a file, and a short table."""
+"""``python -m sbert_lab adapt``: a better model from a file, and a short table.
+
+What takes time to import is imported when it is needed.
+"""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from sbert_lab.adaptation.recipe import RECIPES
 
-from sbert_lab._utils import limit_memory
-from sbert_lab.adaptation.adapt import adapt as adapt_to_pairs
-from sbert_lab.adaptation.adapt import adapt_texts
-from sbert_lab.adaptation.data import read_texts, sha256
-from sbert_lab.adaptation.outcome import Comparison, Outcome
-from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.models.checkpoint import CheckpointError
-from sbert_lab.models.registry import ChecksumError, cache_home, resolve
-from sbert_lab.selection.command import named_pairs
+if TYPE_CHECKING:
+    from sbert_lab.adaptation.unsupervised import Teacher
+    from sbert_lab.datasets.pairs import Pairs
 
-#: Options to what `Recipe` calls them.
-_RECIPE = {
-    "epochs": "epochs",
-    "batch_size": "batch",
-    "rate": "rate",
-    "negatives": "negatives",
-    "margin": "relative_margin",
-    "keep": "keep",
-    "seed": "seed",
+#: Fields of a `Recipe` that can be set, and their type.
+_FIELDS = {
+    "epochs": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "negatives": int,
+    "relative_margin": float,
+    "base_weight": float,
+    "seed": int,
 }
 
-#: And what messages call them, by what `Recipe` does.
-_SPELT = {called: f"--{option.replace('_', '-')}" for option, called in _RECIPE.items()}
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of `adapt`."""
+    parser.add_argument(
+        "--base", required=True, help="the model to begin with: name, folder, or hub"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="a new folder for model and report; the same command goes on if stopped",
+    )
+    data = parser.add_argument_group("what belongs together")
+    data.add_argument("--pairs", type=Path, help="your own CSV, TSV, JSONL or Parquet")
+    data.add_argument("--anchor", help="its column of queries, if not 'anchor'")
+    data.add_argument("--positive", help="its column of answers, if not 'positive'")
+    data.add_argument("--negative", help="its column of wrong answers, if it has one")
+    data.add_argument(
+        "--test", type=Path, help="pairs to test on; by default a fifth is kept aside"
+    )
+    data.add_argument(
+        "--corpus",
+        type=Path,
+        help="what is searched: .txt, one text a line, or a column 'text' of a table; "
+        "by default all answers",
+    )
+    alone = parser.add_argument_group("without pairs")
+    alone.add_argument("--texts", type=Path, help="texts, as for --corpus")
+    alone.add_argument("--method", choices=("simcse", "tsdae", "pseudo-labels"))
+    alone.add_argument(
+        "--teacher",
+        help="of pseudo-labels: a cross-encoder, or a better encoder than the base",
+    )
+    recipe = parser.add_argument_group("the recipe; the defaults usually do")
+    for name, kind in _FIELDS.items():
+        text = f"for pairs {getattr(RECIPES['pairs'], name)}"
+        recipe.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
 def adapt(options: argparse.Namespace) -> str:
@@ -42,178 +72,84 @@ def adapt(options: argparse.Namespace) -> str:
     SystemExit
         With a message that names the file, the option or the model to change.
     """
+    from sbert_lab._utils import limit_memory
+    from sbert_lab.adaptation.adapt import adapt as fill
+    from sbert_lab.adaptation.report import REPORT, score_table, verdict
+    from sbert_lab.models.registry import ChecksumError
+
     limit_memory()
     try:
-        with alone(options.out):
-            outcome = _outcome(options)
-    except (
-        OSError,
-        ValueError,
-        CheckpointError,
-        ChecksumError,
-        ModuleNotFoundError,
-        FloatingPointError,
-    ) as error:
+        if (options.pairs is None) == (options.texts is None):
+            raise ValueError("--pairs FILE, or --texts FILE if there are no pairs")
+        if (options.texts is None) != (options.method is None):
+            raise ValueError("--texts FILE and --method go together")
+        method = options.method or "pairs"
+        given = {
+            name: value
+            for name in _FIELDS
+            if (value := getattr(options, name)) is not None
+        }
+        outcome = fill(
+            options.base,
+            _pairs(options.pairs, options) or read_texts(options.texts),
+            options.out,
+            method=method,
+            recipe=replace(RECIPES[method], **given),
+            teacher=_teacher(options.teacher),
+            test=_pairs(options.test, options),
+            corpus=read_texts(options.corpus),
+        )
+    except (OSError, ValueError, FloatingPointError, ChecksumError) as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on from here") from None
-    return "\n".join(as_table(outcome, options.out))
+    table = score_table(outcome.comparisons)
+    said = f"{verdict(outcome.comparisons)} More in {options.out / REPORT}."
+    return f"{table}\n{said}\nSentenceTransformer({str(options.out / 'model')!r})"
 
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Keep a second command of this user out of a folder; a killed one lets go of it.
+def read_texts(path: Path | None) -> list[str] | None:
+    """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
+    from sbert_lab.datasets.pairs import DataError, read_table, read_utf8
 
-    The lock lies with the cache, for the folder is to hold what was asked for alone.
-
-    Raises
-    ------
-    FileExistsError
-        Another command is filling the folder.
-    """
-    name = sha256(str(out.expanduser().resolve()))[:16]
-    path = cache_home() / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(path).acquire(timeout=0)
-    except Timeout:
-        raise FileExistsError(
-            f"{out} is being filled by another run; wait for its end, or give another "
-            "folder"
-        ) from None
-    with lock:
-        yield
-
-
-def as_table(outcome: Outcome, out: Path) -> list[str]:
-    """Return before, after and difference as lines of text, and where the model is."""
-    cells = [("", "before", "after", "difference, 95 % interval", "items")]
-    for found in (*outcome.domain, *outcome.general):
-        cells.append(_row(found))
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
+    if path is None:
+        return None
+    if path.suffix.lower() == ".txt":
+        return [line for line in read_utf8(path).splitlines() if line.strip()]
+    rows = [(row, record.get("text")) for row, record in read_table(path)[1]]
+    problems = [
+        f"{path}, row {row}: no column 'text', or an empty one"
+        for row, text in rows
+        if not isinstance(text, str) or not text.strip()
     ]
-    seconds = outcome.seconds
-    stages = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
-    model = out / "model"
-    return [
-        *(line.rstrip() for line in table if len(cells) > 1),
-        "",
-        f"{sum(seconds.values()):.0f} s: {stages}",
-        f"model: {model}",
-        f"report: {out / 'report.html'}",
-        "",
-        "from sentence_transformers import SentenceTransformer",
-        f"model = SentenceTransformer({str(model)!r})",
-        'vectors = model.encode(["a text", "another one"])',
-    ]
+    if problems:
+        raise DataError(problems)
+    return [str(text) for _, text in rows]
 
 
-def _row(found: Comparison) -> tuple[str, str, str, str, str]:
-    return (
-        f"{found.name}, {found.metric}",
-        f"{found.before.mean:.3f}",
-        f"{found.after.mean:.3f}",
-        found.difference.signed(),
-        f"{found.items:,}",
-    )
+def _pairs(path: Path | None, options: argparse.Namespace) -> "Pairs | None":
+    """Read pairs whose columns have the names that the options give."""
+    from sbert_lab.datasets.pairs import read_pairs
+
+    if path is None:
+        return None
+    roles = ("anchor", "positive", "negative")
+    columns = {role: name for role in roles if (name := getattr(options, role))}
+    if columns:
+        columns = {"anchor": "anchor", "positive": "positive"} | columns
+    return read_pairs(path, columns or None)
 
 
-def _outcome(options: argparse.Namespace) -> Outcome:
-    if (options.pairs is None) == (options.texts is None):
-        raise ValueError("--pairs FILE, or --texts FILE if there are no pairs")
-    if options.pairs is None:
-        return _from_texts(options)
-    for name in ("method", "judge"):
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name} is for --texts; --pairs need none")
-    recipe = _recipe(options)
-    pairs = named_pairs(options.pairs, options)
-    return adapt_to_pairs(
-        options.base,
-        pairs,
-        options.out,
-        recipe=recipe,
-        **_test(options),
-    )
-
-
-def _from_texts(options: argparse.Namespace) -> Outcome:
-    if options.method is None:
-        raise ValueError("--texts needs --method simcse, tsdae or pseudo-labels")
-    for name in ("negatives", "margin"):
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name} is for --pairs")
-    if options.test is None and (options.anchor or options.positive):
-        raise ValueError("--anchor and --positive name columns of --pairs or --test")
-    if (options.judge is not None) != (options.method == "pseudo-labels"):
-        raise ValueError(
-            "--method pseudo-labels and --judge MODEL go together: what the judge "
-            "knows is what is learnt"
-        )
-    texts = read_texts(options.texts)
-    more: dict[str, Any] = {} if options.keep is None else {"keep": options.keep}
-    if options.judge is not None:
-        more["judge"] = _judge(options.judge)
-    return adapt_texts(
-        options.base,
-        texts,
-        options.out,
-        method=options.method,
-        epochs=options.epochs,
-        batch=options.batch_size,
-        rate=options.rate,
-        seed=options.seed,
-        source=options.texts.name,
-        **_test(options),
-        **more,
-    )
-
-
-def _test(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the test and the corpus, as `adapt` takes them."""
-    test = options.test
-    return {
-        "test": None if test is None else named_pairs(test, options),
-        "corpus": None if options.corpus is None else read_texts(options.corpus),
-    }
-
-
-def _recipe(options: argparse.Namespace) -> Recipe:
-    given = {
-        field: value
-        for name, field in _RECIPE.items()
-        if (value := getattr(options, name)) is not None
-    }
-    try:
-        return replace(Recipe(), **given)
-    except ValueError as error:
-        field, _, rest = str(error).partition("=")
-        raise ValueError(f"{_SPELT.get(field, field)} {rest}") from error
-
-
-def _judge(name: str) -> Any:  # noqa: ANN401  (a cross-encoder, or a function)
-    """Load a cross-encoder, or take an encoder's similarity for a judgement."""
-    import json
-
-    from sbert_lab.adaptation.pseudo_labels import similarity_judge
+def _teacher(name: str | None) -> "Teacher | None":
+    """Load a cross-encoder, or a sentence encoder: that has a pooling."""
     from sbert_lab.models.cross_encoder import CrossEncoder
+    from sbert_lab.models.registry import resolve
     from sbert_lab.models.sentence_encoder import SentenceEncoder
 
+    if name is None:
+        return None
     folder = resolve(name)
     modules = folder / "modules.json"
-    parts: Sequence[Any] = json.loads(modules.read_text()) if modules.is_file() else ()
-    if any(str(part.get("type", "")).endswith("Pooling") for part in parts):
-        return similarity_judge(SentenceEncoder.from_pretrained(folder))
-    config = folder / "config.json"
-    kinds = (
-        json.loads(config.read_text()).get("architectures") if config.is_file() else ()
-    )
-    if not any("SequenceClassification" in kind for kind in kinds or ()):
-        raise ValueError(
-            f"--judge {name}: neither a cross-encoder nor a sentence encoder; both "
-            "must have been trained"
-        )
+    if modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8"):
+        return SentenceEncoder.from_pretrained(folder)
     return CrossEncoder.from_pretrained(folder)

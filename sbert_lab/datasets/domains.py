@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sbert_lab.datasets import icd10cm, python_api
+from sbert_lab.datasets import icd10cm, python_docs
 from sbert_lab.datasets.icd10cm import HierarchyGuard, RetrievalTask
 from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.datasets.python_api import ApiEntry
-from sbert_lab.datasets.python_libraries import LIBRARIES
+from sbert_lab.datasets.python_docs import LIBRARIES, ApiEntry
 
 
 @dataclass(frozen=True)
@@ -102,17 +101,17 @@ def python_domain(
     queries, documents
         Test sentences, and documents to search in; None for all.
     libraries
-        Names of `python_libraries.LIBRARIES`; none for all.
+        Names of `python_docs.LIBRARIES`; none for all.
     data
         Entries; the default is those of the libraries.
     """
     if data is None:
         chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
-        data = python_api.load(tuple(chosen))
-    test = python_api.retrieval_task("test", queries, documents, data=data)
+        data = python_docs.load(tuple(chosen))
+    test = python_docs.retrieval_task("test", queries, documents, data=data)
     return Domain(
         "Python API",
-        python_api.training_pairs("train", data),
+        python_docs.training_pairs("train", data),
         test,
         # Functions of one module are alike: a.b.c and a.b.d.
         tuple(name.rpartition(".")[0] for name in test.relevant),

@@ -53,8 +53,12 @@ class ScoredPairs:
         """Return the pairs for which `kept`, ``[n]``, is true."""
         if len(kept) != len(self):
             raise ValueError(f"kept has {len(kept)} entries, and there are {len(self)}")
-        columns = (self.first, self.second, self.score, self.group)
-        return ScoredPairs(*(tuple(compress(column, kept)) for column in columns))
+        return ScoredPairs(
+            tuple(compress(self.first, kept)),
+            tuple(compress(self.second, kept)),
+            tuple(compress(self.score, kept)),
+            tuple(compress(self.group, kept)),
+        )
 
 
 @dataclass(frozen=True)

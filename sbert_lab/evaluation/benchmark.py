@@ -93,21 +93,9 @@ def run_benchmark(
 ) -> tuple[tuple[TaskScore, ...], Path]:
     """Measure a model in the six tasks of ICD-10-CM, and write the record.
 
-    Parameters
-    ----------
-    model
-        A name of the registry, a folder, or a repository of the hub.
-    size, cache_folder
-        As in `icd10cm_benchmark` and `evaluate`.
-    report
-        Is given each score as soon as it is there.
-
-    Returns
-    -------
-    scores
-        One a task.
-    path
-        Of the record: JSON, under build/results/benchmark, named by model and weights.
+    ``model`` is a name of the registry, a folder, or a repository of the hub; `report`
+    is given each score as soon as it is there. Returns the scores, and the path of the
+    record: JSON, under build/results/benchmark, named by model and weights.
     """
     encoder = SentenceEncoder.from_pretrained(model)
     name = _hub_name(model)

@@ -1,8 +1,7 @@
 """Where a model fails: which pairs, which kinds of pairs, and which queries.
 
 Spearman's correlation says how well an order of pairs follows people's. Here the
-distance between both orders is looked at pair by pair, and averaged over pairs that
-have something in common: their length, common words, a negation, numbers.
+distance between both orders is looked at pair by pair.
 """
 
 import math
@@ -99,55 +98,39 @@ def rank_errors(gold: ArrayLike, cosines: ArrayLike) -> Values:
     return errors
 
 
-def length_strata(pairs: ScoredPairs) -> list[str]:
-    """Return the third of pair lengths, in words, of each pair: ``"short (4 to 14)"``.
+def strata(pairs: ScoredPairs) -> dict[str, list[str]]:
+    """Return the kind of each pair by length, overlap, negation and numbers.
 
-    Pairs of one length stay together, so thirds differ somewhat in size.
+    Lengths are thirds by the words of both sides, where pairs of one length stay
+    together; overlaps quarters of `word_overlap`. A side negates by a word such as
+    *not*, *no*, *never*, *without*, or an ending in *n't*. Numbers stand in digits, or
+    from *two* to *twelve* in words, in whatever order.
     """
-    both = zip(pairs.first, pairs.second, strict=True)
+    both = list(zip(pairs.first, pairs.second, strict=True))
     counts = np.array([len(words(a)) + len(words(b)) for a, b in both])
-    low, high = np.quantile(counts, [1 / 3, 2 / 3], method="lower")
-    third = np.where(counts <= low, 0, np.where(counts <= high, 1, 2))
-    names = []
+    edges = np.quantile(counts, [1 / 3, 2 / 3], method="lower")
+    third = np.searchsorted(edges, counts)
+    lengths = []
     for number in third.tolist():
         part = counts[third == number]
-        kind = ("short", "middle", "long")[number]
-        names.append(f"{kind} ({part.min()} to {part.max()})")
-    return names
-
-
-def overlap_strata(pairs: ScoredPairs) -> list[str]:
-    """Return which quarter from 0 to 1 each pair's `word_overlap` falls in."""
-    names = ("below 0.25", "0.25 to 0.5", "0.5 to 0.75", "0.75 or more")
-    both = zip(pairs.first, pairs.second, strict=True)
-    return [names[min(3, int(4 * word_overlap(a, b)))] for a, b in both]
-
-
-def negation_strata(pairs: ScoredPairs) -> list[str]:
-    """Return whether neither side, one side or both sides negate.
-
-    By a word such as *not*, *no*, *never*, *without*, or an ending in *n't*.
-    """
-    names = ("neither side negates", "one side negates", "both sides negate")
-    both = zip(pairs.first, pairs.second, strict=True)
-    return [names[sum(bool(_NEGATION.search(text)) for text in pair)] for pair in both]
-
-
-def number_strata(pairs: ScoredPairs) -> list[str]:
-    """Return whether the sides have no numbers, the same ones or different ones.
-
-    Numbers in digits, and *two* to *twelve* in words, in whatever order.
-    """
-    found = []
-    for pair in zip(pairs.first, pairs.second, strict=True):
-        first, second = map(_numbers, pair)
+        size = ("short", "middle", "long")[number]
+        lengths.append(f"{size} ({part.min()} to {part.max()})")
+    quarters = ("below 0.25", "0.25 to 0.5", "0.5 to 0.75", "0.75 or more")
+    sides = ("neither side negates", "one side negates", "both sides negate")
+    numbers = []
+    for first, second in ((_numbers(a), _numbers(b)) for a, b in both):
         same = "the same numbers" if first == second else "different numbers"
-        found.append(same if first or second else "no number")
-    return found
+        numbers.append(same if first or second else "no number")
+    return {
+        "length": lengths,
+        "overlap": [quarters[min(3, int(4 * word_overlap(a, b)))] for a, b in both],
+        "negation": [sides[sum(bool(_NEGATION.search(t)) for t in p)] for p in both],
+        "numbers": numbers,
+    }
 
 
 def by_stratum(
-    pairs: ScoredPairs, cosines: ArrayLike, strata: Sequence[str]
+    pairs: ScoredPairs, cosines: ArrayLike, kinds: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return how the model does on pairs of each kind, as rows of a table.
 
@@ -156,13 +139,12 @@ def by_stratum(
     whole groups where the set has them. Ranks are those among all pairs; Spearman's
     correlation alone is taken within a kind, and is lower where scores vary less.
     """
-    kinds = np.asarray(strata)
     gold, found = np.asarray(pairs.score), np.asarray(cosines, np.float64)
     errors = rank_errors(gold, found)
     groups = np.asarray(pairs.group) if pairs.group else np.arange(len(pairs))
     rows = []
-    for kind in sorted(set(strata), key=_place):
-        kept = kinds == kind
+    for kind in sorted(set(kinds), key=_place):
+        kept = np.array(kinds) == kind
         varied = all(len(np.unique(part[kept])) > 1 for part in (gold, found))
         drawable = len(np.unique(groups[kept])) > 1
         sizes = np.abs(errors[kept])

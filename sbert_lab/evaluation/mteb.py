@@ -67,18 +67,9 @@ def mteb_encoder(
     """Return a `SentenceEncoder` as mteb wants it.
 
     A prompt of the model is looked up by task, type and side, as mteb does; similarity
-    is the model's own measure. mteb files results under the name, and the hash of the
-    weights as revision; prompts and a cut of dimensions change a score and not the
-    weights, and go into ``experiment_kwargs``.
-
-    Parameters
-    ----------
-    encoder
-        Whose vectors are measured.
-    name
-        ``"owner/model"``; the default is made from the hash of the weights.
-    cache
-        Where vectors are looked up first, and new ones kept.
+    is the model's own measure. mteb files results under the name, ``"owner/model"``,
+    and the hash of the weights; prompts and a cut of dimensions change a score and not
+    the weights, and go into ``experiment_kwargs``.
     """
     with using_mteb():
         from mteb.models.abs_encoder import AbsEncoder
@@ -162,8 +153,6 @@ def evaluate(
 
     Parameters
     ----------
-    encoder, name
-        The model, as in `mteb_encoder`.
     tasks
         Names, whose data come from the hub, or task objects (`with_local_data`, a
         `mteb.Benchmark`, your own).

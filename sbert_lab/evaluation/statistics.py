@@ -1,15 +1,13 @@
 """How sure: bootstrap intervals, permutation tests, and how many items it takes.
 
-A mean over 500 queries is a sample; other 500 would have given another value. The
-bootstrap draws the items again and again, with replacement, and looks at the spread.
-Source: Efron and Tibshirani 1993, chapters 6 and 13.
+A mean over 500 queries is a sample; other 500 would have given another value.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,6 +58,8 @@ def bootstrap_mean(
     groups
         A label an item, ``[n]``, where items of one group resemble each other (the
         terms of one disease). Whole groups are then drawn.
+
+    Source: Efron and Tibshirani 1993, chapter 13; for the outer level, chapter 8.
     """
     items = _rows(values)
     owner = _group_numbers(items.shape[1], groups)
@@ -89,22 +89,15 @@ def bootstrap_score(
     Parameters
     ----------
     predicted
-        Similarities of the pairs, ``[n]``; or ``[runs, n]``, one row for each seed of a
-        training. The mean of the runs is reported, and each draw draws runs too.
+        Similarities of the pairs, ``[n]``, or ``[runs, n]`` as in `bootstrap_mean`.
     gold
         What they should follow, ``[n]``; 1 and 0 for average precision.
-    score
-        Spearman's rank correlation, or average precision.
     baseline
         Similarities of another model, shaped as `predicted`. The interval is then that
         of the paired difference, ``predicted - baseline``.
     cells
         Fixed conditions that the runs belong to, all seeds of the first one first. A
         seed's value is their mean: seeds are a sample, conditions are not.
-    groups, seed, draws
-        As in `bootstrap_mean`.
-
-    Source: Efron and Tibshirani 1993, chapter 13; for the outer level, chapter 8.
     """
     models = [_rows(m) for m in (predicted, baseline) if m is not None]
     y = np.asarray(gold, np.float64)
@@ -135,21 +128,18 @@ def permutation_mean(
     If two models are equally good, each item could as well have shown its difference
     the other way round. So signs are flipped at random, and p is the share of draws
     with a mean at least as far from zero, the measured one counted among them. With
-    few groups every combination of signs is tried.
+    few groups every combination of signs is tried. Whole groups are flipped.
 
-    Parameters
-    ----------
-    differences
-        One model's value less the other's, ``[n]``; or ``[runs, n]``, of which the
-        runs' mean is taken: p then speaks of other items, for these trainings.
-    groups
-        A label an item: whole groups are flipped.
+    ``differences`` are ``[n]``; or ``[runs, n]``, of which the runs' mean is taken: p
+    then speaks of other items, for these trainings.
 
     Source: Fisher 1935, section 21; Phipson and Smyth 2010.
     """
     items = _rows(differences).mean(0)
     sums = np.bincount(_group_numbers(len(items), groups), items)
-    return _flip_test(lambda signs: signs @ sums / len(items), len(sums), seed, draws)
+    return _flip_test(
+        lambda signs: float(signs @ sums) / len(items), len(sums), seed, draws
+    )
 
 
 def permutation_score(
@@ -167,15 +157,6 @@ def permutation_score(
     A pair's two similarities are swapped between the models at random, whole groups
     together. What is swapped are ranks within a model, since models' cosines differ in
     scale; they are not ranked again, which makes no difference to the test's level.
-
-    Parameters
-    ----------
-    ours, theirs
-        Similarities by the two models, ``[n]``.
-    gold, score
-        As in `bootstrap_score`.
-    groups, seed, draws
-        As in `permutation_mean`.
     """
     from scipy.stats import rankdata
 
@@ -185,13 +166,13 @@ def permutation_score(
     owner = _group_numbers(len(y), groups)
     once, ranks = np.ones((1, len(y))), rankdata(y)[None]
 
-    def measure(rows: Floats) -> Floats:
+    def measure(x: Floats) -> float:
         if score == "spearman":
-            return _weighted_pearson(rows, ranks, once)
-        return _average_precision(rows, y, once)[:, 0]
+            return float(_weighted_pearson(x[None], ranks, once)[0])
+        return float(_average_precision(x[None], y, once)[0, 0])
 
-    def difference(signs: Floats) -> Floats:
-        swap = signs[:, owner] < 0
+    def difference(signs: Floats) -> float:
+        swap = signs[owner] < 0
         return measure(np.where(swap, b, a)) - measure(np.where(swap, a, b))
 
     return _flip_test(difference, int(owner.max()) + 1, seed, draws)
@@ -215,43 +196,36 @@ def holm(p_values: Sequence[float] | Floats) -> Floats:
 
 
 def minimum_detectable_difference(
-    differences: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
+    differences: ArrayLike, *, groups: ArrayLike | None = None
 ) -> float:
     """Return the smallest true mean difference that so many items show often enough.
 
     ``(z(0.975) + z(0.8)) * s / sqrt(n)``: a two-sided test at 5 % finds a difference of
-    this size with probability 0.8.
-
-    Parameters
-    ----------
-    differences
-        A pilot's, item by item, ``[n]`` or ``[runs, n]``. Only their spread matters.
-    groups
-        A label an item. Groups are then what is drawn, and s the standard deviation of
-        ``(sum over a group - its size * mean) / mean size``.
+    this size with probability 0.8. Of the pilot's ``differences``, ``[n]`` or
+    ``[runs, n]``, only the spread matters. With groups, s is the standard deviation of
+    ``(sum over a group - its size * mean) / mean size``.
 
     Source: Cohen 1988, chapter 2; for groups, Cochran 1977, section 9A.1.
     """
-    spread, n = _spread(differences, groups)
-    return _QUANTILES * spread / sqrt(n)
+    items = _rows(differences).mean(0)
+    owner = _group_numbers(len(items), groups)
+    sizes, sums = np.bincount(owner), np.bincount(owner, items)
+    each = (sums - sizes * items.mean()) / sizes.mean()
+    if len(sizes) < 2 or np.ptp(each) <= 1e-9 * np.abs(items).max():
+        raise ValueError("a pilot without spread cannot say how many items are enough")
+    return _QUANTILES * float(each.std(ddof=1)) / sqrt(len(sizes))
 
 
 def items_needed(
-    differences: ArrayLike,
-    difference: float,
-    *,
-    groups: ArrayLike | None = None,
+    differences: ArrayLike, difference: float, *, groups: ArrayLike | None = None
 ) -> int:
-    """Return how many items show a true mean difference of this size often enough.
+    """Return how many items, or groups, show a true mean difference of this size.
 
-    `minimum_detectable_difference` solved for n; with `groups`, how many groups.
+    `minimum_detectable_difference` solved for n.
     """
-    if not np.isfinite(difference) or difference == 0:
-        raise ValueError(f"difference={difference}: no number of items shows that")
-    spread, _ = _spread(differences, groups)
-    return ceil((_QUANTILES * spread / difference) ** 2)
+    shown = minimum_detectable_difference(differences, groups=groups)
+    n = np.shape(differences)[-1] if groups is None else len(np.unique(groups))
+    return ceil(n * (shown / difference) ** 2)
 
 
 def _bootstrap(
@@ -282,27 +256,22 @@ def _bootstrap(
 
 
 def _flip_test(
-    statistic: Callable[[Floats], Floats], groups: int, seed: int, draws: int
+    statistic: Callable[[Floats], float], groups: int, seed: int, draws: int
 ) -> float:
-    """Return how often random signs move a statistic as far from zero as none do.
-
-    `statistic` maps signs, ``[some, groups]``, to values, ``[some]``.
-    """
+    """Return how often random signs of groups move a statistic as far as none do."""
     from scipy.stats import permutation_test
 
-    def distance(signs: Floats, axis: int) -> Any:  # noqa: ANN401  (row or scalar)
+    def distance(signs: Floats) -> float:
         # Rounded: a sum in another order is still the same sum.
-        values = np.round(np.abs(statistic(np.atleast_2d(signs))), 12)
-        return values if signs.ndim > 1 else values[0]
+        return round(abs(statistic(signs)), 12)
 
     tested = permutation_test(
         (np.ones(groups),),
         distance,
         permutation_type="samples",
         alternative="greater",
-        vectorized=True,
         n_resamples=draws,
-        batch=max(1, _DRAWS_AT_ONCE // groups // 4),
+        batch=100,
         rng=np.random.default_rng(seed),
     )
     return float(tested.pvalue)
@@ -376,13 +345,9 @@ def _rows(values: ArrayLike) -> Floats:
 
 
 def _check_gold(models: list[Floats], gold: Floats) -> None:
-    if any(m.shape != (len(models[0]), len(gold)) for m in models):
-        raise ValueError(
-            f"similarities of shape {[list(m.shape) for m in models]} for {len(gold)} "
-            "gold scores: give [n] or [runs, n], alike for both models, and n scores"
-        )
-    if not np.isfinite(gold).all():
-        raise ValueError("a gold score is not finite")
+    shape = (len(models[0]), len(gold))
+    if any(m.shape != shape for m in models) or not np.isfinite(gold).all():
+        raise ValueError("give a similarity by each model for each finite gold score")
 
 
 def _group_numbers(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
@@ -393,15 +358,3 @@ def _group_numbers(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
     if len(labels) != count:
         raise ValueError(f"{len(labels)} groups for {count} items")
     return np.unique(labels, return_inverse=True)[1]
-
-
-def _spread(values: ArrayLike, groups: ArrayLike | None) -> tuple[float, int]:
-    """Return the standard deviation of what is drawn, and how many there are."""
-    items = _rows(values).mean(0)
-    owner = _group_numbers(len(items), groups)
-    sizes = np.bincount(owner)
-    sums = np.bincount(owner, items)
-    each = (sums - sizes * items.mean()) / sizes.mean()
-    if len(sizes) < 2 or np.ptp(each) <= 1e-9 * np.abs(items).max():
-        raise ValueError("a pilot without spread cannot say how many items are enough")
-    return float(each.std(ddof=1)), len(sizes)

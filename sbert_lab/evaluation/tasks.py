@@ -54,16 +54,14 @@ class TaskResult:
     main_score
         mteb's main score, unrounded.
     metric, score
-        What the interval is of. That is the main score, but for pair classification:
-        there mteb takes the best of five ways to compare, and here it is the cosine's.
+        What the interval is of: the main score, but for pair classification. There
+        mteb takes the best of five ways to compare, and here it is the cosine's.
     items
-        What the score is made of: one number an item, ``[n]``, or for each draw of a
-        protocol one row of them, ``[draws, n]``.
+        What the score is made of, ``[n]``, or one row for each draw, ``[draws, n]``.
     gold
-        What similarities should follow, or which pairs are alike, ``[n]``; None where
-        the score is the items' mean.
+        What similarities should follow, ``[n]``; None where the score is a mean.
     group
-        A label an item; items of one group resemble each other, and are drawn together.
+        A label an item; items of one group are drawn together.
     """
 
     main_score: float
@@ -75,19 +73,11 @@ class TaskResult:
 
 
 def sts(first: Vectors, second: Vectors, gold: ArrayLike) -> TaskResult:
-    """Score semantic textual similarity: Spearman's correlation of the cosines.
+    """Score semantic textual similarity: Spearman's correlation of cosine and gold.
 
-    All pairs are ranked together, even where a set has parts: published tables that
-    average over the parts hold other numbers. Items are the cosines.
-
-    Parameters
-    ----------
-    first, second
-        Vectors of the two sentences, ``[n, d]``.
-    gold
-        How similar people found them, ``[n]``; the scale makes no difference.
-
-    Source: Reimers and Gurevych 2019, section 4.
+    Vectors are ``[n, d]``, gold scores ``[n]``; items are the cosines. All pairs are
+    ranked together, even where a set has parts: published tables that average over the
+    parts hold other numbers. Source: Reimers and Gurevych 2019, section 4.
     """
     from scipy.stats import spearmanr
 
@@ -103,18 +93,10 @@ def pair_classification(
 ) -> TaskResult:
     """Score how well nearness tells pairs of like meaning: average precision.
 
-    The main score is the best over five ways to compare, chosen on the pairs that it is
-    measured on: a little too high by design. Items are the cosines.
-
-    Parameters
-    ----------
-    first, second
-        Vectors of the two sentences, ``[n, d]``.
-    labels
-        1 for pairs of like meaning, 0 for others, ``[n]``; both must occur.
-    metric
-        The model's own measure, ``"cosine"`` or ``"dot"``: the fifth way. In float32
-        it may tie pairs that the cosine tells apart.
+    Vectors are ``[n, d]``, labels 1 (like) or 0 (unlike), ``[n]``; items are the
+    cosines. The main score is the best over five ways to compare, chosen on the pairs
+    that it is measured on: a little too high by design. The fifth way is the model's
+    own measure, in float32, which may tie pairs that the cosine tells apart.
     """
     from sklearn.metrics import average_precision_score
     from sklearn.metrics.pairwise import (
@@ -154,16 +136,8 @@ def classification(
 ) -> TaskResult:
     """Score what a linear classifier reads from few vectors of each label: accuracy.
 
-    Items are 1 where a test row was labelled right, ``[draws, m]``.
-
-    Parameters
-    ----------
-    train_vectors, train_labels
-        ``[n, d]`` and n labels, in the order of the data set, which decides the draws.
-    test_vectors, test_labels
-        ``[m, d]`` and m labels.
-    samples_per_label
-        Training rows of each label in a draw.
+    Training rows, ``[n, d]``, must be in the order of the data set, which decides the
+    draws. Items are 1 where a test row was labelled right, ``[draws, m]``.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -238,21 +212,10 @@ def ranking(
 ) -> TaskResult:
     """Search the whole corpus for each query (nDCG@10), or order candidates (MAP).
 
-    Of equal scores, in float32, the larger id comes first, as in trec_eval. Items are
-    the queries.
-
-    Parameters
-    ----------
-    query_ids, query_vectors
-        Different ids, all of them in `qrels`, and ``[q, d]``.
-    corpus_ids, corpus_vectors
-        Different ids, and ``[n, d]``.
-    candidates
-        For each query the ids to order: mteb's reranking. None is its retrieval.
-    metric
-        ``"cosine"`` or ``"dot"``.
-
-    Source: Thakur et al. 2021 (BEIR), section 3.
+    With ``candidates``, for each query the ids to order, it is mteb's reranking, else
+    its retrieval. Vectors are ``[q, d]`` and ``[n, d]``; every query is in `qrels`. Of
+    equal scores, in float32, the larger id comes first, as in trec_eval. Items are the
+    queries. Source: Thakur et al. 2021 (BEIR), section 3.
     """
     for rows, ids in ((query_vectors, query_ids), (corpus_vectors, corpus_ids)):
         if not len(rows) == len(ids) == len(set(ids)):
@@ -326,8 +289,7 @@ def measure(
         For a quick look: so many queries, anchors or terms a task, or descriptions a
         chapter (16 or more). None is the benchmark.
     encode_document
-        For models that tell queries from documents: encodes what is searched in, and
-        both sides of tasks whose texts are of one kind. None: `encode` is for all.
+        For models that tell queries from documents: encodes all but queries.
     metric
         The model's own measure, ``"cosine"`` or ``"dot"``.
     """
@@ -417,9 +379,8 @@ def similarity_score(
 ) -> Interval:
     """Return Spearman's correlation of the cosines with the gold scores of a set.
 
-    Where the set has groups, the interval draws whole groups. `cosines` are ``[n]``, or
-    ``[runs, n]`` for the seeds of a training; `baseline` and `cells` as in
-    `bootstrap_score`; `kept` is true for the pairs to measure on.
+    The interval draws whole groups of the set. Parameters are those of
+    `bootstrap_score`; ``kept`` is true for the pairs to measure on.
     """
     chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
     return bootstrap_score(
@@ -438,19 +399,13 @@ def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
     Items are drawn in their groups. Of the clustering, draws of documents take the
     place of items; they overlap, so its interval speaks of the draw alone.
     """
-    if baseline is not None:
-        _check_alike(ours, baseline)
-    others = None if baseline is None else baseline.items
-    if ours.gold is None:
-        values = ours.items if others is None else ours.items - others
-        return bootstrap_mean(values, groups=ours.group)
-    return bootstrap_score(
-        ours.items,
-        ours.gold,
-        score=_SCORES[ours.metric],
-        baseline=others,
-        groups=ours.group,
-    )
+    others = None if baseline is None else _same_items(ours, baseline)
+    group, gold = ours.group, ours.gold
+    if gold is None:
+        gaps = ours.items if others is None else ours.items - others
+        return bootstrap_mean(gaps, groups=group)
+    score = _SCORES[ours.metric]
+    return bootstrap_score(ours.items, gold, score=score, baseline=others, groups=group)
 
 
 def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
@@ -458,17 +413,12 @@ def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
 
     Two-sided, by permutation, on the items of `interval`.
     """
-    _check_alike(ours, theirs)
-    if ours.gold is None:
-        gaps = ours.items - theirs.items
-        return permutation_mean(gaps, groups=ours.group, draws=draws)
+    others, group, gold = _same_items(ours, theirs), ours.group, ours.gold
+    if gold is None:
+        return permutation_mean(ours.items - others, groups=group, draws=draws)
+    score = _SCORES[ours.metric]
     return permutation_score(
-        ours.items,
-        theirs.items,
-        ours.gold,
-        score=_SCORES[ours.metric],
-        groups=ours.group,
-        draws=draws,
+        ours.items, others, gold, score=score, groups=group, draws=draws
     )
 
 
@@ -493,12 +443,14 @@ def compare(
     return rows
 
 
-def _check_alike(ours: TaskResult, theirs: TaskResult) -> None:
+def _same_items(ours: TaskResult, theirs: TaskResult) -> Floats:
+    """Return the other model's items, if they are of the same task and size."""
     kinds = [(one.metric, one.items.shape, one.group) for one in (ours, theirs)]
     if kinds[0] != kinds[1]:
         raise ValueError(
             "only results of one task of one size can be compared in pairs"
         )
+    return theirs.items
 
 
 def judgements(task: RetrievalTask) -> tuple[list[str], dict[str, dict[str, int]]]:

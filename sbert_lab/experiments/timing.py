@@ -1,7 +1,6 @@
-"""Time several ways of doing one thing, fairly.
+"""Time several ways of doing one thing, taking turns.
 
-They take turns, so that a busy moment of the machine hits all of them, and what is
-reported is the median with the fastest and the slowest run beside it.
+A busy moment of the machine then hits all of them alike.
 """
 
 import statistics
@@ -50,10 +49,9 @@ def side_by_side(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
-            way()
+            _, spent = timed(way)
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(spent)
     return {name: Timing(tuple(runs)) for name, runs in seconds.items()}
 
 

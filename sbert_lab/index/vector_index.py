@@ -1,15 +1,17 @@
-"""Vectors become answers: an index that knows what it holds.
+"""Vectors become answers: FAISS's indexes, exact to compressed, with ids and a metric.
 
-The metric belongs to the index, cosine or dot product, both "larger is nearer".
-Cosine vectors are scaled to unit length on the way in, queries too, and everything
-below is an inner product, so that no index can be read as L2. The ids, the metric and
-the hash of the encoder travel with it.
+Cosine vectors are scaled to unit length on the way in, queries too, so that every
+index below searches by inner product and none can be read as L2.
 """
 
 import json
+import statistics
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,34 +25,24 @@ from sbert_lab._utils import (
     sha256_file,
     write_json,
 )
-from sbert_lab.index.exact import checked, normalized
-from sbert_lab.index.stores import (
-    KINDS,
-    FaissStore,
-    Kind,
-    Store,
-    new_store,
-    read_store,
-    settings_for,
-)
-from sbert_lab.index.tuning import Tunable
+from sbert_lab.index.exact import checked, exact_search, normalized
 
+Kind = Literal["flat", "hnsw", "ivfpq", "int8", "pq", "binary", "binary+int8"]
 Ids = NDArray[np.int64] | NDArray[np.str_]
 
+#: The setting of each kind that trades time for recall.
+EFFORT = {"hnsw": "ef_search", "ivfpq": "nprobe", "binary+int8": "candidates"}
+
 _ADD_AT_ONCE = 8_192  # rows between two moves of the progress bar
+_FIT_ROWS = 100_000  # sample to learn from; more changes ranges and codebooks little
+_SAME = 1e-6  # scores that differ by less are the same distance, seen twice
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Answers to q queries.
+    """Answers to q queries: ids and float32 scores ``[q, k]``, nearest first.
 
-    Parameters
-    ----------
-    ids
-        ``[q, k]``, nearest first. Where fewer than k were found the id is -1 or
-        ``""`` and the score minus infinity.
-    scores
-        float32 ``[q, k]``: cosine or dot product, as the index's metric says.
+    Where fewer than k were found the id is -1 or ``""`` and the score minus infinity.
     """
 
     ids: Ids
@@ -58,25 +50,20 @@ class Hits:
 
 
 @dataclass
-class VectorIndex(Tunable):
+class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    Parameters
-    ----------
-    kind
-        ``"exact"`` (a matrix, every row compared), ``"flat"`` (the same by FAISS),
-        ``"hnsw"`` (a graph: fast, more memory), ``"ivfpq"`` (compressed: small, less
-        exact).
-    metric
-        ``"cosine"`` or ``"dot"``.
-    dimension
-        Columns of the vectors.
-    ids
-        One a row, all different: integers, or strings.
-    model_hash
-        Fingerprint of the encoder that made the vectors; empty if not known.
-    settings
-        What the index was built with, and its search effort (`settings_for`).
+    - ``"flat"`` compares with every row. The kinds from ``"int8"`` on do so too, with
+      the vector that a shorter code stands for.
+    - ``"hnsw"`` walks a graph: fast, more memory.
+    - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
+    - ``"int8"`` keeps one byte a dimension, one of 256 even levels.
+    - ``"pq"`` keeps a byte for each part of a vector, the nearest of 256 of its like.
+    - ``"binary"`` keeps the sign of each dimension, compared with the query's signs.
+    - ``"binary+int8"`` scores the best of those again by int8 codes.
+
+    Sources: Malkov and Yashunin 2018 (HNSW); Jégou, Douze and Schmid 2011 (product
+    codes); Jacob et al. 2018 (int8); Yamada et al. 2021 (bits, then a finer look).
     """
 
     kind: Kind
@@ -85,7 +72,7 @@ class VectorIndex(Tunable):
     ids: Ids
     model_hash: str
     settings: dict[str, int]
-    _store: Store = field(repr=False)
+    _index: Any = field(repr=False)  # FAISS's; its type stubs miss much of it
     _removed: NDArray[np.bool_] = field(repr=False)
     _row: dict[Any, int] = field(repr=False, default_factory=dict)
 
@@ -99,39 +86,36 @@ class VectorIndex(Tunable):
         metric: Metric = "cosine",
         model_hash: str = "",
         seed: int = 0,
-        show_progress: bool | None = None,
         **settings: int,
     ) -> Self:
-        """Build an index over ``[n, d]`` vectors.
+        """Build an index over vectors, float32 ``[n, d]``; they may be a memory map.
 
         Parameters
         ----------
-        vectors
-            float32 ``[n, d]``, finite; may be a memory map.
         ids
             n different integers or strings; the default is 0 … n-1.
-        kind, metric, model_hash
-            See the class.
+        metric
+            ``"cosine"`` or ``"dot"``.
+        model_hash
+            Fingerprint of the encoder that made the vectors, if known.
         seed
-            For the sample and the clusters of ``ivfpq``.
-        show_progress
-            A bar while vectors go in; by default for long work on a terminal.
+            For the sample that is learnt from, the clusters and the codes.
         settings
-            Of the kind, see `settings_for`.
+            Of ``hnsw``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64). Of
+            ``ivfpq``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor of
+            d up to about d / 8), ``nprobe`` (16). Of ``pq``: ``m`` (up to d / 4). Of
+            ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
 
         Raises
         ------
         ValueError
-            Wrong shape, values that are not finite, ids that repeat, an unknown kind,
-            metric or setting, or too few vectors to learn from.
+            Vectors that are not finite, ids that repeat, an unknown kind, metric or
+            setting, or too few vectors to learn from.
         """
-        if kind not in KINDS or metric not in METRICS:
-            raise ValueError(
-                f"kind={kind!r}, metric={metric!r}: kinds are {', '.join(KINDS)}; "
-                f"metrics are {', '.join(METRICS)}"
-            )
+        if metric not in METRICS:
+            raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
         dimension = checked(vectors[:1], "vectors").shape[1]
-        chosen = settings_for(kind, len(vectors), dimension, settings)
+        chosen = _settings(kind, len(vectors), dimension, settings)
         index = cls(
             kind=kind,
             metric=metric,
@@ -139,59 +123,42 @@ class VectorIndex(Tunable):
             ids=np.empty(0, np.int64),
             model_hash=model_hash,
             settings=chosen,
-            _store=new_store(kind, dimension, chosen),
+            _index=_new_index(kind, dimension, chosen),
             _removed=np.empty(0, bool),
         )
-        if kind == "ivfpq":
+        if not index._index.is_trained:
             index._train(vectors, seed)
-        names = np.arange(len(vectors)) if ids is None else ids
-        index.add(vectors, names, show_progress=show_progress)
+        index.add(vectors, np.arange(len(vectors)) if ids is None else ids)
         return index
 
     def __len__(self) -> int:
         """Count the vectors that can be found."""
         return len(self.ids) - int(self._removed.sum())
 
-    def add(
-        self,
-        vectors: Vectors,
-        ids: ArrayLike,
-        *,
-        model_hash: str = "",
-        show_progress: bool | None = None,
-    ) -> None:
+    def add(self, vectors: Vectors, ids: ArrayLike, *, model_hash: str = "") -> None:
         """Add ``[m, d]`` vectors under m new ids; all are added, or none."""
         self._same_model(model_hash)
-        vectors = self._same_width(checked(vectors, "vectors"))
-        new = _ids(ids, len(vectors))
+        vectors = checked(vectors, "vectors")
+        new = _checked_ids(ids, len(vectors))
         if len(self.ids) and new.dtype.kind != self.ids.dtype.kind:
-            raise ValueError(
-                f"the index has ids of type {self.ids.dtype}, these are {new.dtype}; "
-                "use one type"
-            )
+            raise ValueError(f"ids are {new.dtype}, those here {self.ids.dtype}")
         rows = {key: row for row, key in enumerate(new.tolist(), len(self.ids))}
-        if len(rows) < len(new):
-            keys, counts = np.unique(new, return_counts=True)
-            raise ValueError(
-                f"id {keys[counts > 1][0]!r} occurs twice; ids must differ"
-            )
         if taken := rows.keys() & self._row.keys():
             raise ValueError(f"id {min(taken)!r} is in the index; remove it first")
         whole = False
         try:
-            with progress(len(vectors), "index", show=show_progress) as move:
+            with progress(len(vectors), "index") as move:
                 for start in range(0, len(vectors), _ADD_AT_ONCE):
-                    block = self._scaled(vectors[start : start + _ADD_AT_ONCE])
-                    self._store.add(block)
+                    block = self._prepared(vectors[start : start + _ADD_AT_ONCE])
+                    self._index.add(block)
                     move(len(block))
             whole = True
         finally:
             # Interrupted half-way, the rows that are in can never be found.
-            added = self._store.count() - len(self.ids)
-            flags = np.full(added, not whole)
+            added = self._index.ntotal - len(self.ids)
             named = new[:added]
             self.ids = np.concatenate([self.ids, named]) if len(self.ids) else named
-            self._removed = np.concatenate([self._removed, flags])
+            self._removed = np.append(self._removed, np.full(added, not whole))
         self._row |= rows
 
     def remove(self, ids: ArrayLike) -> None:
@@ -201,6 +168,8 @@ class VectorIndex(Tunable):
         lose a node without losing the paths through it. An ``hnsw`` index that lost a
         large part of its rows finds less; tune it again, or build it anew.
         """
+        if self.kind in ("pq", "binary", "binary+int8"):
+            raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
         wanted = np.atleast_1d(np.asarray(ids)).tolist()
         unknown = [key for key in wanted if key not in self._row]
         if unknown:
@@ -209,44 +178,141 @@ class VectorIndex(Tunable):
             self._removed[self._row.pop(key)] = True
 
     def search(self, queries: Vectors, k: int = 10, *, model_hash: str = "") -> Hits:
-        """Return the k nearest ids and their scores.
+        """Return the k nearest ids and their scores for queries ``[q, d]``, or ``[d]``.
 
-        Parameters
-        ----------
-        queries
-            float32 ``[q, d]``, or ``[d]`` for one.
-        k
-            Answers a query; fewer come back if the index holds fewer.
-        model_hash
-            Fingerprint of the encoder of the queries; if it is given and is another
-            than the index's, that is an error, for the answers would mean nothing.
+        Fewer come back if the index holds fewer. `model_hash` is the fingerprint of
+        the encoder of the queries: another than the index's is an error.
         """
         self._same_model(model_hash)
-        queries = self._same_width(checked(np.atleast_2d(queries), "queries"))
         if k < 1:
             raise ValueError(f"k={k}: ask for at least one neighbour")
-        scores, rows = self._rows(self._scaled(queries), min(k, len(self)))
+        scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k)
         nothing: Any = -1 if self.ids.dtype.kind == "i" else ""
         found = self.ids[rows] if len(self.ids) else rows
         return Hits(np.where(rows >= 0, found, nothing), scores)
 
+    def recall_against_exact(
+        self, queries: Vectors, k: int = 10, *, vectors: Vectors | None = None
+    ) -> NDArray[np.float64]:
+        """Return for each query which share of its k true neighbours is found, ``[q]``.
+
+        A found row counts if it is as near as the k-th true neighbour, so that equal
+        texts under several ids cannot make a right answer look wrong. An index that
+        keeps only codes needs the `vectors` as they were added, ``[n, d]``.
+        """
+        queries = self._prepared(queries)
+        if vectors is None and self.kind not in ("flat", "hnsw"):
+            raise ValueError("pass vectors=…, as they were added; codes are no truth")
+        truth = self.reconstruct() if vectors is None else self._prepared(vectors)
+        kept = truth[~self._removed] if self._removed.any() else truth
+        kth_best = exact_search(queries, kept, k, "dot")[0][:, -1:]
+        rows = self._rows(queries, k)[1]
+        found = np.einsum("qd,qkd->qk", queries, truth[np.maximum(rows, 0)])
+        near = (found >= kth_best - _SAME) & (rows >= 0)
+        share: NDArray[np.float64] = near.mean(1)
+        return share
+
+    def sweep(
+        self,
+        queries: Vectors,
+        efforts: Sequence[int],
+        k: int = 10,
+        *,
+        vectors: Vectors | None = None,
+    ) -> list[dict[str, float]]:
+        """Measure recall and time at several values of ef_search, nprobe or candidates.
+
+        Returns one dictionary a value: the setting, ``recall``, ``low`` and ``high``
+        (95 % interval of its mean over `queries`), ``ms_per_query`` (all in one batch,
+        median of three). The rest is as in `recall_against_exact`.
+        """
+        if self.kind not in EFFORT:
+            raise ValueError(f"a {self.kind} index has nothing to tune")
+        name = EFFORT[self.kind]
+        before, found = self.settings[name], []
+        try:
+            for effort in efforts:
+                self.settings[name] = int(effort)
+                recall = self.recall_against_exact(queries, k, vectors=vectors)
+                seconds = statistics.median(self._seconds(queries, k) for _ in range(3))
+                mean, spread = float(recall.mean()), 0.0
+                if len(recall) > 1:
+                    spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
+                found.append(
+                    {
+                        name: float(effort),
+                        "recall": mean,
+                        "low": mean - spread,
+                        "high": mean + spread,
+                        "ms_per_query": 1e3 * seconds / len(queries),
+                    }
+                )
+        finally:
+            self.settings[name] = before
+        return found
+
+    def tune(
+        self,
+        queries: Vectors,
+        target_recall: float,
+        k: int = 10,
+        *,
+        vectors: Vectors | None = None,
+    ) -> list[dict[str, float]]:
+        """Set the least search effort that reaches a recall, by measurement.
+
+        The lower end of the 95 % interval of the mean recall over `queries` must reach
+        it, so that it may be expected of other queries too; a few hundred are enough.
+        Returns what `sweep` found for each value tried; the last one is now set. A
+        ValueError says that none is enough, and leaves the setting as it was.
+        """
+        if not 0 < target_recall <= 1:
+            raise ValueError(f"target_recall={target_recall}: over 0 and at most 1")
+        first, last = max(k, 8), 2048
+        if self.kind != "hnsw":
+            first, last = 1, self.settings.get("nlist", 100)
+        rising = [round(first * 2 ** (step / 2)) for step in range(40)]
+        tried: list[dict[str, float]] = []
+        for effort in sorted({min(effort, last) for effort in rising}):
+            tried += self.sweep(queries, [effort], k, vectors=vectors)
+            if tried[-1]["low"] >= target_recall:
+                self.settings[EFFORT[self.kind]] = effort
+                return tried
+        best = max(tried, key=lambda row: row["recall"])
+        raise ValueError(
+            f"recall@{k} of {target_recall} is not reached: the best is "
+            f"{best['recall']:.3f} (lower end {best['low']:.3f}); build with a larger "
+            "M, ef_construction or m, or ask for less"
+        )
+
     def nbytes(self) -> int:
         """Return the bytes that the vectors and their structure take, without ids."""
-        return self._store.nbytes()
+        return len(import_module("faiss").serialize_index(self._index))
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Bytes of a vector or of its codes, without a graph or what was learnt."""
+        if self.kind == "hnsw":
+            return 4 * self.dimension
+        return int(self._index.sa_code_size())
+
+    def reconstruct(self) -> Vectors:
+        """Return what the index holds of each vector, scaled for cosine, ``[n, d]``."""
+        rows: Vectors = self._index.reconstruct_n(0, self._index.ntotal)
+        return rows
 
     def save(self, folder: str | Path) -> None:
         """Write the index, its ids and what it is into a folder, atomically."""
         with new_folder(Path(folder), marker="index.json") as target:
-            self._store.write(target / self._store.file_name)
+            import_module("faiss").write_index(self._index, str(target / "index.faiss"))
             np.save(target / "ids.npy", self.ids, allow_pickle=False)
             np.save(target / "removed.npy", self._removed, allow_pickle=False)
             sums = {path.name: sha256_file(path) for path in sorted(target.iterdir())}
             about = {
-                "format": 1,
+                "format": 2,
                 "kind": self.kind,
                 "metric": self.metric,
                 "dimension": self.dimension,
-                "rows": len(self.ids),
                 "model_hash": self.model_hash,
                 "settings": self.settings,
                 "sha256": sums,
@@ -255,43 +321,27 @@ class VectorIndex(Tunable):
 
     @classmethod
     def load(cls, folder: str | Path, *, model_hash: str = "") -> Self:
-        """Read an index, its files verified.
+        """Read an index that `save` wrote, its files verified.
 
-        Parameters
-        ----------
-        folder
-            What `save` wrote.
-        model_hash
-            Fingerprint of the encoder that you are going to query with; if the index
-            was built by another, that is an error.
-
-        Raises
-        ------
-        FileNotFoundError
-            No index there.
-        ValueError
-            A damaged or incomplete one, or another model's.
+        A ValueError tells of a damaged index, or of one that was built by another
+        encoder than that of `model_hash`.
         """
         folder = Path(folder)
-        about_path = folder / "index.json"
-        if not about_path.is_file():
+        if not (folder / "index.json").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no index (index.json); build it and save it there"
             )
         try:
-            about = json.loads(about_path.read_text(encoding="utf-8"))
-            for name, expected in about["sha256"].items():
+            about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            if about.pop("format") != 2:
+                raise ValueError("another version of this package wrote it")
+            for name, expected in about.pop("sha256").items():
                 if sha256_file(folder / name) != expected:
                     raise ValueError(f"the sha256 of {name} differs")
-            file_name = "vectors.npy" if about["kind"] == "exact" else "index.faiss"
             index = cls(
-                kind=about["kind"],
-                metric=about["metric"],
-                dimension=about["dimension"],
+                **about,
                 ids=np.load(folder / "ids.npy", allow_pickle=False),
-                model_hash=about["model_hash"],
-                settings=about["settings"],
-                _store=read_store(about["kind"], folder / file_name),
+                _index=import_module("faiss").read_index(str(folder / "index.faiss")),
                 _removed=np.load(folder / "removed.npy", allow_pickle=False),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -299,38 +349,68 @@ class VectorIndex(Tunable):
                 f"the index in {folder} is damaged ({error}); build it again, or copy "
                 "the whole folder again"
             ) from error
-        counts = {about["rows"], len(index.ids), len(index._removed)}
-        if counts != {index._store.count()}:
-            raise ValueError(
-                f"the index in {folder} is damaged (its files have different numbers "
-                f"of rows: {sorted(counts)}); build it again"
-            )
         listed = enumerate(index.ids.tolist())
         index._row = {key: row for row, key in listed if not index._removed[row]}
         index._same_model(model_hash)
         return index
 
     def _rows(self, scaled: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """Return scores and row numbers ``[q, k]``; -1 and -inf where nothing is."""
+        """Return scores and row numbers ``[q, k]``; -inf and -1 where nothing is."""
+        k = min(k, len(self))
         if k == 0:
             shape = (len(scaled), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
-        keep = ~self._removed if self._removed.any() else None
-        return self._store.search(scaled, k, keep, self.settings.get("effort", 0))
+        faiss = import_module("faiss")
+        options: dict[str, Any] = {}
+        if self._removed.any():
+            kept = np.packbits(~self._removed, bitorder="little")
+            options["sel"] = faiss.IDSelectorBitmap(kept)
+        if self.kind == "hnsw":
+            effort = max(self.settings["ef_search"], k)
+            how = faiss.SearchParametersHNSW(efSearch=effort, **options)
+        elif self.kind == "ivfpq":
+            how = faiss.SearchParametersIVF(nprobe=self.settings["nprobe"], **options)
+        elif self.kind == "binary+int8":
+            how = faiss.IndexRefineSearchParameters(
+                k_factor=self.settings["candidates"]
+            )
+        else:
+            how = faiss.SearchParameters(**options) if options else None
+        scores, rows = self._index.search(scaled, k, params=how)
+        if self.kind == "binary":  # FAISS counts different bits
+            scores = self.dimension - 2 * scores
+            scores /= self.dimension if self.metric == "cosine" else 1
+        return np.where(rows < 0, -np.inf, scores).astype(np.float32), rows
 
-    def _scaled(self, vectors: Vectors) -> Vectors:
-        scaled = normalized(vectors) if self.metric == "cosine" else vectors
-        return np.ascontiguousarray(scaled, np.float32)
+    def _seconds(self, queries: Vectors, k: int) -> float:
+        start = time.perf_counter()
+        self.search(queries, k)
+        return time.perf_counter() - start
+
+    def _prepared(self, vectors: Vectors) -> Vectors:
+        """Return vectors as float32 ``[n, dimension]``, scaled for cosine."""
+        rows = checked(vectors, "vectors")
+        if rows.shape[1] != self.dimension:
+            raise ValueError(
+                f"the index has {self.dimension} dimensions, these vectors have "
+                f"{rows.shape[1]}; encode both with the same model and truncate_dim"
+            )
+        return normalized(rows) if self.metric == "cosine" else rows
 
     def _train(self, vectors: Vectors, seed: int) -> None:
-        """Learn the clusters and codes of ``ivfpq`` from a seeded sample."""
-        assert isinstance(self._store, FaissStore)
-        wanted = max(64 * self.settings["lists"], 40 * 256)
+        """Learn clusters, codebooks or ranges from a seeded sample."""
+        wanted = _FIT_ROWS
+        if self.kind == "ivfpq":
+            wanted = max(64 * self.settings["nlist"], 40 * 256)
         picked = np.arange(len(vectors))
         if len(vectors) > wanted:
             rng = np.random.default_rng(seed)
             picked = np.sort(rng.choice(len(vectors), wanted, replace=False))
-        self._store.train(self._scaled(checked(vectors[picked], "vectors")), seed)
+        for learner in (self._index, getattr(self._index, "pq", None)):
+            if hasattr(learner, "cp"):
+                learner.cp.seed = seed
+                learner.cp.min_points_per_centroid = 1  # enough is checked beforehand
+        self._index.train(self._prepared(vectors[picked]))
 
     def _same_model(self, model_hash: str) -> None:
         if model_hash and self.model_hash and model_hash != self.model_hash:
@@ -340,20 +420,79 @@ class VectorIndex(Tunable):
                 "Encode both with the same model, or build the index again"
             )
 
-    def _same_width(self, vectors: Vectors) -> Vectors:
-        if vectors.shape[1] != self.dimension:
-            raise ValueError(
-                f"the index has {self.dimension} dimensions, these vectors have "
-                f"{vectors.shape[1]}; encode both with the same model and truncate_dim"
-            )
-        return vectors
+
+def _settings(
+    kind: Kind, count: int, dimension: int, given: dict[str, int]
+) -> dict[str, int]:
+    """Fill in a kind's settings for n = `count` rows, or say what is wrong."""
+    divisors = [m for m in range(1, dimension + 1) if dimension % m == 0]
+    defaults: dict[str, dict[str, int]] = {
+        "flat": {},
+        "hnsw": {"M": 32, "ef_construction": 200, "ef_search": 64},
+        "ivfpq": {
+            "nlist": max(1, round(4 * count**0.5)),
+            "m": max(m for m in divisors if m <= dimension // 8 + 1),
+            "nprobe": 16,
+        },
+        "int8": {},
+        "pq": {"m": max(m for m in divisors if m <= max(1, dimension // 4))},
+        "binary": {},
+        "binary+int8": {"candidates": 10},
+    }
+    if kind not in defaults:
+        raise ValueError(f"kind={kind!r}: one of {', '.join(defaults)}")
+    chosen = defaults[kind] | given
+    if chosen.keys() != defaults[kind].keys() or min(chosen.values(), default=1) < 1:
+        raise ValueError(
+            f"settings {given}: {kind} has {', '.join(defaults[kind]) or 'none'}, each "
+            "1 or more"
+        )
+    if "m" in chosen and chosen["m"] not in divisors:
+        raise ValueError(f"m={chosen['m']}: choose a divisor of d, {divisors}")
+    if "m" in chosen and count < max(256, chosen.get("nlist", 0)):
+        raise ValueError(
+            f"{count} vectors are too few to learn clusters and 256 codes from; use "
+            "kind='flat' or 'hnsw'"
+        )
+    return chosen
 
 
-def _ids(ids: ArrayLike, count: int) -> Ids:
+def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # noqa: ANN401
+    """Return an empty FAISS index for the inner product."""
+    faiss = import_module("faiss")
+    inner, m = faiss.METRIC_INNER_PRODUCT, settings.get("m", 1)
+    byte = faiss.ScalarQuantizer.QT_8bit
+    if kind == "hnsw":
+        graph = faiss.IndexHNSWFlat(dimension, settings["M"], inner)
+        graph.hnsw.efConstruction = settings["ef_construction"]
+        return graph
+    if kind == "ivfpq":
+        flat, lists = faiss.IndexFlatIP(dimension), settings["nlist"]
+        return faiss.IndexIVFPQ(flat, dimension, lists, m, 8, inner)
+    if kind == "int8":
+        return faiss.IndexScalarQuantizer(dimension, byte, inner)
+    if kind == "pq":
+        return faiss.IndexPQ(dimension, m, 8, inner)
+    if kind == "flat":
+        return faiss.IndexFlatIP(dimension)
+    signs = faiss.IndexLSH(dimension, dimension, False, False)  # no rotation: signs
+    if kind == "binary":
+        return signs
+    signs.metric_type = inner  # of what is scored again
+    finer = faiss.IndexScalarQuantizer(dimension, byte, inner)
+    both = faiss.IndexRefine(signs, finer)
+    both.is_trained = False
+    return both
+
+
+def _checked_ids(ids: ArrayLike, count: int) -> Ids:
     """Return ids as int64 or strings ``[count]``, or say what is wrong."""
     items = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)  # type: ignore[arg-type]
     if len(items) != count:
         raise ValueError(f"{count} vectors, but {len(items)} ids")
+    if len(set(items)) < len(items):
+        twice = next(item for item in items if items.count(item) > 1)
+        raise ValueError(f"id {twice!r} occurs twice; ids must differ")
     if all(isinstance(item, str) for item in items) and items:
         return np.array(items)
     if all(type(item) is int or isinstance(item, np.integer) for item in items):

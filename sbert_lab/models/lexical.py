@@ -1,4 +1,4 @@
-"""Encoders that know words and no meaning: BM25, and latent semantic analysis.
+"""What knows words and no meaning: BM25, and latent semantic analysis.
 
 Both are fitted on the corpus to be searched, in seconds and without labels. They are
 what a trained model must beat: BM25 where query and document share their words, latent
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-_NO_WORD = "none of {} texts has a word to count: give the texts that will be searched"
-
-#: Words that are not counted: the English list of Lucene.
-STOP_WORDS = (
-    "a an and are as at be but by for if in into is it no not of on or such that the "
-    "their then there these they this to was will with"
-).split()
-
 
 class Bm25:
     """BM25 over a corpus, by the library bm25s: word counts, weighed by rarity.
@@ -38,20 +30,11 @@ class Bm25:
     Parameters
     ----------
     corpus
-        The texts to search.
+        The texts to search; one has a word at least.
     k1
         How late repetitions of a word stop adding to the score.
     b
         How much long texts are held back, 0 to 1.
-
-    Raises
-    ------
-    TypeError
-        A text is not a string; names its position.
-    ValueError
-        There is no text, none has a word, or `k1` or `b` is out of range.
-    ModuleNotFoundError
-        bm25s is not installed; says what to type.
 
     Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
     """
@@ -59,12 +42,14 @@ class Bm25:
     def __init__(
         self, corpus: Sequence[str], *, k1: float = 1.5, b: float = 0.75
     ) -> None:
+        import bm25s  # type: ignore[import-untyped]
+
         if not (k1 >= 0 and 0 <= b <= 1):
             raise ValueError(f"k1={k1}, b={b}: k1 is 0 or more, b from 0 to 1")
         words = _words(corpus)
         if not any(words):
             raise ValueError(_NO_WORD.format(len(words)))
-        self._index = _library("bm25s").BM25(method="lucene", k1=k1, b=b)
+        self._index = bm25s.BM25(method="lucene", k1=k1, b=b)
         self._index.index(words, create_empty_token=False, show_progress=False)
         self._size = len(words)
 
@@ -119,6 +104,102 @@ class Bm25:
             positions[i] = np.argsort(-found, kind="stable")[:k]
             scores[i] = found[positions[i]]
         return scores, positions
+
+
+@dataclass(frozen=True, eq=False)
+class LsaEncoder:
+    """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
+
+    Features that stand in the same documents come to lie in the same direction. Use
+    `fit` to make one: `weigher` gives tf-idf weights, `components` are right singular
+    vectors, float32 ``[d, V]``.
+
+    Source: Deerwester et al. 1990.
+    """
+
+    weigher: "TfidfVectorizer"
+    components: Vectors
+
+    @classmethod
+    def fit(
+        cls, corpus_texts: Sequence[str], *, dimension: int = 256, seed: int = 0
+    ) -> Self:
+        """Find the directions in which the texts of a corpus differ most.
+
+        Features are pairs of neighbouring letters of a word, its edges included. On the
+        training terms of ICD-10-CM they find more codes than words do, or longer runs
+        of letters: there are about a thousand, of which few dimensions lose little.
+        `dimension` is at most the number of texts and of different features; `seed` is
+        that of the randomised SVD (Halko et al. 2011).
+        """
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        texts = _strings(corpus_texts)
+        if not any(map(str.strip, texts)):
+            raise ValueError(_NO_WORD.format(len(texts)))
+        weigher = TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True, dtype=np.float32
+        )
+        weights = weigher.fit_transform(texts)
+        if not 1 <= dimension <= min(weights.shape):
+            raise ValueError(
+                f"dimension={dimension} of {weights.shape[0]} texts with "
+                f"{weights.shape[1]} different features: pass dimension= from 1 to "
+                f"{min(weights.shape)}, or fit on more texts"
+            )
+        svd = TruncatedSVD(n_components=dimension, random_state=seed).fit(weights)
+        return cls(weigher, np.ascontiguousarray(svd.components_, np.float32))
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors."""
+        return len(self.components)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model: components, idf, and the features' names in UTF-8."""
+        numbers = self.components.nbytes + self.weigher.idf_.nbytes
+        return int(numbers) + sum(len(f.encode()) for f in self.weigher.vocabulary_)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
+        vectors: Any = self.weigher.transform(_strings(texts)) @ self.components.T
+        return np.asarray(vectors, np.float32)
+
+
+_NO_WORD = "none of {} texts has a word to count: give the texts that will be searched"
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of each text that BM25 counts."""
+    import bm25s
+
+    found: list[list[str]] = bm25s.tokenize(
+        _strings(texts), stopwords="en", return_ids=False, show_progress=False
+    )
+    return found
+
+
+def _strings(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list, or say which one is not a string."""
+    if isinstance(texts, str):
+        raise TypeError("texts must be a list of strings, not one: pass [text]")
+    listed = list(texts)
+    for position, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"texts[{position}] is {text!r} ({type(text).__name__}), not a string; "
+                "drop it, or convert it with str()"
+            )
+    return listed
+
+
+# -- to be removed with its last user --
+STOP_WORDS = (
+    "a an and are as at be but by for if in into is it no not of on or such that the "
+    "their then there these they this to was will with"
+).split()
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,113 +301,8 @@ class Bm25Encoder:
         return self.encode_document(texts)
 
 
-@dataclass(frozen=True, eq=False)
-class LsaEncoder:
-    """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
-
-    Features that stand in the same documents come to lie in the same direction.
-
-    Use `fit` to make one.
-
-    Parameters
-    ----------
-    weigher
-        Gives tf-idf weights; fitted.
-    components
-        Right singular vectors, float32 ``[d, V]``.
-
-    Source: Deerwester et al. 1990.
-    """
-
-    weigher: "TfidfVectorizer"
-    components: Vectors
-
-    @classmethod
-    def fit(
-        cls, corpus_texts: Sequence[str], *, dimension: int = 256, seed: int = 0
-    ) -> Self:
-        """Find the directions in which the texts of a corpus differ most.
-
-        Features are pairs of neighbouring letters of a word, its edges included. On the
-        training terms of ICD-10-CM they find more codes than words do, or longer runs
-        of letters: there are about a thousand, of which few dimensions lose little.
-
-        Parameters
-        ----------
-        corpus_texts
-            More of them than dimensions.
-        dimension
-            Width of the vectors.
-        seed
-            Of the randomised SVD (Halko et al. 2011).
-
-        Raises
-        ------
-        TypeError
-            A text is not a string; names its position.
-        ValueError
-            There is no text, none has a word, or they are too few for `dimension`.
-        ModuleNotFoundError
-            scikit-learn is not installed; says what to type.
-        """
-        weigher = _text_module().TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True, dtype=np.float32
-        )
-        weights = _fitted(weigher, corpus_texts)
-        if not 1 <= dimension <= min(weights.shape):
-            raise ValueError(
-                f"dimension={dimension} of {weights.shape[0]} texts with "
-                f"{weights.shape[1]} different features: pass dimension= from 1 to "
-                f"{min(weights.shape)}, or fit on more texts"
-            )
-        from sklearn.decomposition import TruncatedSVD
-
-        svd = TruncatedSVD(n_components=dimension, random_state=seed).fit(weights)
-        return cls(weigher, np.ascontiguousarray(svd.components_, np.float32))
-
-    @property
-    def dimension(self) -> int:
-        """Width of the vectors."""
-        return len(self.components)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the model: components, idf, and the features' names in UTF-8."""
-        numbers = self.components.nbytes + self.weigher.idf_.nbytes
-        return int(numbers) + _vocabulary_bytes(self.weigher)
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
-        weights = _rows(self.weigher.transform(_strings(texts)))
-        vectors: Vectors = weights @ self.components.T
-        return vectors
-
-
-def _words(texts: Sequence[str]) -> list[list[str]]:
-    """Return the words of each text that BM25 counts."""
-    listed = _strings(texts)
-    found: list[list[str]] = _library("bm25s").tokenize(
-        listed, stopwords="en", return_ids=False, show_progress=False
-    )
-    return found
-
-
-def _library(name: str) -> Any:  # noqa: ANN401  (modules without types)
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{name} is missing; type: pip install {name}", name=name
-        ) from error
-
-
 def _text_module() -> Any:  # noqa: ANN401  (a module without types)
-    try:
-        return import_module("sklearn.feature_extraction.text")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "lexical encoders count words with scikit-learn: pip install scikit-learn"
-        ) from error
+    return import_module("sklearn.feature_extraction.text")
 
 
 def _fitted(vectorizer: Any, texts: Sequence[str]) -> "csr_array":  # noqa: ANN401
@@ -345,20 +321,6 @@ def _rows(matrix: Any) -> "csr_array":  # noqa: ANN401  (what scikit-learn retur
     from scipy.sparse import csr_array
 
     return csr_array(matrix)
-
-
-def _strings(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list, or say which one is not a string."""
-    if isinstance(texts, str):
-        raise TypeError("texts must be a list of strings, not one: pass [text]")
-    listed = list(texts)
-    for position, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"texts[{position}] is {text!r} ({type(text).__name__}), not a string; "
-                "drop it, or convert it with str()"
-            )
-    return listed
 
 
 def _vocabulary_bytes(vectorizer: Any) -> int:  # noqa: ANN401

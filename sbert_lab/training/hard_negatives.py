@@ -114,8 +114,6 @@ def mine(
         n texts each, belonging together row by row.
     corpus
         Where negatives come from; the default is the positives of the other anchors.
-    per_anchor
-        Negatives for each anchor, at most.
     rank
         From which rank, 0 is the nearest, up to and without which; None for ten
         candidates a negative. Ranks are counted among what `known` and `guard` leave.
@@ -129,8 +127,6 @@ def mine(
         `icd10cm.HierarchyGuard`.
     sampling, seed
         ``"first"`` takes the nearest of what is left, ``"random"`` draws among it.
-    cache
-        Keeps vectors.
 
     Raises
     ------

@@ -159,16 +159,11 @@ class SentenceTrainer(Trainer):
         resume_from_checkpoint: str | Path | bool | None = None,
         **options: Any,  # noqa: ANN401
     ) -> TrainOutput:
-        """Train; return the last step, the mean loss and what was measured.
+        """Train, or go on from a checkpoint's folder; True is the last in `output_dir`.
 
         A run that was stopped and is resumed ends with the weights that it would have
         had, to the bit. All that is random follows from ``args.seed``; the global
         random state stays as it was, and the encoder is left in evaluation mode.
-
-        Parameters
-        ----------
-        resume_from_checkpoint
-            A checkpoint's folder, or True for the last complete one in ``output_dir``.
 
         Raises
         ------
@@ -408,24 +403,10 @@ def fit(
     """Train an encoder in place, with the settings that usually do.
 
     Adam, with a learning rate that rises for a tenth of the steps, then falls to 0.
-
-    Parameters
-    ----------
-    encoder, data, objective, callbacks
-        As `SentenceTrainer`.
-    folder
-        Where checkpoints go, one an epoch, the last two kept. None writes none.
-    resume
-        Go on from the last complete checkpoint in `folder`, or begin without one.
-    show_progress
-        A bar on standard error; by default on a terminal, for 100 steps or more.
-    arguments
-        Others of `SentenceTrainingArguments`; they win.
-
-    Returns
-    -------
-    tuple
-        The loss curve: about twenty entries, one more at the end of each epoch.
+    Checkpoints go into `folder`, if there is one, after each epoch; the last two are
+    kept, and with `resume` the training goes on from the last complete one.
+    `arguments` are others of `SentenceTrainingArguments`, and win. Returns the loss
+    curve: about twenty entries, and one at the end of each epoch.
     """
     if resume and folder is None:
         raise ValueError("resume=True needs the folder that holds the checkpoints")
@@ -459,11 +440,9 @@ def fit(
 
 
 class TrainedModule(nn.Module):
-    """An encoder and its objective as one module.
+    """An encoder and its objective, whose own weights are then trained like the rest.
 
-    So the objective's own weights are moved, optimised, exchanged between processes,
-    saved and resumed like the encoder's. `group` is how many padded tokens go through
-    the model together.
+    `group` is how many padded tokens go through the model together.
     """
 
     accepts_loss_kwargs = False  # transformers then scales accumulated gradients

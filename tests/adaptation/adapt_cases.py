@@ -14,8 +14,7 @@ from conftest import random_bert, word_tokenizer
 from safetensors.torch import load_file
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.adaptation.adapt import adapt
-from sbert_lab.adaptation.outcome import Outcome
+from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs
@@ -29,30 +28,20 @@ WIDTH = 32
 #: Twelve steps of training, the last batch of each epoch a smaller one.
 RECIPE = Recipe(
     epochs=2,
-    batch=16,
-    rate=2e-3,
-    negatives=2,
+    batch_size=16,
+    learning_rate=2e-3,
     rank=(0, 40),
     relative_margin=0.0,
-    keep=0.25,
-)
-
-#: The stages, in their order.
-STAGES = (
-    "measure the base",
-    "mine",
-    "train",
-    "average",
-    "measure the adapted model",
-    "save",
+    base_weight=0.25,
 )
 
 
-def make_base(folder: Path) -> Path:
-    """Save a random two-layer BERT that knows the words."""
+def make_base(folder: Path, seed: int = 0) -> Path:
+    """Save a random two-layer BERT of unit vectors that knows the words."""
     tokenizer = word_tokenizer(WORDS, 24)
-    model = random_bert(len(tokenizer), WIDTH)
-    SentenceEncoder(model, tokenizer, Layout(dimension=WIDTH)).save(folder)
+    model = random_bert(len(tokenizer), WIDTH, seed)
+    layout = Layout(dimension=WIDTH, head=("normalize",))
+    SentenceEncoder(model, tokenizer, layout).save(folder)
     return folder
 
 
@@ -74,14 +63,7 @@ def own_pairs(count: int = 120, seed: int = 0, source: str = "own.csv") -> Pairs
         common = rng.permutation(anchor.split())[:2]
         text = " ".join([*rng.choice(WORDS, 2), *common])
         positives.append(positives[-1] if number % 4 == 1 else text)
-    return Pairs(
-        tuple(anchors),
-        tuple(positives),
-        None,
-        None,
-        Path(source),
-        tuple(range(2, count + 2)),
-    )
+    return Pairs(tuple(anchors), tuple(positives), source=Path(source))
 
 
 def general(count: int = 12) -> dict[str, ScoredPairs]:
@@ -91,21 +73,14 @@ def general(count: int = 12) -> dict[str, ScoredPairs]:
     return {"made up": pairs}
 
 
-def run(base: Path, out: Path, **options) -> Outcome:
-    given = {"recipe": RECIPE, "general": general(), "show_progress": False} | options
-    pairs = given.pop("pairs", None) or own_pairs()
-    return adapt(base, pairs, out, **given)
+def run(base: Path, out: Path, pairs=None, **options):
+    given = {"recipe": RECIPE, "show_progress": False} | options
+    return module.adapt(base, pairs or own_pairs(), out, **given)
 
 
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "model" / "model.safetensors")
-
-
-def unequal(first: Path, second: Path) -> list[str]:
-    """Return the names of the weights of two models that differ in any bit."""
-    a, b = weights(first), weights(second)
-    assert a.keys() == b.keys()
-    return [name for name in a if not torch.equal(a[name], b[name])]
+def same_weights(first: Path, second: Path) -> bool:
+    a, b = (load_file(out / "model" / "model.safetensors") for out in (first, second))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def names(folder: Path) -> set[str]:
@@ -114,6 +89,7 @@ def names(folder: Path) -> set[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # before the first product: a child has no other thread
+    module.general_sets = general
     for line in sys.stdin:
         child = os.fork()
         if not child:

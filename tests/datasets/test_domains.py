@@ -15,7 +15,7 @@ from sbert_lab.datasets.domains import (
 )
 from sbert_lab.datasets.icd10cm import HierarchyGuard
 from sbert_lab.datasets.pairs import Pairs, check_no_leak
-from sbert_lab.datasets.python_api import ApiEntry
+from sbert_lab.datasets.python_docs import ApiEntry
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,9 @@ from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.error_analysis import (
     bag_of_words_cosine,
     by_stratum,
-    length_strata,
     misses,
-    negation_strata,
-    number_strata,
-    overlap_strata,
     rank_errors,
+    strata,
     word_overlap,
     worst_pairs,
 )
@@ -65,39 +62,39 @@ def test_errors_by_hand():
 
 def test_lengths_fall_in_thirds():
     texts = "a | b", "a b | c", "a b, c | d", "a b c | d e", "a b c d | e f"
-    found = length_strata(of(*texts, "a " * 9 + "| b"))
+    found = strata(of(*texts, "a " * 9 + "| b"))["length"]
     kinds = "short (2 to 3)", "middle (4 to 5)", "long (6 to 10)"
     assert found == [kind for kind in kinds for _ in range(2)]
 
 
 @pytest.mark.parametrize(
-    ("strata", "pair", "kind"),
+    ("by", "pair", "kind"),
     [
-        (overlap_strata, "a dog sleeps | two cats purr", "below 0.25"),
-        (overlap_strata, "a dog bites | a dog sleeps now", "0.25 to 0.5"),
-        (overlap_strata, "dog bites | dog", "0.5 to 0.75"),
-        (overlap_strata, "the dog bites | a dog bites", "0.75 or more"),
-        (negation_strata, "A man plays | A man is not playing", "one side negates"),
-        (negation_strata, "He doesn’t sing | Nobody sings", "both sides negate"),
-        (negation_strata, "Another note, nothin | The knot", "neither side negates"),
-        (number_strata, "Two men sit | 2 men sit", "the same numbers"),
-        (number_strata, "1,200 of 7 | 7 of 1200", "the same numbers"),
-        (number_strata, "3 of 3 | 3", "different numbers"),
-        (number_strata, "One man sits, often | A man is tense", "no number"),
+        ("overlap", "a dog sleeps | two cats purr", "below 0.25"),
+        ("overlap", "a dog bites | a dog sleeps now", "0.25 to 0.5"),
+        ("overlap", "dog bites | dog", "0.5 to 0.75"),
+        ("overlap", "the dog bites | a dog bites", "0.75 or more"),
+        ("negation", "A man plays | A man is not playing", "one side negates"),
+        ("negation", "He doesn’t sing | Nobody sings", "both sides negate"),
+        ("negation", "Another note, nothin | The knot", "neither side negates"),
+        ("numbers", "Two men sit | 2 men sit", "the same numbers"),
+        ("numbers", "1,200 of 7 | 7 of 1200", "the same numbers"),
+        ("numbers", "3 of 3 | 3", "different numbers"),
+        ("numbers", "One man sits, often | A man is tense", "no number"),
     ],
 )
-def test_kinds_of_pairs(strata, pair, kind):
-    assert strata(of(pair)) == [kind]
+def test_kinds_of_pairs(by, pair, kind):
+    assert strata(of(pair))[by] == [kind]
 
 
 def test_strata_are_the_loop():
     pairs, cosines = made()
-    strata = np.array(["short (1)", "long (9)", "middle (5)"])[np.arange(90) % 3]
+    kinds = np.array(["short (1)", "long (9)", "middle (5)"])[np.arange(90) % 3]
     errors = rank_errors(pairs.score, cosines)
-    rows = by_stratum(pairs, cosines, strata.tolist())
+    rows = by_stratum(pairs, cosines, kinds.tolist())
     assert [row["pairs"] for row in rows] == ["short (1)", "middle (5)", "long (9)"]
     for row in rows:
-        own = [i for i in range(90) if strata[i] == row["pairs"]]
+        own = [i for i in range(90) if kinds[i] == row["pairs"]]
         assert row["n"] == 30
         assert row["mean error"] == pytest.approx(sum(errors[i] for i in own) / 30)
         assert row["mean absolute error"] == str(bootstrap_mean(np.abs(errors[own])))
@@ -105,12 +102,15 @@ def test_strata_are_the_loop():
         assert row["Spearman"] == pytest.approx(rho, abs=1e-12)
 
 
-def test_a_stratum_of_one_group_has_no_interval():
-    pairs, cosines = made(6)
-    one = ScoredPairs(pairs.first, pairs.second, pairs.score, ("g",) * 4 + ("h",) * 2)
-    few, rest = by_stratum(one, cosines, ["no number"] * 1 + ["other"] * 5)
-    assert few["mean absolute error"] == few["Spearman"] == ""
-    assert rest["mean absolute error"] != ""
+def test_intervals_of_strata_draw_groups_and_need_two():
+    pairs, cosines = made(12)
+    group = ("g", "h", "i", "j") * 3
+    grouped = ScoredPairs(pairs.first, pairs.second, pairs.score, group)
+    one, rest = by_stratum(grouped, cosines, ["no number"] + ["other"] * 11)
+    assert one["mean absolute error"] == one["Spearman"] == ""
+    errors = np.abs(rank_errors(pairs.score, cosines))[1:]
+    expected = bootstrap_mean(errors, groups=group[1:])
+    assert rest["mean absolute error"] == str(expected) != str(bootstrap_mean(errors))
 
 
 def test_worst_pairs_come_in_order():

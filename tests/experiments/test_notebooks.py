@@ -1,17 +1,18 @@
-"""Every notebook runs top to bottom in the smoke profile, within its budget."""
+"""Notebooks: each runs in the smoke profile; exercises, outputs and findings."""
 
+import ast
+import itertools
+import json
+import re
 import sys
 
+import nbformat
 import pytest
 
-from sbert_lab._utils import notebook_paths
-from sbert_lab.experiments.notebooks import (
-    NotebookFailed,
-    first_run_s,
-    run,
-    within_budget,
-)
-from sbert_lab.experiments.profiles import PROFILES
+from sbert_lab._utils import committed_results, notebook_paths, project_root
+from sbert_lab.experiments import notebooks
+from sbert_lab.experiments.notebooks import NotebookFailed, lint, run, update_findings
+from sbert_lab.experiments.record import read_record
 
 
 @pytest.mark.notebook
@@ -23,15 +24,13 @@ def test_smoke(path, tmp_path, monkeypatch):
     assert path.read_bytes() == before, "a run must not touch the notebook"
     assert done.record["claims"]
     assert {c["verdict"] for c in done.record["claims"].values()} == {"not tested"}
-    assert done.record["run"]["seconds"] <= done.record["run"]["budget_s"] == 60
+    assert {"seconds", "budget_s", "peak_mb"} <= done.record["run"].keys()
     page = done.page.read_text()
     assert "<h1" in page
     assert "No description has been provided" not in page
 
 
 def make(tmp_path, *cells):
-    import nbformat
-
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in cells]
     )
@@ -41,110 +40,155 @@ def make(tmp_path, *cells):
 
 
 @pytest.mark.notebook
-def test_an_error_in_a_cell_is_shown(tmp_path):
+def test_what_stops_a_run_is_said(tmp_path):
     with pytest.raises(NotebookFailed, match="ZeroDivisionError"):
         run(make(tmp_path, "1 / 0"), "smoke", out=tmp_path)
-
-
-@pytest.mark.notebook
-def test_a_notebook_over_its_budget_fails(tmp_path):
-    source = (
-        "from sbert_lab.experiments import experiment\n"
-        "exp = experiment.start('99_test')\n"
-        "exp._started -= 3_600\n"
-        "exp.finish()"
-    )
-    with pytest.raises(NotebookFailed, match="allows 60 s"):
-        run(make(tmp_path, source), "smoke", out=tmp_path)
-
-
-SLOW_TRAINING = """
-from pathlib import Path
-from sbert_lab.lab import experiment
-exp = experiment.start('99_test', trains=True)
-kept = Path({kept!r})
-if not kept.exists():
-    exp.trained = 1
-    exp._started -= {first}
-    kept.touch()
-else:
-    exp._started -= {later}
-exp.finish()
-"""
-
-
-def slow_training(tmp_path, **seconds):
-    source = SLOW_TRAINING.format(kept=str(tmp_path / "kept"), **seconds)
-    return make(tmp_path, source)
-
-
-@pytest.mark.notebook
-def test_after_a_slow_training_the_next_run_counts(tmp_path, caplog):
-    path = slow_training(tmp_path, first=70, later=0)
-    done = run(path, "smoke", out=tmp_path)
-    assert done.slow_s == pytest.approx(70, abs=20)
-    assert done.record["run"]["models_trained"] == 0
-    assert done.record["run"]["seconds"] < 60
-    assert "run again" in caplog.text
-
-
-@pytest.mark.notebook
-@pytest.mark.parametrize("seconds", [(70, 70), (3_600, 0)])
-def test_a_training_is_not_slow_without_limit(tmp_path, seconds):
-    first, later = seconds
-    path = slow_training(tmp_path, first=first, later=later)
-    with pytest.raises(NotebookFailed, match="allows 60 s"):
-        run(path, "smoke", out=tmp_path)
-
-
-@pytest.mark.notebook
-def test_a_notebook_without_record_fails(tmp_path):
     with pytest.raises(NotebookFailed, match=r"exp\.finish"):
         run(make(tmp_path, "1 + 1"), "smoke", out=tmp_path)
 
 
+RECORDED = """
+from sbert_lab._utils import write_json
+from sbert_lab.experiments import record
+exp = record.start('99_test')
+exp.attach('more.json', lambda path: write_json(path, {}))
+exp._started -= 3_600
+exp.finish();
+"""
+
+
 @pytest.mark.notebook
-def test_the_kernel_is_this_python(tmp_path):
-    seen = tmp_path / "python.txt"
-    source = f"import sys; open({str(seen)!r}, 'w').write(sys.executable)"
-    with pytest.raises(NotebookFailed, match="no record"):
-        run(make(tmp_path, source), "smoke", out=tmp_path)
-    assert seen.read_text() == sys.executable
+def test_an_update_writes_outputs_and_record_back(tmp_path, monkeypatch):
+    """In this very Python; and a run over its budget is a line of the report."""
+    kept = tmp_path / "committed"
+    monkeypatch.setattr(notebooks, "committed_results", lambda profile: kept / profile)
+    path = make(tmp_path, "import sys; print(sys.executable)", RECORDED)
+    assert lint(path)
+    done = run(path, "smoke", update=True, out=tmp_path / "out")
+    assert "OVER BUDGET" in done.report[0]
+    assert {p.name for p in (kept / "smoke").iterdir()} == {
+        "99_test.json",
+        "more.json",
+    }
+    cells = json.loads(path.read_text())["cells"]
+    assert cells[0]["outputs"][0]["text"] == [sys.executable + "\n"]
+    monkeypatch.setattr(notebooks, "notebook_paths", lambda: [path])
+    ((_, found),) = notebooks.verify(["99"], "smoke")
+    assert found == []
 
 
-def test_a_notebook_that_trains_has_the_time_for_it():
-    profile = PROFILES["laptop"]
-    found = {p.name[:2]: first_run_s(p, profile) for p in notebook_paths()}
-    assert {found.pop("07"), found.pop("08")} == {profile.training_run_s}
-    assert set(found.values()) == {profile.first_run_s}
+def test_notebooks_are_chosen_by_number():
+    assert notebooks.chosen(["4"]) == notebooks.chosen(["04"]) == [notebook_paths()[3]]
+    assert notebooks.chosen() == notebook_paths()
+    with pytest.raises(ValueError, match="no notebook 77; there are 01_why_bert_cls"):
+        notebooks.chosen(["77"])
+
+
+def test_one_that_fails_does_not_stop_the_rest(monkeypatch):
+    def failing(path, profile, **_):
+        if path.stem.startswith("04"):
+            raise NotebookFailed("an error")
+        record = read_record(committed_results(profile) / f"{path.stem}.json")
+        return notebooks.Run(path, path, record)
+
+    monkeypatch.setattr(notebooks, "run", failing)
+    found = [problems for _, problems in notebooks.verify(["04", "05"])]
+    assert found == [["FAILED: an error"], []]
+
+
+# What is committed
+
+
+def test_committed_outputs_are_clean():
+    assert [p for path in notebook_paths() for p in lint(path)] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "budget", "most"),
+    ("output", "message"),
     [
-        ("laptop", "budget_s", 4_000),
-        ("laptop", "first_run_s", 4_000),
-        ("laptop", "training_run_s", 6_000),
-        ("smoke", "training_run_s", 3_000),
+        ({"output_type": "error"}, "its output is an error"),
+        ({"output_type": "stream", "text": " 43%|####"}, "3%|"),
+        ({"output_type": "stream", "text": "in /home/me/x"}, "/home/me"),
     ],
 )
-def test_only_a_first_run_that_trains_may_take_more_memory(name, budget, most):
-    profile = PROFILES[name]
-    spent = {"seconds": 1, "budget_s": getattr(profile, budget)}
-    spent |= {"peak_mb": most, "budget_mb": profile.budget_mb}
-    within_budget("07", {"run": spent}, profile)
-    with pytest.raises(NotebookFailed, match=f"allows {most:,} MB"):
-        within_budget("07", {"run": spent | {"peak_mb": most + 1}}, profile)
+def test_bad_outputs_are_seen(tmp_path, output, message):
+    notebook = json.loads(notebook_paths()[0].read_text())
+    path = tmp_path / "01_x.ipynb"
+    first = next(c for c in notebook["cells"] if c["cell_type"] == "code")
+    first["outputs"] = [output]
+    path.write_text(json.dumps(notebook))
+    assert message in " ".join(lint(path))
+    first["outputs"], first["execution_count"] = [], 7
+    path.write_text(json.dumps(notebook))
+    assert "one run from top to bottom" in " ".join(lint(path))
+    notebook["metadata"]["much"] = "x" * 1_000_000
+    path.write_text(json.dumps(notebook))
+    assert "at most 1000" in " ".join(lint(path))
 
 
-def test_a_slow_first_run_says_that_the_second_is_short():
-    profile = PROFILES["laptop"]
-    spent = {"peak_mb": 1, "budget_mb": profile.budget_mb}
-    for budget, more in (
-        (profile.training_run_s, "is kept: a second run is short."),
-        (profile.budget_s, "or slow?"),
-    ):
-        slow = spent | {"seconds": budget + 1, "budget_s": budget}
-        with pytest.raises(NotebookFailed, match=f"allows {budget} s") as failed:
-            within_budget("07", {"run": slow}, profile)
-        assert str(failed.value).endswith(more)
+def test_findings_show_every_claim(tmp_path):
+    text = (project_root() / "FINDINGS.md").read_text(encoding="utf-8")
+    copy = tmp_path / "FINDINGS.md"
+    copy.write_text(text, encoding="utf-8")
+    assert not update_findings(copy), "run `python -m sbert_lab notebooks --findings`"
+    copy.write_text(f"A\n{notebooks.BEGIN}\nold\n{notebooks.END}\nB\n")
+    assert update_findings(copy)
+    made = copy.read_text().splitlines()
+    assert (made[0], made[-1], "old" in made) == ("A", "B", False)
+    files = sorted(committed_results("laptop").glob("[0-9]*.json"))
+    claims = [c for path in files for c in read_record(path)["claims"].values()]
+    assert len(made) > len(claims) > 50
+    for claim, row in zip(claims, made[4:], strict=False):
+        cells = re.split(r"(?<!\\)\|", row)
+        assert len(cells) == 6, "a bar in the text ends its cell"
+        assert cells[2].strip().replace("\\|", "|") == claim["statement"]
+        assert cells[4].strip().startswith(claim["verdict"])
+
+
+# Exercises
+
+
+def exercises():
+    """Yield the imports, the stub's cell and the solution of every exercise."""
+    for path in notebook_paths():
+        cells = json.loads(path.read_text())["cells"]
+        sources = ["".join(cell["source"]) for cell in cells]
+        code = "\n".join(
+            source
+            for cell, source in zip(cells, sources, strict=True)
+            if cell["cell_type"] == "code"
+        )
+        imports = [n for n in ast.parse(code).body if isinstance(n, ast.ImportFrom)]
+        imports += [n for n in ast.parse(code).body if isinstance(n, ast.Import)]
+        for before, source in itertools.pairwise(sources):
+            if re.match(r"def \w+\(.*\): \.\.\.\n", source):
+                name = source[4 : source.index("(")]
+                yield pytest.param(imports, before, source, id=f"{path.stem}-{name}")
+
+
+def solution(text, stub):
+    folded = text[text.index("<summary>Solution</summary>") :]
+    whole = re.search(r"```python\n(.*?)```", folded, re.DOTALL)
+    if whole:
+        return whole.group(1)
+    line = re.search(r"`(return [^`]+)`", folded.replace("\n", " ")).group(1)
+    return f"{stub.removesuffix(' ...')}\n    {line}\n"
+
+
+@pytest.mark.parametrize(("imports", "text", "source"), list(exercises()))
+def test_an_exercise_takes_its_solution_and_no_other(imports, text, source):
+    stub, check = source.split("\n", 1)
+    head = ast.unparse(ast.Module(imports, []))
+    head += "\nfrom types import SimpleNamespace as Box"
+    head += "\ntoy = Box(task=None, first=np.zeros((1, 6)))"
+    run_it = lambda answer: exec(f"{head}\n{answer}\n{check}", {})  # noqa: E731
+    run_it(stub)  # nothing is checked yet
+    run_it(solution(text, stub))
+    for wrong in ("0.123", "np.ones((5, 5))"):
+        with pytest.raises((AssertionError, TypeError, ValueError, LookupError)):
+            run_it(f"{stub.removesuffix(' ...')}\n    return {wrong}")
+
+
+def test_there_are_exercises_in_every_notebook():
+    found = [parameters.id[:2] for parameters in exercises()]
+    assert found == [f"{n:02}" for n in range(1, 9) for _ in range(3)]

@@ -13,10 +13,10 @@ from tiny_cross_encoder import tiny_cross_encoder
 
 from sbert_lab import exact_search
 from sbert_lab.index import passages
-from sbert_lab.index.chunking import chunk, tokenizer_of
+from sbert_lab.index.chunking import chunk, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.passages import Cited, Passages, cited
-from sbert_lab.models.lexical import Bm25Encoder, LsaEncoder
+from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.static import StaticEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,7 +63,7 @@ def test_it_is_the_pieces_one_after_the_other():
     encoder, judge = tiny_encoder(max_seq_length=12), tiny_cross_encoder()
     texts = []
     for text in DOCUMENTS.values():
-        texts += [part.text for part in chunk(text, encoder, 8, overlap=2)]
+        texts += [part.text for part in chunk(text, splitter(encoder, 8, 2))]
     assert len(set(texts)) == len(texts) - 1  # one is in two documents
     texts = list(dict.fromkeys(texts))
     query = "a brown cat on the hill"
@@ -74,8 +74,7 @@ def test_it_is_the_pieces_one_after_the_other():
     assert [one.text for one in found] == [texts[i] for i in dense[0, :3]]
     np.testing.assert_allclose([one.score for one in found], scores[0, :3], atol=1e-6)
 
-    bm25 = Bm25Encoder.fit(texts)
-    weights = (bm25.encode(texts) @ bm25.encode_query([query]).T).toarray()[:, 0]
+    weights = Bm25(texts).scores([query])[0]
     by_words = [i for i in np.argsort(-weights, kind="stable")[:5] if weights[i] > 0]
     scores, both = reciprocal_rank_fusion([dense, [by_words]], k=5)
     assert sorted(both[0]) != sorted(dense[0])  # words find others
@@ -197,7 +196,7 @@ def test_adding_is_all_or_nothing(monkeypatch):
     before = memory.search("the cat", 50)
     with pytest.raises(ValueError, match="surrogate"):
         memory.add_all({"pets": "A zebra.", "bad": "\ud800"})
-    with pytest.raises(TypeError, match="NoneType"):
+    with pytest.raises(TypeError):
         memory.add_all({"new": "A zebra.", "bad": None})
 
     def fails(texts):
@@ -210,9 +209,8 @@ def test_adding_is_all_or_nothing(monkeypatch):
     assert memory.documents == DOCUMENTS
 
 
-@pytest.mark.parametrize("kind", ["flat", "exact", "hnsw"])
-def test_saved_and_loaded_it_is_the_same(tmp_path, kind):
-    memory = filled(max_tokens=8, overlap=2, hybrid=True, kind=kind)
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    memory = filled(max_tokens=8, overlap=2, hybrid=True)
     memory.remove("pets")  # a hole in the index
     memory.save(tmp_path / "memory")
     encoder, judge = Counting(), tiny_cross_encoder()
@@ -270,7 +268,7 @@ def test_an_encoder_that_has_changed_is_noticed(tmp_path):
 
 
 def test_an_encoder_without_a_fingerprint_is_known_by_what_it_says(tmp_path):
-    words = tokenizer_of(word_tokenizer(WORDS, 32))
+    words = word_tokenizer(WORDS, 32).backend_tokenizer
     rng = np.random.default_rng(0)
     table = rng.normal(size=(words.get_vocab_size(), 6)).astype(np.float32)
     memory = Passages(StaticEncoder(table, words))
@@ -282,19 +280,6 @@ def test_an_encoder_without_a_fingerprint_is_known_by_what_it_says(tmp_path):
         Passages.load(tmp_path, StaticEncoder(table[:, :4], words))
 
 
-def test_an_encoder_may_be_given_a_tokenizer(tmp_path):
-    encoder = LsaEncoder.fit(list(DOCUMENTS.values()), dimension=3)
-    with pytest.raises(TypeError, match="LsaEncoder carries no fast tokenizer"):
-        Passages(encoder)
-    words = word_tokenizer(WORDS, 32)
-    memory = Passages(encoder, tokenizer=words, max_tokens=8)
-    memory.add_all(DOCUMENTS)
-    assert memory.search("The cat sat on a mat.", 1)[0].score == pytest.approx(1)
-    memory.save(tmp_path)
-    again = Passages.load(tmp_path, encoder, tokenizer=words)
-    assert again.search("dogs") == memory.search("dogs")
-
-
 def test_damage_is_noticed(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no passages"):
         Passages.load(tmp_path, tiny_encoder())
@@ -303,7 +288,7 @@ def test_damage_is_noticed(tmp_path):
     assert len(kept) == 6
     for path, content in kept.items():
         if path.name == "passages.json":
-            damages = [b"{", b"[]", content.replace(b'"next"', b'"last"')]
+            damages = [b"{", b"[]", content.replace(b'"options"', b'"last"')]
         else:
             damages = [content[:-9], content.replace(b"c", b"d", 1) + b" ", None]
         for damage in damages:
@@ -355,42 +340,18 @@ def test_citations_are_numbered_and_can_be_looked_up():
     assert cited([]) == ""
 
 
-@pytest.mark.parametrize(
-    ("query", "options", "error", "message"),
-    [
-        ("", {}, ValueError, "query is empty"),
-        (" \n", {}, ValueError, "query is empty"),
-        (None, {}, TypeError, "the query is a NoneType"),
-        ("a", {"k": 0}, ValueError, "k=0"),
-        ("a", {"k": 9, "candidates": 8}, ValueError, "k=9: from 1 to candidates=8"),
-    ],
-)
-def test_a_search_that_cannot_be(query, options, error, message):
-    with pytest.raises(error, match=message):
-        Passages(tiny_encoder()).search(query, **options)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "  ", "two\nlines", "end\n", "two\u2028lines", "\udc80", 3, None]
-)
-def test_a_name_is_a_line(name):
-    with pytest.raises(ValueError, match="name of a document"):
-        Passages(tiny_encoder()).add(name, "the cat")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_tokens": 31}, "reads 30 tokens"),
-        ({"max_tokens": 0}, "max_tokens=0"),
-        ({"max_tokens": 8, "overlap": 5}, "overlap=5"),
-        ({"kind": "ivfpq"}, "too few to learn"),
-        ({"kind": "tree"}, "kind='tree'"),
-    ],
-)
-def test_options_are_checked_before_anything_is_added(options, message):
-    with pytest.raises(ValueError, match=message):
-        Passages(tiny_encoder(), **options)
+def test_what_is_wrong_is_said():
+    memory = Passages(tiny_encoder())
+    with pytest.raises(ValueError, match="query is empty"):
+        memory.search(" ")
+    for k in (0, 101):
+        with pytest.raises(ValueError, match=f"k={k}: from 1 to candidates=100"):
+            memory.search("a", k)
+    for name in ("  ", "two\nlines", 3):
+        with pytest.raises(ValueError, match="name of a document"):
+            memory.add(name, "the cat")
+    with pytest.raises(ValueError, match="the 30 tokens"):
+        Passages(tiny_encoder(), max_tokens=31)
 
 
 def test_the_example_holds(minilm):

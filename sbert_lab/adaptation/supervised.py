@@ -1,0 +1,147 @@
+"""Train an encoder on pairs, with hard negatives of its own search."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sbert_lab._utils import quiet_transformers
+from sbert_lab.adaptation.recipe import Recipe
+from sbert_lab.datasets.pairs import Pairs, plain
+from sbert_lab.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+    Objective,
+)
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.training import TrainingData, fit, mine
+from sbert_lab.training.hard_negatives import Guard, Mined, NoNegativesError
+from sbert_lab.training.trainer import Curve, has_fast_bfloat16
+
+log = logging.getLogger(__name__)
+
+#: Tokens of a batch, by device; a larger one goes through the model in parts, which
+#: takes a third more time, and memory for one part only.
+PLAIN_TOKENS = {"cpu": 8_192, "cuda": 1 << 17, "mps": 1 << 15}
+
+
+def train_on_pairs(
+    encoder: SentenceEncoder,
+    pairs: Pairs,
+    recipe: Recipe,
+    mined: Mined | None = None,
+    folder: Path | None = None,
+    show_progress: bool | None = None,
+) -> Curve:
+    """Train an encoder on pairs, in place; return step and loss.
+
+    Parameters
+    ----------
+    encoder, pairs, recipe
+        The base, all that is trained on, and how.
+    mined
+        Their hard negatives, of `mine_negatives`; beside those that the pairs have.
+    folder
+        Of the checkpoints, to go on from; None writes none.
+    show_progress
+        A bar on standard error; by default for long work on a terminal.
+    """
+    wrong: list[list[str]] = [[own] for own in pairs.negative or ()]
+    wrong = wrong or [[] for _ in pairs.anchor]
+    if mined is not None:
+        for own, found in zip(wrong, mined.columns()["negative"], strict=True):
+            own += [text for text in found if text not in own]
+    query, document = prompts(encoder)
+    columns: dict[str, Sequence[Any]] = {
+        "anchor": [query + text for text in pairs.anchor],
+        "positive": [document + text for text in pairs.positive],
+    }
+    if any(wrong):
+        columns["negative"] = [[document + text for text in own] for own in wrong]
+    data = TrainingData(columns, source=str(pairs.source))
+    data.row_names = pairs.rows
+    data.tokenize(encoder)
+    answers: dict[str, set[str]] = {}
+    for anchor, positive in zip(pairs.anchor, columns["positive"], strict=True):
+        answers.setdefault(plain(anchor), set()).add(positive)
+    # Of an anchor with several answers, in whatever spelling, none is a wrong one.
+    known = [(query + a, p) for a in pairs.anchor for p in sorted(answers[plain(a)])]
+    tokens = recipe.batch_size * float(data.lengths().mean())
+    loss: Objective = MultipleNegativesRankingLoss(recipe.temperature, known=known)
+    if tokens > PLAIN_TOKENS.get(encoder.device.type, PLAIN_TOKENS["cpu"]):
+        loss = CachedMultipleNegativesRankingLoss(recipe.temperature, known=known)
+    return train(encoder, data, loss, recipe, folder, show_progress)
+
+
+def mine_negatives(
+    encoder: SentenceEncoder,
+    pairs: Pairs,
+    recipe: Recipe,
+    candidates: Sequence[str] | None = None,
+    guard: Guard | None = None,
+    cache: EmbeddingCache | None = None,
+    show_progress: bool | None = None,
+) -> Mined | None:
+    """Mine hard negatives as a recipe says, from `candidates` or else the positives.
+
+    `guard` is as in `mine`. Returns None where none is safe, since the base knows
+    nothing of the field: the other answers of a batch are then all to learn from.
+    """
+    if not recipe.negatives:
+        return None
+    try:
+        return mine(
+            encoder,
+            pairs.anchor,
+            pairs.positive,
+            corpus=candidates,
+            per_anchor=recipe.negatives,
+            rank=recipe.rank,
+            relative_margin=recipe.relative_margin,
+            guard=guard,
+            sampling="random",
+            seed=recipe.seed,
+            cache=cache,
+            show_progress=show_progress,
+        )
+    except NoNegativesError as error:
+        log.warning("no hard negatives: %s", error)
+        return None
+
+
+def train(
+    encoder: SentenceEncoder,
+    data: TrainingData,
+    objective: Objective,
+    recipe: Recipe,
+    folder: Path | None = None,
+    show_progress: bool | None = None,
+) -> Curve:
+    """Train by a recipe's numbers, going on from the last checkpoint in `folder`."""
+    with quiet_transformers():
+        return fit(
+            encoder,
+            data,
+            objective,
+            folder=folder,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            warmup_steps=recipe.warmup,
+            seed=recipe.seed,
+            bf16=has_fast_bfloat16(),
+            resume=folder is not None,
+            show_progress=show_progress,
+            save_strategy="no" if folder is None else "steps",
+            save_steps=0.05,
+        )
+
+
+def prompts(encoder: SentenceEncoder) -> tuple[str, str]:
+    """Return what an encoder puts in front of queries and of documents."""
+    usual = encoder.prompts.get(encoder.layout.default_prompt or "", "")
+    query = encoder.prompts.get("query") or usual
+    names = ("document", "passage", "corpus")
+    found = (encoder.prompts[name] for name in names if encoder.prompts.get(name))
+    return query, next(found, usual)

@@ -1,0 +1,294 @@
+"""The record of an experiment: hypotheses first, then results, then verdicts.
+
+A hypothesis cannot be added after a result, and the verdict on a claim follows from the
+interval of its measurement by a fixed rule. The record is a JSON file, which the
+findings page and `verify` read.
+"""
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from sbert_lab._utils import limit_memory, results_folder, write_json
+from sbert_lab.evaluation.figures import table
+from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.experiments.profiles import Profile, current
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import BY_NAME, resolve
+
+Direction = Literal[">", "<", "within"]
+Verdict = Literal["holds", "fails", "inconclusive", "not tested"]
+Compare = Literal["exact", "tolerance", "interval", "ignore"]
+
+_LIBRARIES = ("torch", "transformers", "faiss-cpu", "numpy", "scikit-learn")
+
+
+class ClaimFailed(AssertionError):
+    """The measurement contradicts the hypothesis."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What is expected, stated before it is measured.
+
+    Parameters
+    ----------
+    id
+        Short name, unique in the notebook.
+    statement
+        One sentence that a reader understands without the notebook.
+    metric
+        What is measured, with its unit.
+    direction, margin
+        It holds if the whole interval lies above `margin` (``">"``), below it
+        (``"<"``), or inside ± `margin` (``"within"``).
+    machine
+        It is about time or memory: it may fail without stopping the run, and `verify`
+        does not compare its verdict.
+    reputed
+        It is what the field says, put to the test: that it fails is a finding and does
+        not stop the run. `verify` asks for the same verdict.
+    """
+
+    id: str
+    statement: str
+    metric: str
+    direction: Direction
+    margin: float
+    machine: bool = False
+    reputed: bool = False
+
+
+@dataclass
+class Experiment:
+    """The record of one notebook run. Make one with `start`."""
+
+    notebook: str
+    profile: Profile
+    cache: EmbeddingCache
+    sources: dict[str, str]
+    hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: list[str] = field(default_factory=list)
+    trained: int = 0  #: models trained in this run, not found in the store
+    _started: float = field(default_factory=time.perf_counter)
+
+    def hypothesis(self, id: str, *stated: Any, **flags: bool) -> None:  # noqa: ANN401
+        """Record a `Hypothesis` of these fields; only before the first result."""
+        if self.results or self.claims:
+            raise RuntimeError(
+                f"hypothesis {id!r} comes after a result; state it before measuring"
+            )
+        if id in self.hypotheses:
+            raise ValueError(f"hypothesis {id!r} is stated twice")
+        self.hypotheses[id] = Hypothesis(id, *stated, **flags)
+
+    def record(
+        self,
+        id: str,
+        value: float | Interval,
+        unit: str,
+        *,
+        compare: Compare = "interval",
+        tolerance: float = 0.0,
+    ) -> None:
+        """Keep a measured value; `compare` says how `verify` compares it.
+
+        ``exact`` (counts), ``tolerance`` (± `tolerance`), ``interval`` (both overlap),
+        or ``ignore`` (time, memory).
+        """
+        if compare == "interval" and not isinstance(value, Interval):
+            raise ValueError(f"{id}: compare='interval' needs an Interval")
+        row = _as_dict(value) | {"unit": unit, "compare": compare}
+        if compare == "tolerance":
+            row["tolerance"] = tolerance
+        self.results[id] = row
+
+    def claim(self, id: str, estimate: float | Interval) -> Verdict:
+        """Compare a hypothesis with its measurement, show and return the verdict.
+
+        Raises `ClaimFailed` where the whole interval contradicts a hypothesis that is
+        neither about the machine nor by repute.
+        """
+        if id not in self.hypotheses:
+            raise KeyError(f"no hypothesis {id!r}; state it before measuring")
+        hypothesis = self.hypotheses[id]
+        measured = _as_dict(estimate)
+        low, high = (measured.get(end, measured["mean"]) for end in ("low", "high"))
+        verdict = _verdict(hypothesis, low, high)
+        if not self.profile.decides:
+            verdict = "not tested"
+        self.claims[id] = asdict(hypothesis) | measured | {"verdict": verdict}
+        shown = {
+            "claim": hypothesis.statement,
+            "measured": str(estimate) if "low" in measured else f"{estimate:.4g}",
+            "holds if": _rule(hypothesis),
+            "verdict": verdict,
+        }
+        table([shown], caption=f"Claim {id}: {hypothesis.metric}")
+        if verdict == "fails" and not (hypothesis.machine or hypothesis.reputed):
+            raise ClaimFailed(
+                f"{id}: {hypothesis.statement} Measured {estimate}, and it would hold "
+                f"if {_rule(hypothesis)}"
+            )
+        return verdict
+
+    def attach(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file of data beside the record; `write` is given its path."""
+        write(results_folder(self.profile.name) / name)
+        self.attached.append(name)
+
+    def finish(self) -> Path:
+        """Write the record, show time and memory, and return the record's path."""
+        open_claims = sorted(self.hypotheses.keys() - self.claims.keys())
+        if open_claims:
+            raise RuntimeError(
+                f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
+            )
+        seconds = time.perf_counter() - self._started
+        path = results_folder(self.profile.name) / f"{self.notebook}.json"
+        spent = {
+            "seconds": round(seconds, 1),
+            "budget_s": self.profile.budget_s,
+            "peak_mb": round(_peak_mb()),
+            "budget_mb": self.profile.budget_mb,
+            "first_run": self.trained > 0 or self.cache.misses > self.cache.hits,
+            "texts_encoded": self.cache.misses,
+            "models_trained": self.trained,
+        }
+        record = {
+            "format": 1,
+            "notebook": self.notebook,
+            "profile": self.profile.name,
+            "versions": _versions(),
+            "sources": self.sources,
+            "results": self.results,
+            "claims": self.claims,
+            "attached": self.attached,
+            "run": spent,
+        }
+        write_json(path, record)
+        shown = {
+            "time": f"{seconds:.0f} s of {self.profile.budget_s} s",
+            "peak memory": f"{_peak_mb():,.0f} MB of {self.profile.budget_mb:,} MB",
+            "texts encoded anew": f"{self.cache.misses:,}",
+            "models trained": self.trained,
+            "record": f"{path.parent.name}/{path.name}",
+        }
+        table([shown], caption="This run against its budget")
+        return path
+
+
+def start(
+    notebook: str, *, uses: Sequence[str] = (), trains: bool = False
+) -> Experiment:
+    """Begin the record of ``"NN_slug"``, and show what the run uses.
+
+    Parameters
+    ----------
+    uses
+        Names of models and data, whose checksums are verified and recorded; or folders
+        of the reader's own.
+    trains
+        Many models are trained: memory is spared.
+    """
+    if trains:
+        limit_memory()
+    profile = current()
+    sources = {}
+    for name in uses:
+        resolve(name, allow_hub=profile.name == "paper")
+        known = BY_NAME[name].sha256 if name in BY_NAME else {}
+        sources[name] = next(iter(known.values()), "")
+    rows = {
+        "profile": f"{profile.name} ({profile.about})",
+        "seed": str(profile.seed),
+        "Python": platform.python_version(),
+        **_versions(),
+    }
+    for name, sha in sources.items():
+        rows[name] = f"sha256 {sha[:12]}…" if sha else "yours"
+    table(
+        [{"what": name, "value": value} for name, value in rows.items()],
+        caption="What this run uses",
+    )
+    return Experiment(notebook, profile, EmbeddingCache(), sources)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `finish` wrote."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
+    """Compare two records of one notebook; one sentence for each disagreement."""
+    found = []
+    for name, old in committed["results"].items():
+        new = fresh["results"].get(name)
+        if new is None:
+            found.append(f"{name}: no longer measured")
+        elif not _agrees(old, new):
+            found.append(f"{name}: {_shown(old)} is now {_shown(new)}")
+    for name, old in committed["claims"].items():
+        new = fresh["claims"].get(name, {"verdict": "no longer made"})
+        if not old["machine"] and new["verdict"] != old["verdict"]:
+            found.append(f"claim {name}: {old['verdict']} is now {new['verdict']}")
+    return found
+
+
+def _agrees(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if old["compare"] == "ignore":
+        return True
+    if old["compare"] == "tolerance":
+        return bool(abs(old["mean"] - new["mean"]) <= old["tolerance"])
+    if old["compare"] == "interval":
+        return bool(old["low"] <= new["high"] and new["low"] <= old["high"])
+    return bool(old["mean"] == new["mean"])
+
+
+def _shown(row: dict[str, Any]) -> str:
+    interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if "low" in row else ""
+    return f"{row['mean']:.6g}{interval} {row['unit']}"
+
+
+def _verdict(hypothesis: Hypothesis, low: float, high: float) -> Verdict:
+    margin = hypothesis.margin
+    if hypothesis.direction == ">":
+        holds, fails = low > margin, high < margin
+    elif hypothesis.direction == "<":
+        holds, fails = high < margin, low > margin
+    else:
+        holds = -margin <= low and high <= margin
+        fails = low > margin or high < -margin
+    return "holds" if holds else "fails" if fails else "inconclusive"
+
+
+def _rule(hypothesis: Hypothesis) -> str:
+    if hypothesis.direction == "within":
+        return f"all of it within ±{hypothesis.margin:g}"
+    side = "above" if hypothesis.direction == ">" else "below"
+    return f"all of it {side} {hypothesis.margin:g}"
+
+
+def _as_dict(value: float | Interval) -> dict[str, Any]:
+    if isinstance(value, Interval):
+        return asdict(value)
+    return {"mean": float(value)}
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there

@@ -1,0 +1,542 @@
+"""The trainings of the notebooks: many that differ in one thing, each kept on disk.
+
+A raw BERT trained over several seeds (02, 03, 06), one base adapted in many ways (07,
+08), what they are measured with, and the one store of trained models.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sbert_lab._utils import random_state_kept, release_memory, write_json
+from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
+from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
+from sbert_lab.adaptation.unsupervised import train_on_texts
+from sbert_lab.datasets.domains import Domain
+from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
+from sbert_lab.datasets.nli import (
+    LABELS,
+    Inference,
+    all_nli,
+    authored,
+    icd10cm_entailment,
+    nli_triplets,
+)
+from sbert_lab.datasets.pairs import Pairs
+from sbert_lab.datasets.sts import ScoredPairs, stsb
+from sbert_lab.evaluation.evaluators import Evaluator
+from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine
+from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
+from sbert_lab.experiments.profiles import Profile
+from sbert_lab.experiments.timing import timed
+from sbert_lab.index.exact import exact_search
+from sbert_lab.losses import Objective
+from sbert_lab.models.averaging import average
+from sbert_lab.models.checkpoint import Layout, load_transformer
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import cache_home, resolve
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.training import (
+    SentenceTrainer,
+    SentenceTrainingArguments,
+    TrainingData,
+    set_dropout,
+)
+from sbert_lab.training.trainer import has_fast_bfloat16
+
+log = logging.getLogger(__name__)
+
+#: Raise it by one when a change to the losses, the trainer, mining or adaptation
+#: changes the weights that a recipe gives: all models are then trained anew.
+TRAINING_VERSION = 1
+
+#: One number an item: a cosine a pair, or an nDCG@10 a query under `RETRIEVAL`.
+Items = dict[str, NDArray[np.float64]]
+RETRIEVAL = "retrieval"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A trained model's folder, how long training took, and if that was just now."""
+
+    folder: str
+    seconds: float
+    new: bool
+
+
+def get_or_train(
+    name: str,
+    recipe: Mapping[str, object],
+    make: Callable[[], SentenceEncoder | CrossEncoder],
+) -> Stored:
+    """Return the model that a recipe gives: from the store, or trained now.
+
+    Parameters
+    ----------
+    name
+        How the folder's name begins.
+    recipe
+        All that decides the weights, as plain data: hashes of the training data and of
+        the base model, and every setting of the training. Together with
+        `TRAINING_VERSION` it is the key.
+    make
+        Trains the model.
+    """
+    key = sha256_of([dict(recipe), TRAINING_VERSION])[:12]
+    folder = cache_home() / "trained" / f"{name}-{key}"
+    about = Path(f"{folder}.json")
+    new = not folder.is_dir()
+    if new:
+        release_memory()
+        model, seconds = timed(make)
+        model.save(folder)
+        write_json(about, {"seconds": seconds, "recipe": dict(recipe)})
+        release_memory()
+        log.info("%s is kept in %s", name, folder)
+    seconds = json.loads(about.read_bytes())["seconds"] if about.is_file() else 0.0
+    return Stored(str(folder), float(seconds), new)
+
+
+def raw_encoder(profile: Profile, pooling: str = "mean") -> SentenceEncoder:
+    """Return the profile's raw BERT with a pooling and the profile's dropout."""
+    transformer, tokenizer = load_transformer(resolve(profile.raw_model))
+    layout = Layout(dimension=transformer.config.hidden_size, pooling=(pooling,))
+    encoder = SentenceEncoder(transformer, tokenizer, layout)
+    set_dropout(encoder, profile.dropout)
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained encoder and what the trainer logged on the way."""
+
+    encoder: SentenceEncoder
+    history: list[dict[str, float]]
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Return the steps at which a metric was logged, and its values."""
+        return [
+            (int(row["step"]), row[metric]) for row in self.history if metric in row
+        ]
+
+
+def settings(profile: Profile, seed: int, learning_rate: float) -> dict[str, Any]:
+    """Return the trainer's arguments that decide the weights, for the store's key."""
+    return {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": profile.batch_size,
+        "learning_rate": learning_rate,
+        "warmup_steps": 0.1,
+        "bf16": has_fast_bfloat16(),
+        "seed": seed,
+    }
+
+
+def train(
+    profile: Profile,
+    data: TrainingData,
+    objective: Callable[[SentenceEncoder], Objective],
+    *,
+    seed: int = 0,
+    pooling: str = "mean",
+    learning_rate: float | None = None,
+    encoder: SentenceEncoder | None = None,
+    evaluators: Sequence[Evaluator] = (),
+) -> Trained:
+    """Train the profile's raw BERT, or a given encoder in place, for one epoch.
+
+    Parameters
+    ----------
+    objective
+        Makes the objective for an encoder.
+    seed
+        Of the batches, and of the objective's own first weights.
+    learning_rate
+        None for the profile's.
+    encoder
+        To go on with, instead of a new one with this pooling.
+    evaluators
+        What to measure before the first step, and after each quarter.
+    """
+    rate = profile.learning_rate if learning_rate is None else learning_rate
+    with random_state_kept():  # loading draws a pooler, where there is none
+        encoder = raw_encoder(profile, pooling) if encoder is None else encoder
+        torch.manual_seed(seed)
+        made = objective(encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SentenceTrainer(
+            encoder,
+            SentenceTrainingArguments(
+                folder,
+                **settings(profile, seed, rate),
+                use_cpu=encoder.device.type == "cpu",
+                save_strategy="no",
+                eval_strategy="steps" if evaluators else "no",
+                eval_steps=0.25,
+                eval_on_start=bool(evaluators),
+                logging_steps=max(1, len(data) // profile.batch_size // 20),
+            ),
+            data,
+            made,
+            evaluators=evaluators,
+        )
+        trainer.train()
+    return Trained(encoder, trainer.state.log_history)
+
+
+def train_and_keep(
+    profile: Profile,
+    name: str,
+    data: TrainingData,
+    objective: Callable[[SentenceEncoder], Objective],
+    *,
+    seed: int = 0,
+) -> Stored:
+    """Train the profile's raw BERT as `train` does, with an ablation's learning rate.
+
+    Once for each recipe; `name` must say what `objective` makes.
+    """
+    rate = profile.ablation_rate
+    recipe = {
+        "objective": name,
+        "data": data.fingerprint(),
+        "base": raw_encoder(profile).fingerprint(),
+        "dropout": profile.dropout,
+        **settings(profile, seed, rate),
+    }
+    return get_or_train(
+        name,
+        recipe,
+        lambda: train(profile, data, objective, seed=seed, learning_rate=rate).encoder,
+    )
+
+
+def labelled(pairs: Sequence[Inference]) -> TrainingData:
+    """Return labelled pairs as columns ``first``, ``second``, ``label``."""
+    columns = {
+        "first": [pair.premise for pair in pairs],
+        "second": [pair.hypothesis for pair in pairs],
+        "label": [LABELS.index(pair.label) for pair in pairs],
+    }
+    return TrainingData(columns, source="entailment")
+
+
+def triplets(pairs: Sequence[Inference]) -> TrainingData:
+    """Return premise, entailed and contradicting hypothesis, of the same pairs."""
+    anchor, positive, negative = zip(*nli_triplets(pairs), strict=True)
+    columns = {"anchor": anchor, "positive": positive, "negative": negative}
+    return TrainingData(columns, source="entailment")
+
+
+def regression(pairs: ScoredPairs, top: float = 5.0) -> TrainingData:
+    """Return scored pairs as ``first``, ``second``, ``label``, scores from 0 to 1."""
+    label = [score / top for score in pairs.score]
+    columns = {"first": pairs.first, "second": pairs.second, "label": label}
+    return TrainingData(columns, source="graded pairs")
+
+
+def scored_pairs(profile: Profile) -> ScoredPairs:
+    """Return the scored pairs that a profile trains on, scores from 0 to 5."""
+    if profile.scored == "icd10cm":
+        return graded_hierarchy(profile.graded_anchors, "train", profile.seed)
+    if profile.scored == "stsb":
+        return stsb("train")
+    raise ValueError(f"scored={profile.scored!r}: icd10cm or stsb")
+
+
+def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
+    """Return the labelled pairs that a profile trains on; AllNLI as it is."""
+    if profile.nli == ("all-nli",):
+        return tuple(all_nli("train"))
+    found: list[Inference] = []
+    if "authored" in profile.nli:
+        count = profile.authored_premises
+        found += complete_premises(authored(), count, profile.seed)
+    if "icd10cm" in profile.nli:
+        pairs = icd10cm_entailment("train")
+        found += complete_premises(pairs, profile.premises, profile.seed)
+    if not found:
+        raise ValueError(f"nli={profile.nli}: authored, icd10cm, or all-nli alone")
+    return tuple(found)
+
+
+def complete_premises(
+    pairs: Sequence[Inference], count: int | None, seed: int = 0
+) -> tuple[Inference, ...]:
+    """Return one pair of each label for `count` premises that have all three.
+
+    Premises are drawn at random, and stay in order. So every objective can be trained
+    on the same premises.
+    """
+    by_premise: dict[str, dict[str, Inference]] = {}
+    for pair in pairs:
+        by_premise.setdefault(pair.premise, {}).setdefault(pair.label, pair)
+    full = [found for found in by_premise.values() if len(found) == len(LABELS)]
+    if count is not None and count < len(full):
+        drawn = np.random.default_rng(seed).choice(len(full), count, replace=False)
+        full = [full[row] for row in sorted(drawn)]
+    return tuple(found[label] for found in full for label in LABELS)
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Scored pairs by name, and a search, to measure every model with.
+
+    Queries of one `group` are drawn together; by default those of one category.
+    """
+
+    sets: dict[str, ScoredPairs]
+    retrieval: RetrievalTask | None = None
+    group: Sequence[str] | None = None
+
+    def measure(
+        self, encoder: SentenceEncoder, only: Collection[str] | None = None
+    ) -> Items:
+        """Return the cosine of every pair, and the nDCG@10 of every query.
+
+        With `only`, of these sets, and of no query.
+        """
+        found: Items = {}
+        for name, pairs in self.sets.items():
+            if only is None or name in only:
+                texts = [*pairs.first, *pairs.second]
+                both = encoder.encode(texts, show_progress=False)
+                found[name] = pairwise_cosine(both[: len(pairs)], both[len(pairs) :])
+        if self.retrieval is not None and only is None:
+            found[RETRIEVAL] = _ndcg(encoder, self.retrieval)
+        return found
+
+    def score(
+        self,
+        name: str,
+        runs: Sequence[Items],
+        over: Sequence[Items] | None = None,
+        kept: NDArray[np.bool_] | None = None,
+        cells: int = 1,
+    ) -> Interval:
+        """Return the mean score of runs, or their paired difference from others.
+
+        Seeds are the outer level of the bootstrap.
+
+        Parameters
+        ----------
+        name
+            A set, judged by Spearman's correlation; or `RETRIEVAL`, by nDCG@10.
+        runs, over
+            What `measure` gave, one for each seed; one in `over` counts for all.
+        kept
+            True for the pairs of a set to judge, ``[n]``; None for all.
+        cells
+            Conditions that the runs of a set belong to, all seeds of the first one
+            first. A seed's score is their mean.
+        """
+        ours = np.stack([run[name] for run in runs])
+        theirs = None
+        if over is not None:
+            theirs = np.broadcast_to(np.stack([run[name] for run in over]), ours.shape)
+        if name == RETRIEVAL and self.retrieval is not None:
+            items = ours if theirs is None else ours - theirs
+            group = self.group or [code[:3] for code in self.retrieval.relevant]
+            return bootstrap_mean(items, groups=group)
+        return similarity_score(
+            self.sets[name], ours, baseline=theirs, kept=kept, cells=cells
+        )
+
+
+def _ndcg(encoder: SentenceEncoder, task: RetrievalTask) -> NDArray[np.float64]:
+    queries, corpus = (
+        encoder.encode(texts, show_progress=False)
+        for texts in (task.queries, task.corpus_texts)
+    )
+    _, rows = exact_search(queries, corpus, 10, "cosine")
+    found = [[task.corpus_codes[i] for i in row] for row in rows]
+    return ndcg_at_k(found, [{code} for code in task.relevant])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An adapted model, what it gives item by item, and how long training took."""
+
+    folder: str
+    items: Items = field(repr=False)
+    seconds: float = 0.0
+
+    @property
+    def ndcg(self) -> float:
+        """Mean nDCG@10."""
+        return float(self.items[RETRIEVAL].mean())
+
+
+class Study:
+    """Adapt one base to one domain in many ways, all measured alike.
+
+    Parameters
+    ----------
+    base
+        Name or folder of the model to begin with.
+    domain
+        What is learnt and tested.
+    general
+        Scored pairs of no domain, by name.
+
+    Attributes
+    ----------
+    before
+        The base itself, as a trial.
+    new
+        How many models were trained, not found in the store.
+    """
+
+    def __init__(
+        self, base: str, domain: Domain, general: Mapping[str, ScoredPairs]
+    ) -> None:
+        self.domain, self.new = domain, 0
+        self._yardstick = Yardstick(dict(general), domain.test, domain.group)
+        self._base = SentenceEncoder.from_pretrained(base)  # never trained itself
+        self.before = Trial(base, self._measured(self._base))
+
+    def adapted(
+        self,
+        recipe: Recipe,
+        count: int | None = None,
+        *,
+        guarded: bool = True,
+        shuffled: bool = False,
+    ) -> Trial:
+        """Adapt the base to `count` pairs, which the recipe's seed draws.
+
+        Parameters
+        ----------
+        guarded
+            Keep relatives from being mined, where the domain knows them.
+        shuffled
+            Deal the answers out anew, at random: a control, which can teach the style
+            of the texts and no more.
+        """
+        plain, domain = replace(recipe, base_weight=0.0), self.domain
+        if not guarded or shuffled:
+            domain = replace(domain, codes=None)
+        pairs, guard = domain.some(count, recipe.seed)
+        if shuffled:
+            order = np.random.default_rng(recipe.seed).permutation(len(pairs))
+            pairs = replace(pairs, positive=tuple(pairs.positive[i] for i in order))
+
+        def teach(encoder: SentenceEncoder) -> None:
+            candidates, cache = domain.candidates, EmbeddingCache()
+            mined = mine_negatives(encoder, pairs, plain, candidates, guard, cache)
+            train_on_pairs(encoder, pairs, plain, mined)
+
+        told = pair_recipe(self._base, domain, pairs, plain)
+        return self.mixed(self._taught("pairs", told, teach), recipe.base_weight)
+
+    def adapted_to_texts(
+        self,
+        method: str,
+        texts: Sequence[str],
+        teacher: SentenceEncoder | CrossEncoder | None = None,
+    ) -> Trial:
+        """Adapt the base to texts alone; see `train_on_texts`."""
+        recipe = RECIPES[method]
+        told = {
+            "base": self._base.fingerprint(),
+            "texts": sha256_of(list(texts)),
+            "teacher": "" if teacher is None else teacher.fingerprint(),
+            "recipe": asdict(recipe),
+            "bf16": has_fast_bfloat16(),
+        }
+
+        def teach(encoder: SentenceEncoder) -> None:
+            train_on_texts(method, encoder, texts, recipe, teacher=teacher)
+
+        return self._taught(method, told, teach)
+
+    def mixed(self, trial: Trial, base_weight: float) -> Trial:
+        """Average a trial's weights with the base's (Wortsman et al. 2022).
+
+        `base_weight` is the share of the base.
+        """
+        if not base_weight:
+            return trial
+        told = {
+            "base": self._base.fingerprint(),
+            "base_weight": base_weight,
+            "adapted": Path(trial.folder).name,  # which holds the hash of its recipe
+        }
+
+        def make() -> SentenceEncoder:
+            return average(self._base, _load(trial.folder), base_weight)
+
+        folder = get_or_train("averaged", told, make).folder
+        return Trial(folder, self._measured(_load(folder)), trial.seconds)
+
+    def score(
+        self, trials: Sequence[Trial], over: Sequence[Trial] = (), on: str = RETRIEVAL
+    ) -> Interval:
+        """Return the mean score of trials, or what they gained over others.
+
+        Trials are seeds of one condition. The score is nDCG@10 in the domain, or
+        Spearman's correlation `on` a general set.
+        """
+        others = [one.items for one in over] or None
+        return self._yardstick.score(on, [one.items for one in trials], others)
+
+    def _taught(
+        self,
+        name: str,
+        told: Mapping[str, object],
+        teach: Callable[[SentenceEncoder], None],
+    ) -> Trial:
+        """Train a copy of the base, or find it, and measure it."""
+
+        def make() -> SentenceEncoder:
+            encoder = deepcopy(self._base)
+            teach(encoder)
+            return encoder
+
+        stored = get_or_train(f"adapted-{name}", told, make)
+        self.new += stored.new
+        items = self._measured(_load(stored.folder))
+        return Trial(stored.folder, items, stored.seconds)
+
+    def _measured(self, encoder: SentenceEncoder) -> Items:
+        """Return what a model gives, item by item; kept by weights and data."""
+        memory = joblib.Memory(cache_home() / "measured", verbose=0)
+        measure = memory.cache(_measure, ignore=["encoder"])
+        items: Items = measure(encoder, encoder.fingerprint(), self._yardstick)
+        return items
+
+
+def pair_recipe(
+    base: SentenceEncoder, domain: Domain, pairs: Pairs, recipe: Recipe
+) -> dict[str, object]:
+    """Return what decides the weights of a training on pairs, for the store's key."""
+    guard = [domain.codes, domain.candidate_codes] if domain.codes else None
+    mined = [domain.candidates, guard] if recipe.negatives else None
+    return {
+        "base": base.fingerprint(),
+        "data": sha256_of([pairs.anchor, pairs.positive, mined]),
+        "recipe": asdict(recipe),
+        "bf16": has_fast_bfloat16(),
+    }
+
+
+def _measure(encoder: SentenceEncoder, weights: str, yardstick: Yardstick) -> Items:
+    del weights  # with the yardstick it is the key of what is kept
+    return yardstick.measure(encoder)
+
+
+def _load(folder: str) -> SentenceEncoder:
+    return SentenceEncoder.from_pretrained(folder, allow_hub=False)

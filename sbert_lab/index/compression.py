@@ -1,0 +1,59 @@
+"""Fewer dimensions: the leading ones, or the directions in which a corpus varies.
+
+For shorter codes of each dimension see the kinds of `vector_index.VectorIndex`.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from sbert_lab._utils import Vectors
+from sbert_lab.index.exact import checked, normalized
+
+
+@dataclass(frozen=True, eq=False)
+class Pca:
+    """Projection on the directions of largest variance: orthonormal rows ``[m, d]``.
+
+    The corpus decides the directions, once; queries go through the same projection.
+    The mean is not subtracted, so that products of vectors stay as near as they can to
+    what they were.
+
+    Source: Pearson 1901.
+    """
+
+    components: Vectors
+
+    @classmethod
+    def fit(cls, vectors: Vectors, dimension: int) -> Self:
+        """Find the `dimension` directions from vectors ``[n, d]`` of the corpus."""
+        rows = checked(vectors, "vectors")
+        _check(dimension, min(rows.shape))
+        covariance = np.atleast_2d(np.cov(rows, rowvar=False))
+        directions = np.linalg.eigh(covariance).eigenvectors  # smallest variance first
+        largest = directions[:, ::-1][:, :dimension]
+        return cls(np.ascontiguousarray(largest.T, np.float32))
+
+    def transform(self, vectors: Vectors) -> Vectors:
+        """Project, ``[n, d] -> [n, m]``, and scale to unit length."""
+        projected: Vectors = checked(vectors, "vectors") @ self.components.T
+        return normalized(projected)
+
+
+def truncate(vectors: Vectors, dimension: int) -> Vectors:
+    """Keep the leading dimensions, scaled to unit length: ``[n, d] -> [n, dimension]``.
+
+    A model trained for it (Matryoshka) keeps most of its meaning there; of another
+    model they are any dimensions, and `Pca` loses less.
+
+    Source: Kusupati et al. 2022.
+    """
+    rows = checked(vectors, "vectors")
+    _check(dimension, rows.shape[1])
+    return normalized(rows[:, :dimension])
+
+
+def _check(dimension: int, most: int) -> None:
+    if not 1 <= dimension <= most:
+        raise ValueError(f"dimension={dimension}: choose from 1 to {most}")

@@ -1,0 +1,185 @@
+"""What the options do, and how a mistake is told."""
+
+import json
+
+import pytest
+from adapt_cases import general, make_base, own_pairs, sentences
+
+from sbert_lab.__main__ import main
+from sbert_lab.adaptation import adapt as module
+from sbert_lab.adaptation.command import read_texts
+from sbert_lab.adaptation.recipe import RECIPES, Recipe
+from sbert_lab.adaptation.report import Outcome
+from sbert_lab.datasets.pairs import DataError
+from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+
+DONE = Outcome("base", "", {}, {}, [], [(1, 1.0)], [], [], 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(one_thread):
+    """Tiny products on one thread."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder of files, and a base."""
+    home = tmp_path_factory.mktemp("home")
+    make_base(home / "base")
+    pairs = own_pairs(120)
+    rows = list(zip(pairs.anchor, pairs.positive, strict=True))
+    lines = [f"{a},{p}" for a, p in rows]
+    (home / "pairs.csv").write_text("\n".join(["anchor,positive", *lines]))
+    (home / "named.csv").write_text("\n".join(["question,answer", *lines]))
+    (home / "bad.csv").write_text("\n".join(["anchor,positive", "a,b", "c,", *lines]))
+    test = own_pairs(40, seed=8)
+    (home / "test.jsonl").write_text(
+        "\n".join(
+            json.dumps({"anchor": a, "positive": p})
+            for a, p in zip(test.anchor, test.positive, strict=True)
+        )
+    )
+    (home / "texts.txt").write_text("\n".join([*sentences(50, 3), ""]))
+    return home
+
+
+def line(home, **options):
+    given = {"base": home / "base", "out": home / "out"} | options
+    found = ["adapt"]
+    for name, value in given.items():
+        path = home / value if (home / str(value)).is_file() else value
+        found += [f"--{name.replace('_', '-')}", str(path)]
+    return found
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `adapt` is called with, in its place."""
+    calls = []
+
+    def note(*given, **options):
+        calls.append((given, options))
+        return DONE
+
+    monkeypatch.setattr(module, "adapt", note)
+    return calls
+
+
+def test_the_options_of_pairs_arrive(home, asked, capsys):
+    told = line(
+        home,
+        pairs="named.csv",
+        anchor="question",
+        positive="answer",
+        corpus="texts.txt",
+        epochs=3,
+        batch_size=8,
+        learning_rate=1e-3,
+        negatives=4,
+        relative_margin=0.05,
+        base_weight=0.5,
+        seed=7,
+    )
+    assert main(told) == 0
+    ((base, pairs, out), options) = asked[0]
+    assert (base, out) == (str(home / "base"), home / "out")
+    assert pairs.anchor == own_pairs(120).anchor
+    assert options == {
+        "method": "pairs",
+        "recipe": Recipe(
+            epochs=3,
+            batch_size=8,
+            learning_rate=1e-3,
+            negatives=4,
+            relative_margin=0.05,
+            base_weight=0.5,
+            seed=7,
+        ),
+        "teacher": None,
+        "test": None,
+        "corpus": sentences(50, 3),
+    }
+    shown = capsys.readouterr().out
+    assert f"More in {home / 'out' / 'report.md'}" in shown
+    assert f"SentenceTransformer({str(home / 'out' / 'model')!r})" in shown
+
+
+def test_the_options_of_texts_arrive(home, asked):
+    assert main(line(home, texts="texts.txt", method="tsdae", seed=0)) == 0
+    assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
+    ((_, texts, _), options), (_, other) = asked
+    assert texts == sentences(50, 3)
+    assert options["recipe"] == RECIPES["tsdae"]
+    assert isinstance(options["recipe"].seed, int)
+    assert other["test"].anchor == own_pairs(40, seed=8).anchor
+
+
+def test_a_teacher_is_an_encoder_or_a_cross_encoder(home, asked, tmp_path):
+    CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
+    told = {"texts": "texts.txt", "method": "pseudo-labels"}
+    for folder in (home / "base", tmp_path / "cross"):
+        assert main(line(home, **told, teacher=folder)) == 0
+    kinds = [type(options["teacher"]) for _, options in asked]
+    assert kinds == [SentenceEncoder, CrossEncoder]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pairs": "bad.csv"}, "row 3, column 'positive'"),
+        ({"pairs": "named.csv"}, "column 'anchor' is missing"),
+        ({"pairs": "absent.csv"}, "absent.csv: no such file"),
+        ({}, "--pairs FILE, or --texts FILE"),
+        ({"texts": "texts.txt"}, "--method go together"),
+        ({"texts": "texts.txt", "method": "pseudo-labels"}, "a teacher go together"),
+        ({"pairs": "pairs.csv", "base": "no-such-model"}, "no-such-model"),
+        ({"pairs": "pairs.csv", "base_weight": 2}, "base_weight=2"),
+        ({"pairs": "pairs.csv", "test": "pairs.csv"}, "is also in"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(home, options, message):
+    with pytest.raises(SystemExit) as caught:
+        main(line(home, **options))
+    assert message in str(caught.value.code)
+    assert not (home / "out").exists()
+
+
+def test_a_stop_by_hand_says_how_to_go_on(home, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "adapt", stop)
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        main(line(home, pairs="pairs.csv"))
+
+
+def test_from_a_file_to_a_model(home, capsys, monkeypatch):
+    """All of it; asked again, it shows what was found."""
+    monkeypatch.setattr(module, "general_sets", general)
+    told = line(home, pairs="pairs.csv", out=home / "done", batch_size=32, epochs=1)
+    assert main(told) == 0
+    first = capsys.readouterr().out
+    assert "| your pairs, nDCG@10 |" in first
+    assert main(told) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\n\n  \ntwo, three\n"),
+        ("a.csv", 'id,text\n1,one\n2,"two, three"\n'),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two, three", "x": 1}'),
+    ],
+)
+def test_texts_are_read(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert read_texts(tmp_path / name) == ["one", "two, three"]
+
+
+@pytest.mark.parametrize("content", ["id\n1\n", "id,text\n1,\n"])
+def test_files_without_texts_are_refused_with_their_row(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(DataError, match="row 2"):
+        read_texts(tmp_path / "a.csv")

@@ -1,0 +1,362 @@
+"""Trainings of a raw BERT, their data, their yardstick, and the store of models."""
+
+import random
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_encoder
+from tiny_raw_bert import make_raw, tiny_profile
+from torch import nn
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.datasets import nli
+from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.datasets.nli import LABELS, Inference
+from sbert_lab.datasets.sts import ScoredPairs
+from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.evaluation.tasks import similarity_score
+from sbert_lab.experiments import runs
+from sbert_lab.experiments.runs import RETRIEVAL, Yardstick, get_or_train, train
+from sbert_lab.losses import MultipleNegativesRankingLoss, SoftmaxLoss
+
+AUTHORED = nli.authored()
+FEW = AUTHORED[:48]  # of 16 premises
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    return tiny_profile(make_raw(tmp_path_factory.mktemp("raw") / "bert"))
+
+
+@pytest.fixture
+def raw(profile):
+    return runs.raw_encoder(profile)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def ranking(encoder):
+    return MultipleNegativesRankingLoss()
+
+
+def softmax(encoder):
+    return SoftmaxLoss(encoder.dimension, len(LABELS))
+
+
+def weights(encoder):
+    return {name: p.detach().clone() for name, p in encoder.named_parameters()}
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Data
+
+
+def made_pairs(count=300, seed=0):
+    """Return pairs of 40 premises with labels missing and hypotheses to spare."""
+    rng = np.random.default_rng(seed)
+    return [
+        Inference("", "", f"p{rng.integers(40)}", f"h{i}", LABELS[rng.integers(3)])
+        for i in range(count)
+    ]
+
+
+def naive_complete(pairs):
+    """Return for each premise with all labels the first pair of every label."""
+    found = []
+    for premise in dict.fromkeys(pair.premise for pair in pairs):
+        own = [pair for pair in pairs if pair.premise == premise]
+        firsts = [next((p for p in own if p.label == lab), None) for lab in LABELS]
+        found += firsts if None not in firsts else []
+    return tuple(found)
+
+
+def test_complete_premises_against_a_loop():
+    pairs = made_pairs()
+    expected = naive_complete(pairs)
+    assert runs.complete_premises(pairs, None) == expected
+    assert runs.complete_premises(pairs, 1_000) == expected
+    drawn = [runs.complete_premises(pairs, 10, seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [pair.label for pair in drawn[0]] == list(LABELS) * 10
+    places = [expected.index(pair) for pair in drawn[0]]
+    assert places == sorted(places) != [*range(30)]
+
+
+def test_pairs_to_train_on_are_those_of_the_profile(profile, monkeypatch):
+    made = tuple(made_pairs())
+    monkeypatch.setattr(runs, "icd10cm_entailment", lambda split: made)
+    monkeypatch.setattr(runs, "all_nli", lambda split: made)
+    monkeypatch.setattr(runs, "graded_hierarchy", lambda *told: told)
+    monkeypatch.setattr(runs, "stsb", lambda split: split)
+    few = replace(profile, premises=4, authored_premises=6, graded_anchors=7, seed=2)
+    assert runs.inference_pairs(few) == (
+        *runs.complete_premises(AUTHORED, 6, 2),
+        *runs.complete_premises(made, 4, 2),
+    )
+    assert runs.scored_pairs(few) == (7, "train", 2)
+    paper = replace(few, nli=("all-nli",), scored="stsb")
+    assert runs.inference_pairs(paper) == made
+    assert runs.scored_pairs(paper) == "train"
+
+
+def columns(data, encoder):
+    data.tokenize(encoder)
+    return data.__getitems__(range(len(data))).texts
+
+
+def test_rows_to_train_on(raw):
+    data = runs.labelled(FEW)
+    assert columns(data, raw) == {
+        "first": [pair.premise for pair in FEW],
+        "second": [pair.hypothesis for pair in FEW],
+    }
+    assert [LABELS[int(number)] for number in data.label] == [p.label for p in FEW]
+    found = columns(runs.triplets(FEW), raw)
+    by_label = {lab: [p.hypothesis for p in FEW if p.label == lab] for lab in LABELS}
+    assert found == {
+        "anchor": [pair.premise for pair in FEW[::3]],
+        "positive": by_label["entailment"],
+        "negative": by_label["contradiction"],
+    }
+    scored = ScoredPairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 2.5, 5.0))
+    data = runs.regression(scored)
+    assert columns(data, raw) == {"first": ["a", "b", "c"], "second": ["d", "e", "f"]}
+    assert data.label.tolist() == [0, 0.5, 1]
+
+
+# Training
+
+
+def test_a_raw_encoder_has_its_pooling_and_dropout(profile):
+    encoder = runs.raw_encoder(replace(profile, dropout=0.25), "max")
+    tokens = torch.from_numpy(encoder.token_ids(["a cat sat on the mat"])[0])
+    with torch.no_grad():
+        hidden = encoder.transformer(tokens[None]).last_hidden_state[0]
+    got = encoder.encode("a cat sat on the mat")
+    np.testing.assert_allclose(got, hidden.amax(0), atol=1e-5)
+    assert {p.p for p in encoder.modules() if isinstance(p, nn.Dropout)} == {0.25}
+
+
+def random_states():
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    return python, [str(part) for part in numpy], torch.random.get_rng_state().tolist()
+
+
+def test_one_seed_is_one_training_to_the_bit(profile):
+    """With dropout, whatever was drawn before, and no global state is touched."""
+    profile, found = replace(profile, dropout=0.1), []
+    drawn = []
+
+    def made(encoder):
+        drawn.append(softmax(encoder).weight.detach().clone())
+        return softmax(encoder)
+
+    for turn, seed in enumerate((3, 3, 4)):
+        torch.manual_seed(turn)  # which must not matter
+        before = random_states()
+        trained = train(profile, runs.labelled(FEW), made, seed=seed)
+        assert random_states() == before
+        assert not trained.encoder.training
+        found.append(weights(trained.encoder))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert equal(found[0], found[1])
+    assert not equal(found[0], found[2])
+
+
+def test_training_goes_on_from_a_given_encoder_in_place(profile, raw):
+    first = train(profile, runs.labelled(FEW), softmax, learning_rate=0.0).encoder
+    assert equal(weights(first), weights(raw))
+    found = train(profile, runs.triplets(FEW), ranking, encoder=first)
+    assert found.encoder is first
+    assert not equal(weights(first), weights(raw))
+
+
+class Counting:
+    """An evaluator that counts how often it is asked."""
+
+    name, asked = "told", 0
+
+    def __call__(self, encoder):
+        self.asked += 1
+        return {"count": float(self.asked)}
+
+    def held_out(self):
+        return []
+
+
+def test_what_is_logged_and_measured_on_the_way(profile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = Counting()
+    trained = train(profile, runs.labelled(AUTHORED[:96]), softmax, evaluators=[told])
+    assert trained.curve("eval_told_count") == [(3 * i, i + 1) for i in range(5)]
+    assert [step for step, _ in trained.curve("loss")] == [*range(1, 13)]
+    assert all(0 <= right <= 1 for _, right in trained.curve("accuracy"))
+    assert trained.curve("nothing") == []
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+# Yardstick
+
+
+def scored(group=(), start=0):
+    pairs = AUTHORED[start : start + 30]
+    score = np.random.default_rng(start).integers(0, 6, 30).astype(float)
+    texts = zip(*((pair.premise, pair.hypothesis) for pair in pairs), strict=True)
+    return ScoredPairs(*texts, tuple(score), group)
+
+
+SETS = {"plain": scored(), "grouped": scored(tuple(str(i // 5) for i in range(30)), 60)}
+CODES = tuple(f"A{i // 2:02}.{i % 2}" for i in range(40))  # two a category
+TASK = RetrievalTask(
+    queries=tuple(pair.hypothesis for pair in AUTHORED[:120:3]),
+    relevant=CODES,
+    corpus_codes=CODES,
+    corpus_texts=tuple(pair.premise for pair in AUTHORED[:120:3]),
+)
+YARD = Yardstick(SETS, TASK)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+
+
+def test_measured_are_cosines_and_gains_by_hand(raw):
+    found = YARD.measure(raw)
+    assert list(found) == ["plain", "grouped", RETRIEVAL]
+    for name, pairs in SETS.items():
+        u, v = (unit(raw.encode(texts)) for texts in (pairs.first, pairs.second))
+        np.testing.assert_allclose(found[name], (u * v).sum(1), atol=1e-6)
+    q, c = (unit(raw.encode(texts)) for texts in (TASK.queries, TASK.corpus_texts))
+    place = [1 + sum(row > row[i]) for i, row in enumerate(q @ c.T)]
+    assert max(place) > 10 > min(place)
+    gains = [1 / np.log2(p + 1) if p <= 10 else 0 for p in place]
+    np.testing.assert_allclose(found[RETRIEVAL], gains)
+    assert list(YARD.measure(raw, only=["grouped"])) == ["grouped"]
+
+
+def made_runs(count, seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = {"plain": 30, "grouped": 30, RETRIEVAL: 40}
+    return [{k: rng.uniform(size=n) for k, n in sizes.items()} for _ in range(count)]
+
+
+RUNS, OTHERS = made_runs(3), made_runs(3, seed=1)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sets_are_scored_by_spearman(name):
+    pairs, kept = SETS[name], np.arange(30) % 3 > 0
+    ours, theirs = ([run[name] for run in each] for each in (RUNS, OTHERS))
+    assert YARD.score(name, RUNS, OTHERS, kept) == similarity_score(
+        pairs, ours, baseline=theirs, kept=kept
+    )
+    one = YARD.score(name, RUNS, OTHERS[:1])
+    assert one == YARD.score(name, RUNS, OTHERS[:1] * 3)
+    assert one != YARD.score(name, RUNS, OTHERS)
+
+
+def test_queries_are_scored_by_their_mean():
+    ours, theirs = (np.array([r[RETRIEVAL] for r in rs]) for rs in (RUNS, OTHERS))
+    category = np.arange(40) // 2
+    assert YARD.score(RETRIEVAL, RUNS, OTHERS) == bootstrap_mean(
+        ours - theirs, groups=category
+    )
+    group = tuple(str(i // 8) for i in range(40))
+    other = replace(YARD, group=group).score(RETRIEVAL, RUNS)
+    assert other == bootstrap_mean(ours, groups=group) != YARD.score(RETRIEVAL, RUNS)
+
+
+# The store
+
+
+def test_a_model_is_trained_once_a_recipe(cache):
+    made = []
+
+    def make():
+        made.append(1)
+        return tiny_encoder(seed=len(made))
+
+    first = get_or_train("tiny", {"pairs": 5, "rate": 0.1}, make)
+    again = get_or_train("tiny", {"rate": 0.1, "pairs": 5}, make)
+    assert first.new
+    assert again == replace(first, new=False)
+    other = get_or_train("tiny", {"pairs": 6, "rate": 0.1}, make)
+    assert (other.new, len(made)) == (True, 2)
+    vectors = [
+        SentenceEncoder.from_pretrained(one.folder).encode("a cat")
+        for one in (first, other)
+    ]
+    assert not np.allclose(*vectors)
+
+
+def kept(profile, seed=0, rows=24):
+    data = runs.labelled(FEW[:rows])
+    return runs.train_and_keep(profile, "softmax", data, softmax, seed=seed)
+
+
+def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeypatch):
+    """The settings of the training function itself, too: it may change its mind."""
+    found = [kept(profile), kept(profile, seed=1), kept(profile, rows=32)]
+    for change in (
+        {"batch_size": 4},
+        {"ablation_rate": 1e-4},
+        {"dropout": 0.1},
+        {"raw_model": str(make_raw(cache / "other", seed=1))},
+    ):
+        found.append(kept(replace(profile, **change)))
+    usual = runs.settings
+    for change in (
+        {"warmup_steps": 0.2},
+        {"num_train_epochs": 2},
+        {"bf16": not usual(profile, 0, 1.0)["bf16"]},
+    ):
+        monkeypatch.setattr(runs, "settings", lambda *a, c=change: usual(*a) | c)
+        found.append(kept(profile))
+    monkeypatch.setattr(runs, "settings", usual)
+    monkeypatch.setattr(runs, "TRAINING_VERSION", runs.TRAINING_VERSION + 1)
+    found.append(kept(profile))
+    assert all(one.new for one in found)
+    assert len({one.folder for one in found}) == len(found)
+
+
+def test_the_trainer_gets_the_settings_that_the_key_holds(profile, monkeypatch):
+    seen = []
+    real = runs.SentenceTrainingArguments
+    monkeypatch.setattr(
+        runs,
+        "SentenceTrainingArguments",
+        lambda *a, **told: seen.append(told) or real(*a, **told),
+    )
+    train(profile, runs.labelled(FEW[:8]), softmax, seed=5, learning_rate=2e-4)
+    told = runs.settings(profile, 5, 2e-4)
+    assert told["warmup_steps"] == 0.1
+    assert seen[0] | told == seen[0]
+
+
+def test_a_comment_or_another_module_trains_nothing_anew(profile, cache):
+    """The key reads no code: only the version says that training has changed."""
+    first, opened, watched = kept(profile), [], [True]
+
+    def hook(event, arguments):
+        if watched and event == "open":
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    again = kept(profile)
+    watched.clear()
+    assert again == replace(first, new=False)
+    assert opened
+    assert not [path for path in opened if path.endswith(".py")]

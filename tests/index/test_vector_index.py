@@ -1,0 +1,377 @@
+"""The indexes: against exact search, FAISS used directly, each other, and damage."""
+
+import faiss
+import numpy as np
+import pytest
+from sentence_transformers.util.quantization import semantic_search_faiss
+
+from sbert_lab import VectorIndex, exact_search
+from sbert_lab.index import vector_index
+from sbert_lab.index.exact import normalized
+
+KINDS = ["flat", "hnsw", "ivfpq", "int8", "pq", "binary", "binary+int8"]
+
+
+def clustered(count=3_000, width=32, seed=0, spread=0.35):
+    """Return vectors in clusters, of various lengths, as text embeddings are."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(60, width))
+    rows = centres[rng.integers(60, size=count)] + spread * rng.normal(
+        size=(count, width)
+    )
+    return (rows * rng.uniform(0.5, 2, size=(count, 1))).astype(np.float32)
+
+
+CORPUS, QUERIES = clustered(), clustered(300, seed=1)
+
+
+def same(hits, scores, positions):
+    """Compare answers; positions may differ where two scores differ in a last digit."""
+    np.testing.assert_allclose(hits.scores, scores, rtol=1e-4, atol=1e-4)
+    differs = hits.ids != positions
+    assert differs.mean() < 0.001
+    assert np.abs(hits.scores - scores)[differs].max(initial=0) < 1e-4
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_flat_equals_exact(metric):
+    hits = VectorIndex.build(CORPUS, metric=metric).search(QUERIES, 10)
+    same(hits, *exact_search(QUERIES, CORPUS, 10, metric))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq", "int8", "pq"])
+def test_it_is_what_faiss_says(kind, metric):
+    """FAISS used directly, over vectors that are scaled by hand for cosine."""
+    corpus, queries = CORPUS, QUERIES
+    if metric == "cosine":
+        corpus, queries = (
+            x / np.linalg.norm(x, axis=1, keepdims=True) for x in (CORPUS, QUERIES)
+        )
+    inner = faiss.METRIC_INNER_PRODUCT
+    if kind == "hnsw":
+        settings = {"M": 8, "ef_construction": 40, "ef_search": 50}
+        peer = faiss.IndexHNSWFlat(32, 8, inner)
+        peer.hnsw.efConstruction, peer.hnsw.efSearch = 40, 50
+    elif kind == "ivfpq":
+        settings = {"nlist": 40, "m": 8, "nprobe": 5}
+        peer = faiss.IndexIVFPQ(faiss.IndexFlatIP(32), 32, 40, 8, 8, inner)
+        peer.nprobe = 5
+        learners = [peer, peer.pq]
+    elif kind == "pq":
+        settings, peer = {"m": 8}, faiss.IndexPQ(32, 8, 8, inner)
+        learners = [peer.pq]
+    elif kind == "int8":
+        settings = {}
+        eight = faiss.ScalarQuantizer.QT_8bit
+        peer = faiss.IndexScalarQuantizer(32, eight, inner)
+    else:
+        settings, peer = {}, faiss.IndexFlatIP(32)
+    if kind in ("ivfpq", "pq"):
+        for learner in learners:
+            learner.cp.seed, learner.cp.min_points_per_centroid = 3, 1
+    peer.train(corpus)
+    peer.add(corpus)
+    scores, positions = peer.search(queries, 10)
+    index = VectorIndex.build(CORPUS, kind=kind, metric=metric, seed=3, **settings)
+    same(index.search(QUERIES, 10), scores, positions)
+
+
+def test_metrics_differ_and_cosine_is_the_scaled_one():
+    cosine = VectorIndex.build(CORPUS, metric="cosine").search(QUERIES, 10)
+    dot = VectorIndex.build(CORPUS, metric="dot").search(QUERIES, 10)
+    assert (cosine.ids != dot.ids).mean() > 0.3
+    assert cosine.scores.max() <= 1 + 1e-5
+
+
+def naive_bits(count):
+    """Count different bits of whole numbers; fewest first."""
+    asked, kept = (
+        [int("".join("01"[value > 0] for value in row), 2) for row in rows]
+        for rows in (QUERIES[:40].tolist(), CORPUS.tolist())
+    )
+    return np.array(
+        [sorted((query ^ bits).bit_count() for bits in kept)[:count] for query in asked]
+    )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_bits_equal_a_loop(metric):
+    index = VectorIndex.build(CORPUS, kind="binary", metric=metric)
+    hits = index.search(QUERIES[:40], 12)
+    wanted = 32.0 - 2 * naive_bits(12)
+    np.testing.assert_allclose(
+        hits.scores, wanted / 32 if metric == "cosine" else wanted, atol=1e-6
+    )
+    signs = np.where(CORPUS > 0, 1, -1)[hits.ids]
+    products = np.einsum("qkd,qd->qk", signs, np.where(QUERIES[:40] > 0, 1, -1))
+    np.testing.assert_array_equal(products, wanted)
+
+
+def test_bits_are_rescored_by_int8_codes():
+    """Brute force: the nearest bits, then the products with what int8 stands for."""
+    both = VectorIndex.build(CORPUS, kind="binary+int8", candidates=6)
+    fine = VectorIndex.build(CORPUS, kind="int8").reconstruct()
+    found = both.search(QUERIES[:40], 5)
+    asked = normalized(QUERIES[:40])
+    for query, ids, scores in zip(asked, found.ids, found.scores, strict=True):
+        different = ((CORPUS > 0) != (query > 0)).sum(1)
+        limit = np.sort(different)[29]
+        assert (different[ids] <= limit).all()
+        np.testing.assert_allclose(scores, fine[ids] @ query, atol=1e-5)
+        nearer = np.flatnonzero(different < limit)  # candidates whatever the ties
+        assert scores[-1] >= np.sort(fine[nearer] @ query)[-5] - 1e-5
+    wanted = exact_search(QUERIES[:40], CORPUS, 5)[1]
+    bits = VectorIndex.build(CORPUS, kind="binary").search(QUERIES[:40], 5)
+    recall = [(np.sort(i) == np.sort(wanted)).mean() for i in (bits.ids, found.ids)]
+    assert recall[1] > recall[0] + 0.1
+
+
+def test_the_peer_finds_by_the_same_bits():
+    unit, queries = normalized(CORPUS), normalized(QUERIES[:40])
+    found = VectorIndex.build(CORPUS, kind="binary").search(queries, 5)
+    theirs = semantic_search_faiss(
+        np.packbits(queries > 0, axis=1),
+        corpus_embeddings=np.packbits(unit > 0, axis=1),
+        corpus_precision="ubinary",
+        top_k=5,
+        rescore=False,
+    )[0]
+    wanted = [[1 - 2 * hit["score"] / 32 for hit in row] for row in theirs]
+    np.testing.assert_allclose(found.scores, wanted, atol=1e-6)
+
+
+def test_int8_moves_a_value_by_half_a_step_at_most():
+    index = VectorIndex.build(CORPUS, kind="int8", metric="dot")
+    step = (CORPUS.max(0) - CORPUS.min(0)) / 255
+    assert (np.abs(index.reconstruct() - CORPUS) <= step / 2 * 1.001).all()
+
+
+def test_codes_take_what_they_say():
+    sizes = {
+        kind: VectorIndex.build(CORPUS, kind=kind).bytes_per_vector for kind in KINDS
+    }
+    assert sizes == {
+        "flat": 128,
+        "hnsw": 128,
+        "ivfpq": 4 + 1,  # and the number of its list
+        "int8": 32,
+        "pq": 8,
+        "binary": 4,
+        "binary+int8": 36,
+    }
+
+
+def test_hnsw_tuned_reaches_its_target_on_held_out_queries():
+    index = VectorIndex.build(CORPUS, kind="hnsw", M=8, ef_construction=40)
+    tried = index.tune(clustered(300, seed=2), 0.98)
+    assert tried[-1]["low"] >= 0.98
+    assert index.settings["ef_search"] == tried[-1]["ef_search"]
+    assert index.recall_against_exact(QUERIES).mean() >= 0.98
+    # Not vacuous: the least effort does not reach it.
+    assert tried[0]["low"] < 0.98
+
+
+def test_ivfpq_tunes_within_what_its_codes_can_hold():
+    index = VectorIndex.build(CORPUS, kind="ivfpq", nlist=40, m=32)
+    tried = index.tune(QUERIES[:150], 0.5, vectors=CORPUS)
+    assert index.recall_against_exact(QUERIES[150:], vectors=CORPUS).mean() > 0.45
+    nprobe = index.settings["nprobe"]
+    with pytest.raises(ValueError, match="not reached"):
+        index.tune(QUERIES, 0.9999, vectors=CORPUS)
+    assert index.settings["nprobe"] == nprobe == tried[-1]["nprobe"]
+    with pytest.raises(ValueError, match="vectors="):
+        index.tune(QUERIES, 0.5)
+    with pytest.raises(ValueError, match="nothing to tune"):
+        VectorIndex.build(CORPUS).tune(QUERIES, 0.9)
+
+
+def test_what_is_learnt_depends_on_the_seed_alone():
+    for kind in ("ivfpq", "pq"):
+        first, again, other = (
+            VectorIndex.build(CORPUS, kind=kind, seed=seed).search(QUERIES).scores
+            for seed in (3, 3, 4)
+        )
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+
+
+def test_recall_is_by_distance_not_by_id():
+    twice = np.concatenate([CORPUS, CORPUS])  # every vector under two ids
+    index = VectorIndex.build(twice, kind="hnsw", ef_search=512)
+    assert index.recall_against_exact(QUERIES, 5).mean() > 0.99
+    poor = VectorIndex.build(CORPUS, kind="binary")
+    found = poor.search(QUERIES, 5).ids
+    wanted = exact_search(QUERIES, CORPUS, 5)[1]
+    pairs = zip(found, wanted, strict=True)
+    by_hand = [len(set(a) & set(b)) / 5 for a, b in pairs]
+    recall = poor.recall_against_exact(QUERIES, 5, vectors=CORPUS)
+    np.testing.assert_allclose(recall, by_hand)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq", "int8"])
+def test_add_and_remove(kind):
+    names = np.array([f"code {i}" for i in range(len(CORPUS))])
+    index = VectorIndex.build(CORPUS[:2500], names[:2500], kind)
+    index.add(CORPUS[2500:], names[2500:])
+    assert len(index) == 3000
+    target = names[2700]
+    assert target in index.search(CORPUS[2700], 10).ids
+    gone = index.search(CORPUS[2700], 3).ids[0].tolist()
+    index.remove(gone)
+    assert len(index) == 2997
+    later = index.search(CORPUS[2700], 10).ids[0].tolist()
+    assert not set(gone) & set(later)
+    assert len(set(later)) == 10
+    with pytest.raises(KeyError, match="nothing was removed"):
+        index.remove([names[0], gone[0]])
+    assert len(index) == 2997
+    index.add(CORPUS[2700:2701], [gone[0]])  # an id is free again after removal
+    assert gone[0] in index.search(CORPUS[2700], 5).ids
+
+
+def test_removed_vectors_leave_the_truth_too():
+    index = VectorIndex.build(CORPUS, kind="hnsw", ef_search=600)
+    index.remove(np.arange(0, 3000, 2))
+    assert index.recall_against_exact(QUERIES).mean() > 0.97
+    left = exact_search(QUERIES, CORPUS[1::2], 10)[0]
+    np.testing.assert_allclose(
+        index.search(QUERIES).scores.mean(), left.mean(), rtol=0.01
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_index_answers_the_same(tmp_path, kind):
+    numbers = np.arange(len(CORPUS)) * 7
+    names = numbers if kind == "hnsw" else numbers.astype(str)
+    index = VectorIndex.build(CORPUS, names, kind, metric="dot", model_hash="abc")
+    if kind in ("flat", "hnsw", "ivfpq", "int8"):
+        index.remove(names[:100])
+    index.save(tmp_path / "index")
+    again = VectorIndex.load(tmp_path / "index", model_hash="abc")
+    first, second = index.search(QUERIES, 7), again.search(QUERIES, 7)
+    np.testing.assert_array_equal(first.ids, second.ids)
+    np.testing.assert_array_equal(first.scores, second.scores)
+    assert (again.kind, again.metric, again.model_hash) == (kind, "dot", "abc")
+    assert again.settings == index.settings
+    assert len(again) == len(index)
+    with pytest.raises(ValueError, match="is in the index"):
+        again.add(CORPUS[:1], names[200:201])
+
+
+def test_another_models_vectors_are_refused(tmp_path):
+    index = VectorIndex.build(CORPUS, model_hash="a" * 64)
+    index.save(tmp_path / "index")
+    with pytest.raises(ValueError, match="distances between them mean nothing"):
+        index.search(QUERIES, model_hash="b" * 64)
+    with pytest.raises(ValueError, match="mean nothing"):
+        index.add(CORPUS[:1], [9999], model_hash="b" * 64)
+    with pytest.raises(ValueError, match="mean nothing"):
+        VectorIndex.load(tmp_path / "index", model_hash="b" * 64)
+    with pytest.raises(ValueError, match="the index has 32 dimensions"):
+        index.search(QUERIES[:, :16])
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "index.json"])
+@pytest.mark.parametrize("damage", ["cut in half", "missing"])
+def test_damaged_index_says_what_to_do(tmp_path, name, damage):
+    VectorIndex.build(CORPUS[:500], kind="hnsw").save(tmp_path / "index")
+    path = tmp_path / "index" / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut in half":
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises((ValueError, FileNotFoundError), match="build it"):
+        VectorIndex.load(tmp_path / "index")
+
+
+def test_failed_save_keeps_the_old_index(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    VectorIndex.build(CORPUS[:500], kind="flat").save(folder)
+    other = VectorIndex.build(CORPUS, kind="flat")
+    monkeypatch.setattr(vector_index, "write_json", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        other.save(folder)
+    assert len(VectorIndex.load(folder)) == 500
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_bad_input_is_refused():
+    build = VectorIndex.build
+    broken = CORPUS[:300].copy()
+    broken[7, 3] = np.nan
+    for kind in KINDS:
+        with pytest.raises(ValueError, match="row 7 is not finite"):
+            build(broken, kind=kind, **({"nlist": 4} if kind == "ivfpq" else {}))
+    with pytest.raises(ValueError, match=r"\[n, d\]"):
+        build(CORPUS[0])
+    with pytest.raises(ValueError, match="kind='annoy'"):
+        build(CORPUS, kind="annoy")
+    with pytest.raises(ValueError, match="metric='l2'"):
+        build(CORPUS, metric="l2")
+    with pytest.raises(ValueError, match="hnsw has M"):
+        build(CORPUS, kind="hnsw", nprobe=3)
+    with pytest.raises(ValueError, match="too few"):
+        build(CORPUS[:100], kind="ivfpq")
+    with pytest.raises(ValueError, match="divisor"):
+        build(CORPUS, kind="ivfpq", m=7)
+    with pytest.raises(ValueError, match="occurs twice"):
+        build(CORPUS[:3], ["a", "b", "a"])
+    with pytest.raises(ValueError, match="3 vectors, but 2 ids"):
+        build(CORPUS[:3], ["a", "b"])
+    with pytest.raises(ValueError, match="all integers or all strings"):
+        build(CORPUS[:2], [1, "a"])
+    with pytest.raises(ValueError, match="ids are"):
+        build(CORPUS[:3]).add(CORPUS[:1], ["a"])
+    with pytest.raises(ValueError, match="at least one"):
+        build(CORPUS).search(QUERIES, 0)
+    with pytest.raises(ValueError, match="build anew"):
+        build(CORPUS, kind="binary").remove([1])
+
+
+def test_small_and_emptied_indexes():
+    for kind in ("flat", "hnsw", "int8", "binary+int8"):
+        index = VectorIndex.build(CORPUS[:3], ["a", "b", "c"], kind)
+        assert index.search(CORPUS[:1], 10).ids.shape == (1, 3)
+    index = VectorIndex.build(CORPUS[:3], ["a", "b", "c"])
+    index.remove(["a", "b", "c"])
+    assert len(index) == 0
+    assert index.search(CORPUS[:1], 10).ids.shape == (1, 0)
+
+
+def test_interrupted_add_leaves_the_index_as_it_was(monkeypatch):
+    monkeypatch.setattr(vector_index, "_ADD_AT_ONCE", 100)
+    index = VectorIndex.build(CORPUS[:500], [f"a{i}" for i in range(500)], "flat")
+    before = index.search(QUERIES)
+    real, calls = index._index, []
+
+    class Interrupted:
+        ntotal = property(lambda _: real.ntotal)
+
+        def add(self, block):
+            calls.append(len(block))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            real.add(block)
+
+    index._index = Interrupted()
+    new = [f"b{i}" for i in range(1000)]
+    with pytest.raises(KeyboardInterrupt):
+        index.add(CORPUS[500:1500], new)
+    index._index = real
+    assert len(index) == 500
+    np.testing.assert_array_equal(index.search(QUERIES).ids, before.ids)
+    index.add(CORPUS[500:1500], new)  # the same ids are still free
+    assert index.search(CORPUS[700], 1).ids.tolist() == [["b200"]]
+
+
+def test_odd_dimensions_and_object_ids():
+    rng = np.random.default_rng(0)
+    for width in (100, 31, 7):
+        vectors = rng.normal(size=(600, width)).astype(np.float32)
+        assert len(VectorIndex.build(vectors, kind="ivfpq", nlist=8)) == 600
+        assert VectorIndex.build(vectors, kind="binary+int8").search(
+            vectors[:3], 1
+        ).ids.ravel().tolist() == [0, 1, 2]
+    names = np.array(["x", "y", "z"], dtype=object)  # a column of a data frame
+    assert VectorIndex.build(CORPUS[:3], names).search(CORPUS[1], 1).ids == [["y"]]

@@ -1,0 +1,129 @@
+"""BM25 is its formula, ties in order; latent semantic analysis equals a plain SVD."""
+
+import math
+
+import numpy as np
+import pytest
+from conftest import states
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from sbert_lab.models.lexical import Bm25, LsaEncoder
+
+CORPUS = [
+    "The cat sat on the mat",
+    "a cat and a dog, and one more Cat",
+    "quick brown fox",
+    "the lazy dog: a dog of two dogs",
+    "it was not",  # stop words alone
+    "The cat sat on a mat",
+]
+WORDS = [
+    "cat sat mat".split(),
+    "cat dog one more cat".split(),
+    "quick brown fox".split(),
+    "lazy dog dog two dogs".split(),
+    [],
+    "cat sat mat".split(),
+]
+QUERIES = ["The dog, the DOG, a zebra and a cat", "brown mat", "zebra it was", ""]
+
+
+def formula(query, words, k1, b):
+    """Return a query's BM25 score for one text of the corpus, Lucene's variant."""
+    average, score = sum(map(len, WORDS)) / len(WORDS), 0.0
+    for word in query:
+        n = sum(word in text for text in WORDS)
+        idf = math.log(1 + (len(WORDS) - n + 0.5) / (n + 0.5))
+        times = words.count(word)
+        slack = k1 * (1 - b + b * len(words) / average)
+        score += idf * times / (times + slack) if times else 0.0
+    return score
+
+
+@pytest.mark.parametrize(("k1", "b"), [(1.5, 0.75), (0.9, 0.4), (2.0, 1)])
+def test_bm25_is_the_formula(k1, b):
+    queries = ["dog dog zebra cat".split(), ["brown", "mat"], ["zebra"], []]
+    wanted = [[formula(query, text, k1, b) for text in WORDS] for query in queries]
+    bm25 = Bm25(CORPUS, k1=k1, b=b)
+    found = bm25.scores(QUERIES)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert not found[2:].any(), "no word in common is 0"
+    assert bm25.scores([]).shape == (0, len(CORPUS)) == (0, len(bm25))
+    assert bm25.vocabulary == {word for text in WORDS for word in text}
+
+
+@pytest.mark.parametrize("k", [1, 3, 99])
+def test_search_is_by_score_then_by_position(k):
+    bm25 = Bm25(CORPUS)
+    scores, positions = bm25.search(QUERIES, k)
+    assert scores.shape == positions.shape == (len(QUERIES), min(k, len(CORPUS)))
+    for row, own in enumerate(bm25.scores(QUERIES).tolist()):
+        best = sorted(range(len(CORPUS)), key=lambda i: (-own[i], i))[:k]
+        assert positions[row].tolist() == best
+        assert scores[row].tolist() == [own[i] for i in best]
+
+
+def test_bm25_counts_its_bytes():
+    one, two = Bm25(["größe cat", "cat dog"]), Bm25(["größe cat", "cat dogs"])
+    assert two.nbytes == one.nbytes + 1
+    numbers = 4 * 4 + 4 * 4  # a weight and a text for each word of each text
+    assert one.nbytes > numbers + len("größecatdog".encode())
+
+
+def test_lsa_is_the_projection_on_the_best_singular_vectors():
+    """Against a full SVD: the same inner products, whatever the signs."""
+    rng = np.random.default_rng(0)
+    letters = rng.choice(list("abcdefghij"), (200, 12), p=np.arange(1, 11) / 55)
+    texts = [f"{''.join(row[:5])} {''.join(row[5:])}" for row in letters]
+    encoder = LsaEncoder.fit(texts, dimension=24)
+    weigher = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True)
+    weights = weigher.fit_transform(texts).toarray()
+    _, sizes, right = np.linalg.svd(weights, full_matrices=False)
+    found = encoder.encode(texts)
+    assert found.shape == (len(texts), encoder.dimension) == (len(texts), 24)
+    assert found.dtype == np.float32
+    # The randomised SVD finds the largest directions well, the last ones roughly.
+    lengths = np.linalg.norm(found.astype(np.float64), axis=0)
+    np.testing.assert_allclose(lengths[:6], sizes[:6], rtol=0.01)
+    inside = encoder.components[:1] @ right[:1].T
+    np.testing.assert_allclose(np.abs(inside), 1, atol=0.02)
+    np.testing.assert_allclose(found, weights @ encoder.components.T, atol=1e-5)
+    assert not encoder.encode(["", "zzz"]).any()
+
+
+def test_lsa_is_deterministic_and_follows_its_seed():
+    before = states()
+    one, same = (LsaEncoder.fit(CORPUS, dimension=3) for _ in range(2))
+    assert states() == before
+    np.testing.assert_array_equal(one.encode(CORPUS), same.encode(CORPUS))
+    texts = [f"{a}{b} {b}{c}" for a in "abcdef" for b in "ghijkl" for c in "mnop"]
+    first, other = (
+        LsaEncoder.fit(texts, dimension=4, seed=s).components for s in (0, 1)
+    )
+    assert (first != other).any()
+    features = [" a", "ab", "bc", "c ", "bd", "d ", " x", "xy", "y "]
+    small = LsaEncoder.fit(["abc", "abd xy"], dimension=1)
+    assert small.nbytes == len(features) * (4 + 4 + 2)
+
+
+@pytest.mark.parametrize(
+    "fit", [Bm25, lambda texts: LsaEncoder.fit(texts, dimension=1)]
+)
+def test_says_what_is_wrong_with_the_texts(fit):
+    with pytest.raises(ValueError, match="none of 2 texts has a word"):
+        fit(["", " "])
+    with pytest.raises(TypeError, match=r"texts\[1\] is None \(NoneType\)"):
+        fit(["cat", None])
+    with pytest.raises(TypeError, match=r"pass \[text\]"):
+        fit("cat")
+
+
+def test_says_what_is_wrong_with_the_rest():
+    with pytest.raises(ValueError, match=r"dimension=256 of 6 texts .* from 1 to 6"):
+        LsaEncoder.fit(CORPUS)
+    for wrong in ({"k1": -1}, {"b": 1.5}, {"k1": float("nan")}):
+        with pytest.raises(ValueError, match="k1 is 0 or more, b from 0 to 1"):
+            Bm25(CORPUS, **wrong)
+    with pytest.raises(ValueError, match="k=0"):
+        Bm25(CORPUS).search(["cat"], 0)

@@ -1,0 +1,82 @@
+"""The packed forward pass equals the model's own, whatever the groups."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import WORDS, tiny_encoder, tiny_parts
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbert_lab import SentenceEncoder
+from sbert_lab.models import batching
+from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
+
+MODEL, _ = tiny_parts()
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 12)), min_size=1, max_size=4),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=15)
+def test_equals_the_model_on_every_group(shapes, own_space):
+    generator = torch.Generator().manual_seed(len(shapes))
+    groups = [torch.randint(5, 40, shape, generator=generator) for shape in shapes]
+    with torch.inference_mode():
+        space = workspace(MODEL, 200) if own_space else None
+        segments = [group % 2 for group in groups]
+        packed = packed_bert(MODEL, groups, space, segments)
+        for ids, kinds, hidden in zip(groups, segments, packed, strict=True):
+            own = MODEL(input_ids=ids, token_type_ids=kinds).last_hidden_state
+            torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
+
+
+def test_padded_and_packed_encode_alike(monkeypatch):
+    encoder = tiny_encoder()
+    texts = [" ".join(WORDS[i : i + i % 9]) for i in range(25)]
+    packed = encoder.encode(texts, token_budget=60)
+    assert is_supported(encoder.transformer)
+    monkeypatch.setattr(batching, "is_supported", lambda _: False)
+    np.testing.assert_allclose(
+        encoder.encode(texts, token_budget=60), packed, atol=2e-6
+    )
+
+
+def test_sees_a_step_of_training_at_once():
+    encoder = tiny_encoder()
+    before = encoder.encode(["the cat sat"])
+    with torch.no_grad():
+        encoder.transformer.encoder.layer[0].attention.self.value.weight.mul_(9)
+    assert np.abs(encoder.encode(["the cat sat"]) - before).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden_act": "relu"}, {"is_decoder": True}], ids=str
+)
+def test_leaves_other_models_alone(change):
+    model, _ = tiny_parts()
+    for key, value in change.items():
+        setattr(model.config, key, value)
+    assert not is_supported(model)
+
+
+def test_another_architecture_takes_the_padded_way():
+    from transformers import MPNetConfig, MPNetModel
+
+    config = MPNetConfig(
+        vocab_size=60,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=34,
+    )
+    with torch.random.fork_rng():
+        model = MPNetModel(config).eval()
+    assert not is_supported(model)
+    _, tokenizer = tiny_parts()
+    encoder = SentenceEncoder(model, tokenizer, tiny_encoder().layout)
+    texts = ["the cat", "a quick brown fox jumps", "the cat"]
+    together = encoder.encode(texts)
+    assert together.shape == (3, 16)
+    np.testing.assert_allclose(encoder.encode(texts[1]), together[1], atol=2e-6)
