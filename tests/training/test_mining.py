@@ -306,9 +306,9 @@ def test_columns_train():
         ({"corpus": []}, "0 texts"),
         ({"anchors": ["a"]}, "1 anchors, 2 positives"),
         ({"per_anchor": 0}, "per_anchor=0"),
-        ({"rank": (-1, 5)}, "ranks start at 0"),
+        ({"rank": (-1, 5)}, "ranks begin at 0"),
         ({"rank": (0, 2), "per_anchor": 3}, "per_anchor=3"),
-        ({"sampling": "top"}, "'first' or 'random'"),
+        ({"sampling": "top"}, "sampling is one of"),
         ({"rank": (3, 5)}, "no negative is left"),
     ],
 )
