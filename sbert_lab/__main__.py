@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``run | verify | lint | readme | reproduce | benchmark | select | adapt | doctor``
+``notebooks | select | adapt | benchmark | doctor``
 """
 
 import argparse
@@ -9,10 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from sbert_lab.adaptation.command import add_options as add_adapt_options
-from sbert_lab.selection.options import add_options
+from sbert_lab.selection.options import add_options as add_select_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,43 +29,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    run = commands.add_parser("run", help="run notebooks top to bottom")
-    run.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
-    run.add_argument(
+
+    notebooks = commands.add_parser("notebooks", help="run notebooks top to bottom")
+    notebooks.add_argument("only", nargs="*", help="numbers, e.g. 04; by default all")
+    notebooks.add_argument(
         "--profile",
         default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
         help="smoke, laptop or paper; by default SBERT_LAB_PROFILE, else laptop",
     )
-    run.add_argument(
+    notebooks.add_argument(
         "--update",
         action="store_true",
         help="write outputs into the notebooks, records into data/results",
     )
-    run.add_argument(
-        "--fresh", action="store_true", help="with an empty cache, as a first run is"
+    what = notebooks.add_mutually_exclusive_group()
+    what.add_argument(
+        "--verify", action="store_true", help="compare with the committed records"
     )
-    run.set_defaults(command=_run)
-    verify = commands.add_parser(
-        "verify", help="run again and compare with the committed records"
+    what.add_argument("--lint", action="store_true", help="check the style; run none")
+    what.add_argument(
+        "--findings", action="store_true", help="make FINDINGS.md from the records"
     )
-    verify.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
-    verify.set_defaults(command=_verify)
-    lint = commands.add_parser("lint", help="check the notebooks' style and outputs")
-    lint.add_argument("only", nargs="*", help="numbers, e.g. 04; the default is all")
-    lint.set_defaults(command=_lint)
-    readme = commands.add_parser("readme", help="make the README's findings anew")
-    readme.set_defaults(command=_readme)
-    reproduce = commands.add_parser(
-        "reproduce", help="mteb's scores of known models, beside the published ones"
+    notebooks.set_defaults(command=_notebooks)
+
+    select = commands.add_parser(
+        "select", help="which model to use: quality, time and memory, and a choice"
     )
-    reproduce.add_argument(
-        "models", nargs="*", help="e.g. all-MiniLM-L6-v2; the default is what is here"
+    add_select_options(select)
+    select.set_defaults(command=_select)
+
+    adapt = commands.add_parser(
+        "adapt", help="make a model better for your own pairs, and see what it costs"
     )
-    reproduce.set_defaults(command=_reproduce)
+    add_adapt_options(adapt)
+    adapt.set_defaults(command=_adapt)
+
     benchmark = commands.add_parser(
         "benchmark", help="measure a model in six tasks on ICD-10-CM, with no network"
     )
     benchmark.add_argument("model", help="a name, a folder, or a hub repository")
+    benchmark.add_argument(
+        "--published",
+        action="store_true",
+        help="instead: STS Benchmark, SICK-R and Banking77 beside the published scores",
+    )
     benchmark.add_argument(
         "--size",
         type=int,
@@ -78,117 +84,46 @@ def _parser() -> argparse.ArgumentParser:
         help="keep vectors on disk: a second run encodes nothing",
     )
     benchmark.set_defaults(command=_benchmark)
-    select = commands.add_parser(
-        "select", help="which model to use: quality, time and memory, and a choice"
-    )
-    add_options(select)
-    select.set_defaults(command=_select)
-    adapt = commands.add_parser(
-        "adapt", help="make a model better for your own pairs, and see what it costs"
-    )
-    add_adapt_options(adapt)
-    adapt.set_defaults(command=_adapt)
+
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.fresh:
-        with TemporaryDirectory() as folder:
-            os.environ["SBERT_LAB_CACHE"] = folder
-            return _run_all(options)
-    return _run_all(options)
+def _notebooks(options: argparse.Namespace) -> int:
+    """Run, verify or check the notebooks. 1 if one fails, differs or has a problem."""
+    from sbert_lab.experiments import notebooks
+    from sbert_lab.experiments.profiles import PROFILES
 
-
-def _run_all(options: argparse.Namespace) -> int:
-    from sbert_lab.experiments.notebooks import NotebookFailed, run_all
-
-    failed = 0
-    for path, done in run_all(options.only, options.profile, update=options.update):
-        print(f"{path.stem}:", flush=True)
-        if isinstance(done, NotebookFailed):
-            failed += 1
-            print(f"  FAILED: {done}")
-        else:
-            print("\n".join(f"  {line}" for line in done.report))
-    return 1 if failed else 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from sbert_lab.experiments.notebooks import verify
-
+    if options.profile not in PROFILES:
+        raise SystemExit(f"--profile {options.profile}: one of {', '.join(PROFILES)}")
+    try:
+        paths = notebooks.chosen(options.only)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    if options.findings:
+        changed = notebooks.update_findings()
+        print("FINDINGS.md renewed" if changed else "FINDINGS.md is up to date")
+        return 0
+    if options.lint:
+        problems = [problem for path in paths for problem in notebooks.lint(path)]
+        print("\n".join(problems) or "the notebooks keep the house style")
+        return 1 if problems else 0
     wrong = 0
-    for path, found in verify(options.only):
-        wrong += bool(found)
-        print(f"{path.stem}: " + "\n  ".join(found or ["agrees with the record"]))
+    if options.verify:
+        for path, found in notebooks.verify(options.only, options.profile):
+            wrong += bool(found)
+            print(f"{path.stem}: {'; '.join(found) or 'agrees with its record'}")
+        return 1 if wrong else 0
+    print(f"{len(paths)} notebooks, {options.profile} profile …", flush=True)
+    for path, done in notebooks.run_all(
+        options.only, options.profile, update=options.update
+    ):
+        failed = isinstance(done, notebooks.NotebookFailed)
+        wrong += failed
+        lines = [f"FAILED: {done}"] if failed else done.report
+        print(f"{path.stem}\n  " + "\n  ".join(lines), flush=True)
     return 1 if wrong else 0
-
-
-def _lint(options: argparse.Namespace) -> int:
-    from sbert_lab.experiments.notebooks import chosen, lint
-
-    problems = [problem for path in chosen(options.only) for problem in lint(path)]
-    print("\n".join(problems) or "the notebooks' outputs are sound")
-    return 1 if problems else 0
-
-
-def _readme(_: argparse.Namespace) -> int:
-    from sbert_lab.experiments.notebooks import update_findings
-
-    print("FINDINGS.md renewed" if update_findings() else "FINDINGS.md is up to date")
-    return 0
-
-
-def _reproduce(options: argparse.Namespace) -> int:
-    """Print ours beside theirs. 1 if a score differs, 2 if one is not measured."""
-    from sbert_lab.evaluation.benchmark import TOLERANCE, reproduce
-
-    print(f"{'model':20} {'task':24} published      here  difference")
-    missing = differ = 0
-    try:
-        for line in reproduce(options.models):
-            start = f"{line.model:20} {line.task:24}"
-            theirs = "        -" if line.theirs is None else f"{line.theirs:9.6f}"
-            if line.ours is None:
-                missing += 1
-                print(f"{start} {theirs} not measured: {line.reason}", flush=True)
-                continue
-            differ += not line.agrees
-            rest = f"{line.difference:+.6f}  {line.seconds:.0f} s"
-            verdict = "" if line.agrees else "  DIFFERS"
-            print(f"{start} {theirs} {line.ours:9.6f}  {rest}{verdict}", flush=True)
-    except ModuleNotFoundError as error:
-        raise SystemExit(str(error)) from error
-    if differ:
-        print(f"{differ} differ by more than {TOLERANCE}")
-    if missing:
-        print(f"{missing} not measured: the lines above say what to do")
-    return 1 if differ else 2 if missing else 0
-
-
-def _benchmark(options: argparse.Namespace) -> int:
-    """Print a model's score in each task, and where the record is."""
-    from sbert_lab.evaluation.benchmark import run_benchmark
-    from sbert_lab.evaluation.mteb import TaskScore
-    from sbert_lab.models.checkpoint import CheckpointError
-    from sbert_lab.models.registry import cache_home
-
-    if options.size is not None and options.size < 16:
-        raise SystemExit(f"--size {options.size}: 16 or more")
-    folder = cache_home() / "embeddings" if options.cache else None
-
-    def show(one: TaskScore) -> None:
-        line = f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s"
-        print(line, flush=True)
-
-    try:
-        scores, path = run_benchmark(options.model, options.size, folder, show)
-    except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
-        raise SystemExit(str(error)) from error
-    print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
-    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {_shown(path)}")
-    return 0
 
 
 def _select(options: argparse.Namespace) -> int:
@@ -207,6 +142,59 @@ def _adapt(options: argparse.Namespace) -> int:
     logging.getLogger("sbert_lab.adaptation").setLevel(logging.INFO)  # its stages
     print(adapt(options))
     return 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    """Print a model's score in each task, and where the record is."""
+    from sbert_lab.evaluation.benchmark import run_benchmark
+    from sbert_lab.evaluation.mteb import TaskScore
+    from sbert_lab.models.checkpoint import CheckpointError
+    from sbert_lab.models.registry import cache_home
+
+    if options.published:
+        return _published(options)
+    if options.size is not None and options.size < 16:
+        raise SystemExit(f"--size {options.size}: 16 or more")
+    folder = cache_home() / "embeddings" if options.cache else None
+
+    def show(one: TaskScore) -> None:
+        line = f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s"
+        print(line, flush=True)
+
+    try:
+        scores, path = run_benchmark(options.model, options.size, folder, show)
+    except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
+        raise SystemExit(str(error)) from error
+    print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
+    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {_shown(path)}")
+    return 0
+
+
+def _published(options: argparse.Namespace) -> int:
+    """Print ours beside theirs. 1 if a score differs, 2 if one is not measured."""
+    from sbert_lab.evaluation.benchmark import TOLERANCE, reproduce
+
+    print(f"{'model':20} {'task':24} published      here  difference")
+    missing = differ = 0
+    try:
+        for line in reproduce([options.model]):
+            start = f"{line.model:20} {line.task:24}"
+            theirs = "        -" if line.theirs is None else f"{line.theirs:9.6f}"
+            if line.ours is None:
+                missing += 1
+                print(f"{start} {theirs} not measured: {line.reason}", flush=True)
+                continue
+            differ += not line.agrees
+            rest = f"{line.difference:+.6f}  {line.seconds:.0f} s"
+            verdict = "" if line.agrees else "  DIFFERS"
+            print(f"{start} {theirs} {line.ours:9.6f}  {rest}{verdict}", flush=True)
+    except ModuleNotFoundError as error:
+        raise SystemExit(str(error)) from error
+    if differ:
+        print(f"{differ} differ by more than {TOLERANCE}")
+    if missing:
+        print(f"{missing} not measured: the lines above say what to do")
+    return 1 if differ else 2 if missing else 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -196,9 +196,7 @@ def holm(p_values: Sequence[float] | Floats) -> Floats:
 
 
 def minimum_detectable_difference(
-    differences: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
+    differences: ArrayLike, *, groups: ArrayLike | None = None
 ) -> float:
     """Return the smallest true mean difference that so many items show often enough.
 
@@ -209,24 +207,25 @@ def minimum_detectable_difference(
 
     Source: Cohen 1988, chapter 2; for groups, Cochran 1977, section 9A.1.
     """
-    spread, n = _spread(differences, groups)
-    return _QUANTILES * spread / sqrt(n)
+    items = _rows(differences).mean(0)
+    owner = _group_numbers(len(items), groups)
+    sizes, sums = np.bincount(owner), np.bincount(owner, items)
+    each = (sums - sizes * items.mean()) / sizes.mean()
+    if len(sizes) < 2 or np.ptp(each) <= 1e-9 * np.abs(items).max():
+        raise ValueError("a pilot without spread cannot say how many items are enough")
+    return _QUANTILES * float(each.std(ddof=1)) / sqrt(len(sizes))
 
 
 def items_needed(
-    differences: ArrayLike,
-    difference: float,
-    *,
-    groups: ArrayLike | None = None,
+    differences: ArrayLike, difference: float, *, groups: ArrayLike | None = None
 ) -> int:
-    """Return how many items show a true mean difference of this size often enough.
+    """Return how many items, or groups, show a true mean difference of this size.
 
-    `minimum_detectable_difference` solved for n; with `groups`, how many groups.
+    `minimum_detectable_difference` solved for n.
     """
-    if not np.isfinite(difference) or difference == 0:
-        raise ValueError(f"difference={difference}: no number of items shows that")
-    spread, _ = _spread(differences, groups)
-    return ceil((_QUANTILES * spread / difference) ** 2)
+    shown = minimum_detectable_difference(differences, groups=groups)
+    n = np.shape(differences)[-1] if groups is None else len(np.unique(groups))
+    return ceil(n * (shown / difference) ** 2)
 
 
 def _bootstrap(
@@ -359,15 +358,3 @@ def _group_numbers(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
     if len(labels) != count:
         raise ValueError(f"{len(labels)} groups for {count} items")
     return np.unique(labels, return_inverse=True)[1]
-
-
-def _spread(values: ArrayLike, groups: ArrayLike | None) -> tuple[float, int]:
-    """Return the standard deviation of what is drawn, and how many there are."""
-    items = _rows(values).mean(0)
-    owner = _group_numbers(len(items), groups)
-    sizes = np.bincount(owner)
-    sums = np.bincount(owner, items)
-    each = (sums - sizes * items.mean()) / sizes.mean()
-    if len(sizes) < 2 or np.ptp(each) <= 1e-9 * np.abs(items).max():
-        raise ValueError("a pilot without spread cannot say how many items are enough")
-    return float(each.std(ddof=1)), len(sizes)

@@ -399,19 +399,13 @@ def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
     Items are drawn in their groups. Of the clustering, draws of documents take the
     place of items; they overlap, so its interval speaks of the draw alone.
     """
-    if baseline is not None:
-        _check_alike(ours, baseline)
-    others = None if baseline is None else baseline.items
-    if ours.gold is None:
-        values = ours.items if others is None else ours.items - others
-        return bootstrap_mean(values, groups=ours.group)
-    return bootstrap_score(
-        ours.items,
-        ours.gold,
-        score=_SCORES[ours.metric],
-        baseline=others,
-        groups=ours.group,
-    )
+    others = None if baseline is None else _same_items(ours, baseline)
+    group, gold = ours.group, ours.gold
+    if gold is None:
+        gaps = ours.items if others is None else ours.items - others
+        return bootstrap_mean(gaps, groups=group)
+    score = _SCORES[ours.metric]
+    return bootstrap_score(ours.items, gold, score=score, baseline=others, groups=group)
 
 
 def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
@@ -419,17 +413,12 @@ def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
 
     Two-sided, by permutation, on the items of `interval`.
     """
-    _check_alike(ours, theirs)
-    if ours.gold is None:
-        gaps = ours.items - theirs.items
-        return permutation_mean(gaps, groups=ours.group, draws=draws)
+    others, group, gold = _same_items(ours, theirs), ours.group, ours.gold
+    if gold is None:
+        return permutation_mean(ours.items - others, groups=group, draws=draws)
+    score = _SCORES[ours.metric]
     return permutation_score(
-        ours.items,
-        theirs.items,
-        ours.gold,
-        score=_SCORES[ours.metric],
-        groups=ours.group,
-        draws=draws,
+        ours.items, others, gold, score=score, groups=group, draws=draws
     )
 
 
@@ -454,12 +443,14 @@ def compare(
     return rows
 
 
-def _check_alike(ours: TaskResult, theirs: TaskResult) -> None:
+def _same_items(ours: TaskResult, theirs: TaskResult) -> Floats:
+    """Return the other model's items, if they are of the same task and size."""
     kinds = [(one.metric, one.items.shape, one.group) for one in (ours, theirs)]
     if kinds[0] != kinds[1]:
         raise ValueError(
             "only results of one task of one size can be compared in pairs"
         )
+    return theirs.items
 
 
 def judgements(task: RetrievalTask) -> tuple[list[str], dict[str, dict[str, int]]]:

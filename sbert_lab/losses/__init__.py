@@ -25,25 +25,22 @@ from sbert_lab.losses.multiple_negatives import (
     gathered,
     multiple_negatives_ranking_loss,
 )
-from sbert_lab.losses.objective import Batch, LabelRule, Objective, Outcome
+from sbert_lab.losses.objective import Objective
 from sbert_lab.losses.simcse import SimCSELoss
 from sbert_lab.losses.softmax import SoftmaxLoss, softmax_loss
 from sbert_lab.losses.triplet import TripletLoss, triplet_loss
 
 __all__ = [
-    "Batch",
     "CachedLoss",
     "CachedMultipleNegativesRankingLoss",
     "CoSENTLoss",
     "ContrastiveLoss",
     "CosineSimilarityLoss",
     "DenoisingAutoEncoderLoss",
-    "LabelRule",
     "MarginMSELoss",
     "MatryoshkaLoss",
     "MultipleNegativesRankingLoss",
     "Objective",
-    "Outcome",
     "SimCSELoss",
     "SoftmaxLoss",
     "TripletLoss",

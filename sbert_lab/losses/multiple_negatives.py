@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from sbert_lab._utils import Metric
 from sbert_lab.losses.objective import Batch, Objective, to_float32
 
 
@@ -16,12 +17,13 @@ def multiple_negatives_ranking_loss(
     negatives: Tensor | None = None,
     *,
     temperature: float = 0.05,
+    similarity: Metric = "cosine",
     ignored: Tensor | None = None,
     offset: int = 0,
 ) -> Tensor:
     """Return the mean cross-entropy of finding each anchor's positive, a scalar.
 
-    ``L = −1/B Σ_i log( exp(cos(a_i, p_i)/τ) / Σ_c exp(cos(a_i, c)/τ) )``
+    ``L = −1/B Σ_i log( exp(s(a_i, p_i)/τ) / Σ_c exp(s(a_i, c)/τ) )``
 
     The candidates c are all positives and all negatives.
 
@@ -37,6 +39,8 @@ def multiple_negatives_ranking_loss(
         since each is a candidate for every anchor.
     temperature
         τ; sentence-transformers' ``scale`` is 1/τ.
+    similarity
+        s: ``"cosine"`` or ``"dot"`` (then τ is usually 1).
     ignored
         True where a candidate is no wrong answer, ``[B, P + N]``: see
         `false_negatives`. An anchor's own positive is never left out.
@@ -47,7 +51,10 @@ def multiple_negatives_ranking_loss(
     Oord et al. 2018, equation 4.
     """
     candidates = positives if negatives is None else torch.cat([positives, negatives])
-    logits = _cosines(anchors, candidates) / temperature  # [B, P + N]
+    a, c = to_float32(anchors), to_float32(candidates)
+    if similarity == "cosine":
+        a, c = F.normalize(a, dim=-1), F.normalize(c, dim=-1)
+    logits = a @ c.T / temperature  # [B, P + N]
     own = torch.arange(len(anchors), device=anchors.device) + offset  # [B]
     if ignored is not None:
         is_own = torch.zeros_like(ignored).scatter_(1, own[:, None], True)
@@ -55,16 +62,9 @@ def multiple_negatives_ranking_loss(
     return F.cross_entropy(logits, own)
 
 
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Return all cosines, ``[B, D], [C, D] -> [B, C]``."""
-    a = F.normalize(to_float32(first), dim=-1)
-    return a @ F.normalize(to_float32(second), dim=-1).T
-
-
 def false_negatives(
     anchor_ids: Tensor,
     candidate_ids: Tensor,
-    own: Tensor,
     known: Mapping[int, Collection[int]] | None = None,
 ) -> Tensor:
     """Return which candidates are no wrong answers, bool ``[B, C]``.
@@ -78,14 +78,12 @@ def false_negatives(
     anchor_ids
         Number of each anchor's text, int64 ``[B]``.
     candidate_ids
-        Number of each candidate's text, int64 ``[C]``, positives first.
-    own
-        Column of each anchor's positive, int64 ``[B]``.
+        Number of each candidate's text, int64 ``[C]``; first the anchors' positives.
     known
         For the number of an anchor those of candidates that belong to it although this
         batch does not say so.
     """
-    positive_ids = candidate_ids[own]  # [B]
+    positive_ids = candidate_ids[: len(anchor_ids)]  # [B]
     same_text = anchor_ids[:, None] == anchor_ids[None, :]  # [B, B]
     is_positive = positive_ids[:, None] == candidate_ids[None, :]  # [B, C]
     mask = (same_text.float() @ is_positive.float()) > 0  # any twin's positive
@@ -94,7 +92,7 @@ def false_negatives(
         if right:
             wanted = torch.tensor(right, device=candidate_ids.device)
             mask[row] |= torch.isin(candidate_ids, wanted)
-    mask[torch.arange(len(own), device=own.device), own] = False
+    mask.fill_diagonal_(False)
     return mask
 
 
@@ -179,13 +177,12 @@ class MultipleNegativesRankingLoss(Objective):
         """Return how often the positive comes first, and both mean similarities."""
         anchors, positives = texts["anchor"], texts["positive"]
         negatives = texts.get("negative", anchors[:0])
-        scores = _cosines(anchors, torch.cat([positives, negatives]))  # [B, P + N]
-        own = torch.arange(len(anchors), device=anchors.device)
-        wrong = torch.ones_like(scores, dtype=torch.bool)
-        wrong[own, own] = False
+        a, c = to_float32(anchors), to_float32(torch.cat([positives, negatives]))
+        scores = F.normalize(a, dim=-1) @ F.normalize(c, dim=-1).T  # [B, P + N]
+        wrong = torch.ones_like(scores, dtype=torch.bool).fill_diagonal_(False)
         if not self.gather:
             wrong &= ~self._ignored(batch, anchors, 0)
-        right = scores[own, own]
+        right = scores.diagonal()
         best = scores.masked_fill(~wrong, -torch.inf).amax(1)
         found = {
             "accuracy": (right > best).float().mean(),
@@ -207,7 +204,6 @@ class MultipleNegativesRankingLoss(Objective):
             anchors, positives, negatives = (
                 gathered(part)[0] for part in (anchors, positives, negatives)
             )
-        own = torch.arange(len(anchors), device=like.device)
         candidates = torch.cat([positives, negatives])
-        found = false_negatives(anchors, candidates, own, self._known)
+        found = false_negatives(anchors, candidates, self._known)
         return found[offset : offset + rows]

@@ -5,7 +5,7 @@ columns it reads, which labels it understands, and what to watch while it is tra
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -40,21 +40,6 @@ class Batch:
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.rows)
-
-    def only(self, place: int) -> "Batch":
-        """Return the batch that holds one row only."""
-        kept = {role: np.array([place]) for role in self.texts}
-        if "negative" in kept:
-            kept["negative"] = np.flatnonzero(self.owner == place)
-        return replace(
-            self,
-            texts={r: [self.texts[r][i] for i in kept[r]] for r in kept},
-            tokens={r: [self.tokens[r][i] for i in kept[r]] for r in kept},
-            numbers={r: self.numbers[r][kept[r]] for r in kept},
-            label=None if self.label is None else self.label[[place]],
-            rows=self.rows[[place]],
-            owner=np.zeros(len(kept.get("negative", ())), np.int64),
-        )
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ Numbers = NDArray[np.int64]
 
 
 def listwise_cross_entropy_loss(
-    positive: Tensor, negative: Tensor, owner: Tensor, *, temperature: float = 1.0
+    positive: Tensor, negative: Tensor, owner: Tensor
 ) -> Tensor:
     """Return the mean cross-entropy of finding each row's positive, a scalar.
 
-    ``L = −1/B Σ_i log( exp(p_i/τ) / (exp(p_i/τ) + Σ_n exp(n/τ)) )``
+    ``L = −1/B Σ_i log( exp(p_i) / (exp(p_i) + Σ_n exp(n)) )``
 
     The sum is over the negatives n of row i, of which rows may have more or fewer.
 
@@ -41,8 +41,6 @@ def listwise_cross_entropy_loss(
         Scores of all negatives, those of the first row first, ``[N]``.
     owner
         For each negative its row, int64 ``[N]``, never falling.
-    temperature
-        τ.
 
     Source: Cao et al. 2007, section 4.2 (ListNet with one right answer); Gao et al.
     2021, equation 3 (for rerankers: the localised contrastive loss).
@@ -54,11 +52,11 @@ def listwise_cross_entropy_loss(
     table = positive.new_full(shape, -torch.inf)  # [B, 1 + most]
     table[:, 0] = positive
     table[owner, place] = negative
-    return F.cross_entropy(table / temperature, torch.zeros_like(counts))
+    return F.cross_entropy(table, torch.zeros_like(counts))
 
 
 class PairObjective(Objective):
-    """An objective over the scores of pairs; `SentenceTrainer` trains a cross-encoder with it.
+    """An objective over the scores of pairs, to train a cross-encoder with.
 
     A subclass names its columns, and which of their texts are read together.
     """
@@ -126,32 +124,16 @@ class BinaryCrossEntropy(PairObjective):
 class ListwiseCrossEntropy(PairObjective):
     """`listwise_cross_entropy_loss` of ``anchor``, ``positive`` and ``negative``.
 
-    A row without a negative teaches nothing. Below a temperature of 1 the scores spread
-    less.
+    A row without a negative teaches nothing.
     """
 
     roles = ("anchor", "positive", "negative")
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: above 0")
-        self.temperature = temperature
 
     def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
         """Return the loss, and how many positives are above all their negatives."""
         positive, negative = scores[: len(batch)], scores[len(batch) :]
         owner = torch.from_numpy(batch.owner).to(scores.device)
-        loss = listwise_cross_entropy_loss(
-            positive, negative, owner, temperature=self.temperature
-        )
+        loss = listwise_cross_entropy_loss(positive, negative, owner)
         lost = torch.zeros_like(positive)
         lost[owner[negative >= positive[owner]]] = 1
         return Outcome(loss, {"accuracy": 1 - lost.mean()})
-
-
-#: Objectives by a short name.
-OBJECTIVES: dict[str, type[PairObjective]] = {
-    "binary": BinaryCrossEntropy,
-    "listwise": ListwiseCrossEntropy,
-}

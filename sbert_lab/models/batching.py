@@ -78,10 +78,10 @@ def in_batches(
     batches = list(token_budget_batches(lengths, token_budget, packed=packed))
 
     def padded(
-        rows: NDArray[np.int64], source: Sequence[Tokens], fill: int
-    ) -> tuple[Tensor, Tensor]:
+        source: Sequence[Tokens], rows: Sequence[int], fill: int
+    ) -> list[Tensor]:
         found = pad_right([source[row] for row in rows], fill)
-        return torch.from_numpy(found[0]).to(device), torch.from_numpy(found[1])
+        return [torch.from_numpy(part).to(device) for part in found]
 
     parts: list[Tensor] = []
     with evaluating(model):
@@ -89,12 +89,15 @@ def in_batches(
             largest = max(int(lengths[rows].sum()) for rows in batches)
             space = workspace(model, largest)
         for rows in batches:
-            runs = equal_lengths(rows, lengths) if packed else [rows]
-            texts = [padded(run, sequences, pad) for run in runs]
-            ids, masks = [t[0] for t in texts], [t[1].to(device) for t in texts]
+            # Texts of one length stand together, and need no padding.
+            ends = np.flatnonzero(np.diff(lengths[rows])) + 1 if packed else rows[:0]
+            runs = [run.tolist() for run in np.split(rows, ends)]
+            ids, masks = zip(
+                *[padded(sequences, run, pad) for run in runs], strict=True
+            )
             kinds = None
             if token_type_ids is not None:
-                kinds = [padded(run, token_type_ids, 0)[0] for run in runs]
+                kinds = [padded(token_type_ids, run, 0)[0] for run in runs]
             if packed:
                 hidden = packed_bert(model, ids, space, kinds)
                 outputs = [SimpleNamespace(last_hidden_state=t) for t in hidden]
@@ -145,22 +148,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def token_budget_batches(
     lengths: NDArray[np.int64], budget: int, *, packed: bool = False
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of positions, longest texts first, each within `budget` tokens.
+    """Yield batches of positions ``[b]`` into `lengths` ``[n]``, longest texts first.
 
-    Parameters
-    ----------
-    lengths
-        Tokens of each text, ``[n]``.
-    budget
-        Largest size of a batch. A text longer than the budget makes a batch of its own.
-    packed
-        What a batch costs: padded, its rows times its longest text; packed, its
-        tokens.
-
-    Yields
-    ------
-    NDArray
-        Positions into `lengths`; together each position once.
+    Together they hold each position once. A batch costs its rows times its longest
+    text or, `packed`, its tokens, and `budget` at most; a text longer than that makes
+    a batch of its own.
     """
     if budget < 1:
         raise ValueError(f"token budget {budget}: a batch needs at least one token")
@@ -175,13 +167,6 @@ def token_budget_batches(
         end = max(end, start + 1)
         yield order[start:end]
         start = end
-
-
-def equal_lengths(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> list[NDArray[np.int64]]:
-    """Split positions that are sorted by length into runs of one length."""
-    return np.split(rows, np.flatnonzero(np.diff(lengths[rows])) + 1)
 
 
 def pad_right(

@@ -130,11 +130,6 @@ def read(folder: str | Path) -> Layout:
 
     A plain transformers folder, without ``modules.json``, is read as mean pooling over
     its last layer, with a warning. The transformer's weights are not loaded.
-
-    Raises
-    ------
-    CheckpointError
-        Files missing or damaged, or something that is not read here.
     """
     folder = Path(folder)
     modules, settings, length = _read_common(folder, "feature-extraction")
@@ -151,7 +146,15 @@ def read(folder: str | Path) -> Layout:
                 f"{folder}: {' '.join(kinds)} is not read; one Pooling must follow one "
                 "Transformer, then Dense and Normalize"
             )
-        modes, include_prompt = _pooling(folder / modules[1][1], width)
+        pooling = _json(folder / modules[1][1] / "config.json")
+        flags = [name for flag, name in POOLING_FLAGS.items() if pooling.get(flag)]
+        named = pooling.get("pooling_mode") or flags
+        modes = (named,) if isinstance(named, str) else tuple(named)
+        include_prompt = bool(pooling.get("include_prompt", True))
+    if not modes or not POOLING.keys() >= set(modes):
+        raise CheckpointError(
+            f"{folder}: pooling modes {modes} are not among {', '.join(POOLING)}"
+        )
     head: list[Dense | Literal["normalize"]] = []
     reached = width * len(modes)
     for kind, path in modules[2:]:
@@ -298,14 +301,10 @@ def write(
                 state = part.state_dict()
                 weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
                 save_file(weights, target / modules[-1][0] / "model.safetensors")
+        package = "sentence_transformers.models"
         files["modules.json"] = [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": path,
-                "type": f"sentence_transformers.models.{kind}",
-            }
-            for index, (path, kind) in enumerate(modules)
+            {"idx": i, "name": str(i), "path": path, "type": f"{package}.{kind}"}
+            for i, (path, kind) in enumerate(modules)
         ]
         for name, content in files.items():
             write_json(target / name, content)
@@ -382,81 +381,65 @@ def _read_common(
     return modules, _json(folder / _SETTINGS, optional=True), length
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file makes a library raise into our error."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is missing, damaged or not what it should be; copy it again "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
 def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     """Return the JSON object in a file; an empty one if it may be missing and is."""
     if optional and not path.is_file():
         return {}
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is missing or not valid JSON ({error}); copy it again"
-        ) from error
-    return value
+    with _explained(path):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _modules(folder: Path) -> list[tuple[str, str]]:
     """Return the pipeline as (kind, path), the transformer first."""
-    if not (folder / "modules.json").is_file():
+    listing = folder / "modules.json"
+    if not listing.is_file():
         return [("Transformer", "")]  # a plain transformers folder
     pipeline = []
-    listed: Any = _json(folder / "modules.json")
-    for module in listed:
-        name, path = str(module.get("type")), str(module.get("path", ""))
-        package, kind = name.split(".")[0], name.split(".")[-1]
-        known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
-        if package != "sentence_transformers" or not known:
-            raise CheckpointError(
-                f"{folder}: module {name} is not read here; no code from a model "
-                "folder is run"
-            )
-        if path.startswith("/") or ".." in Path(path).parts:
-            raise CheckpointError(f"{folder}: module path {path!r} points outside")
-        pipeline.append((kind, path))
+    with _explained(listing):
+        for module in json.loads(listing.read_text(encoding="utf-8")):
+            name, path = module["type"], module.get("path", "")
+            package, kind = name.split(".")[0], name.split(".")[-1]
+            known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
+            if package != "sentence_transformers" or not known:
+                raise CheckpointError(
+                    f"{folder}: module {name} is not read here; no code from a model "
+                    "folder is run"
+                )
+            if path.startswith("/") or ".." in Path(path).parts:
+                raise CheckpointError(f"{folder}: module path {path!r} points outside")
+            pipeline.append((kind, path))
     if not pipeline or pipeline[0][0] != "Transformer":
         raise CheckpointError(f"{folder}: modules.json must start with a Transformer")
     return pipeline
-
-
-def _pooling(folder: Path, width: int) -> tuple[tuple[str, ...], bool]:
-    """Return modes, and whether a prompt is pooled too."""
-    settings = _json(folder / "config.json")
-    own = settings.get("embedding_dimension", settings.get("word_embedding_dimension"))
-    if own != width:
-        raise CheckpointError(
-            f"{folder} expects vectors of width {own}, the transformer gives {width}: "
-            "the folder mixes two models; copy it again"
-        )
-    mode = settings.get("pooling_mode") or [
-        name for flag, name in POOLING_FLAGS.items() if settings.get(flag)
-    ]
-    modes = (mode,) if isinstance(mode, str) else tuple(mode)
-    if not modes or not POOLING.keys() >= set(modes):
-        raise CheckpointError(
-            f"{folder}: pooling modes {modes} are not among {', '.join(POOLING)}"
-        )
-    return modes, bool(settings.get("include_prompt", True))
 
 
 def _dense(folder: Path, width: int) -> Dense:
     config = _json(folder / "config.json")
     path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = _activation(folder, path)
-    try:
+    with _explained(folder / "model.safetensors"):
         weights = load_file(folder / "model.safetensors")
-    except Exception as error:  # safetensors raises its own, and those of the system
+        shape = tuple(weights["linear.weight"].shape)
+    if shape != (config.get("out_features"), width) or config.get("use_residual"):
         raise CheckpointError(
-            f"{folder}/model.safetensors is missing or damaged ({error}); copy it again"
-        ) from error
-    shape = (config.get("out_features"), width)
-    found = weights.get("linear.weight", torch.empty(0)).shape
-    if tuple(found) != shape or config.get("use_residual"):
-        raise CheckpointError(
-            f"{folder}: a layer of shape {shape} without residual is read here, not "
-            f"{tuple(found)}, {config}"
+            f"{folder}: a layer from {width} dimensions without residual is read here, "
+            f"not {config} with weights of shape {shape}"
         )
-    floats = {name: weight.float() for name, weight in weights.items()}
-    return Dense(floats, activation)
+    return Dense({name: w.float() for name, w in weights.items()}, activation)
 
 
 def _activation(folder: Path, path: object) -> str:
@@ -479,26 +462,20 @@ def _load(
     """Load model and tokenizer; return them, and the absent weights that may be so."""
     from transformers import AutoTokenizer
 
-    try:
-        with quiet_transformers(), random_state_kept():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-            model, report = auto.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **options,
-            )
-    except Exception as error:  # the library raises many kinds for a damaged file
-        raise CheckpointError(
-            f"{folder} cannot be loaded: {type(error).__name__}: {error}. If the files "
-            "look right, copy them again"
-        ) from error
+    with _explained(folder), quiet_transformers(), random_state_kept():
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model, report = auto.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
     missing = sorted(set(report["missing_keys"]).difference(absent))
     wrong = sorted(str(key[0]) for key in report["mismatched_keys"])

@@ -31,14 +31,10 @@ OWN = "own"  # the activation that the model was saved with
 
 
 class Ranking(NamedTuple):
-    """Documents sorted by score.
+    """Documents sorted by score, best first.
 
-    Parameters
-    ----------
-    order
-        int64 ``[k]``, their places in what was given, best first.
-    scores
-        float32 ``[k]``, falling.
+    ``order`` are their places in what was given, int64 ``[k]``; ``scores`` float32
+    ``[k]``, falling.
     """
 
     order: NDArray[np.int64]
@@ -48,6 +44,8 @@ class Ranking(NamedTuple):
 class CrossEncoder(TransformerModel):
     """A transformer with a head of one score, as a function of two texts.
 
+    Use `from_pretrained` to load one.
+
     Parameters
     ----------
     transformer
@@ -56,15 +54,11 @@ class CrossEncoder(TransformerModel):
     tokenizer
         Its fast tokenizer.
     activation
-        What follows the score unless `predict` is told otherwise: ``"sigmoid"``,
-        ``"identity"`` or another of `ACTIVATIONS`.
+        What follows the score unless `predict` is told otherwise: one of `ACTIVATIONS`.
     max_seq_length
         Longest pair in tokens, special tokens included; None for what the model bears.
 
-    Use `from_pretrained` to load one.
-
-    Source: Devlin et al. 2019, section 4.1 (sentence pairs); Nogueira and Cho 2019
-    (reranking).
+    Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
 
     def __init__(
@@ -158,20 +152,7 @@ class CrossEncoder(TransformerModel):
         return first + second - 2 * alone + together
 
     def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
-        """Score padded pairs.
-
-        Parameters
-        ----------
-        pairs
-            int64 ``[B, L, 2]``, as `pair_ids` gives them: ids, and which text.
-        attention_mask
-            int64 ``[B, L]``.
-
-        Returns
-        -------
-        Tensor
-            ``[B, 1]``, before any activation.
-        """
+        """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
         ids, kinds = pairs.unbind(-1)
         more = {"token_type_ids": kinds} if self._segmented else {}
         found: Tensor = self.transformer(
@@ -203,7 +184,7 @@ class CrossEncoder(TransformerModel):
         token_budget: int | None = None,
         show_progress: bool | None = None,
     ) -> Vectors:
-        """Score pairs of texts.
+        """Score pairs of texts, float32 ``[n]``.
 
         Parameters
         ----------
@@ -211,25 +192,9 @@ class CrossEncoder(TransformerModel):
             The two texts of each pair; a query comes first.
         activation
             What follows the score: ``"own"``, the one that the model was saved with,
-            ``"sigmoid"`` or another of `ACTIVATIONS`; None for nothing.
-        token_budget
-            Tokens in a batch; the default suits the device. Changes speed and memory,
-            not the result.
-        show_progress
-            A bar on standard error; by default for long work on a terminal.
-
-        Returns
-        -------
-        NDArray
-            float32 ``[n]``.
-
-        Raises
-        ------
-        TypeError
-            An item is not a string; names its position.
-        ValueError
-            Texts without a partner, an unknown activation, or a score that is not
-            finite.
+            another of `ACTIVATIONS`, or None for nothing.
+        token_budget, show_progress
+            As in `SentenceEncoder.encode`.
         """
         first, second = check_texts(first, "first"), check_texts(second, "second")
         if len(first) != len(second):

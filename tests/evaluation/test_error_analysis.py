@@ -102,12 +102,15 @@ def test_strata_are_the_loop():
         assert row["Spearman"] == pytest.approx(rho, abs=1e-12)
 
 
-def test_a_stratum_of_one_group_has_no_interval():
-    pairs, cosines = made(6)
-    one = ScoredPairs(pairs.first, pairs.second, pairs.score, ("g",) * 4 + ("h",) * 2)
-    few, rest = by_stratum(one, cosines, ["no number"] * 1 + ["other"] * 5)
-    assert few["mean absolute error"] == few["Spearman"] == ""
-    assert rest["mean absolute error"] != ""
+def test_intervals_of_strata_draw_groups_and_need_two():
+    pairs, cosines = made(12)
+    group = ("g", "h", "i", "j") * 3
+    grouped = ScoredPairs(pairs.first, pairs.second, pairs.score, group)
+    one, rest = by_stratum(grouped, cosines, ["no number"] + ["other"] * 11)
+    assert one["mean absolute error"] == one["Spearman"] == ""
+    errors = np.abs(rank_errors(pairs.score, cosines))[1:]
+    expected = bootstrap_mean(errors, groups=group[1:])
+    assert rest["mean absolute error"] == str(expected) != str(bootstrap_mean(errors))
 
 
 def test_worst_pairs_come_in_order():

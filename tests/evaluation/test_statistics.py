@@ -197,9 +197,9 @@ def test_flips_are_the_loop_over_every_flip():
 
 @pytest.mark.parametrize("score", ["spearman", "average_precision"])
 def test_swaps_are_the_loop_over_every_swap(score):
-    ours, theirs, gold = models(9, 3)
+    ours, theirs, gold = models(8, 3)
     if score == "average_precision":
-        gold = (np.arange(9) % 2).astype(float)
+        gold = (np.arange(8) % 2).astype(float)
     a, b = stats.rankdata(ours), stats.rankdata(theirs)
 
     def value(ranks):
@@ -207,7 +207,7 @@ def test_swaps_are_the_loop_over_every_swap(score):
             return average_precision_score(gold, ranks)
         return stats.pearsonr(ranks, stats.rankdata(gold)).statistic
 
-    for groups in (np.arange(9), np.array([0, 0, 1, 1, 2, 3, 4, 5, 6])):
+    for groups in (np.arange(8), np.array([0, 0, 1, 1, 2, 3, 4, 5])):
         gaps = []
         for swaps in itertools.product([False, True], repeat=groups.max() + 1):
             swap = np.array(swaps)[groups]
@@ -277,5 +277,3 @@ def test_a_difference_that_is_detectable_is_detected_four_times_in_five():
     assert minimum_detectable_difference(pilot) == pytest.approx(by_formula)
     with pytest.raises(ValueError, match="without spread"):
         minimum_detectable_difference(np.ones(20))
-    with pytest.raises(ValueError, match="no number of items"):
-        items_needed(pilot, 0)

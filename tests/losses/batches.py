@@ -7,7 +7,7 @@ import torch
 from conftest import WORDS
 from torch import nn
 
-from sbert_lab.losses import Batch
+from sbert_lab.losses.objective import Batch
 from sbert_lab.models.batching import pad_right
 
 

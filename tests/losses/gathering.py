@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import distributed, nn
 from torch.multiprocessing import spawn
 
-from sbert_lab.losses import Batch, MultipleNegativesRankingLoss
+from sbert_lab.losses import MultipleNegativesRankingLoss
+from sbert_lab.losses.objective import Batch
 
 WIDTH = 5
 # Equal anchors, equal positives and right answers among the negatives, each pair of

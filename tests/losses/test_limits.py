@@ -27,7 +27,6 @@ from sbert_lab.losses import (
     CoSENTLoss,
     CosineSimilarityLoss,
     DenoisingAutoEncoderLoss,
-    LabelRule,
     MarginMSELoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
@@ -36,6 +35,7 @@ from sbert_lab.losses import (
     TripletLoss,
     multiple_negatives_ranking_loss,
 )
+from sbert_lab.losses.objective import LabelRule
 
 
 def encoder(**layout):

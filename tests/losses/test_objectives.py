@@ -2,19 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from batches import batch_of, numbers_of, value_and_gradients
-from objective_cases import KIND, NAMES, PAIRS, SCORE, D, N, made
+from batches import batch_of, value_and_gradients
+from objective_cases import KIND, NAMES, PAIRS, SCORE, D, made
 
-from sbert_lab.losses import (
-    CoSENTLoss,
-    CosineSimilarityLoss,
-    LabelRule,
-    Objective,
-    SoftmaxLoss,
-)
+from sbert_lab.losses import CoSENTLoss, CosineSimilarityLoss, SoftmaxLoss
+from sbert_lab.losses.objective import LabelRule
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,37 +80,6 @@ def test_narrow_embeddings_are_widened_first(name, narrow):
     assert found == wide
 
 
-def test_rows_add_up_to_the_batch():
-    """What a loss says of each row alone is its mean, where rows do not compare."""
-    for name in ("triplet", "cosine", "margin mse", "contrastive", "softmax"):
-        case, batch, texts, _ = made(name)
-        alone = [
-            case.objective.value(
-                {role: x[row : row + 1] for role, x in texts.items()}, batch.only(row)
-            ).item()
-            for row in range(N)
-        ]
-        whole = case.objective.value(texts, batch).item()
-        assert np.mean(alone) == pytest.approx(whole, abs=1e-12)
-
-
-def test_a_batch_of_one_row():
-    columns = {"anchor": list("abc"), "positive": list("pqr")}
-    columns["negative"] = [[], ["x"], ["y", "z"]]
-    batch = batch_of(columns, [5, 6, 7])
-    number = numbers_of(batch)
-    for row, negatives in enumerate(columns["negative"]):
-        one = batch.only(row)
-        assert len(one) == 1
-        assert one.texts["negative"] == negatives
-        for role, texts in one.texts.items():
-            assert one.numbers[role].tolist() == [number[text] for text in texts]
-            assert [t[0] for t in one.tokens[role]] == [number[text] for text in texts]
-        assert (one.label.tolist(), one.rows.tolist()) == ([row + 5], [row])
-        assert one.owner.tolist() == [0] * len(negatives)
-    assert batch_of(PAIRS).only(3).label is None
-
-
 def test_labels_where_and_what_they_should_be():
     like = torch.zeros(2)
     whole = SoftmaxLoss(D).label_of(batch_of(PAIRS, KIND), like)
@@ -146,8 +109,3 @@ def test_label_rules(rule, right, wrong, said):
     assert all(rule.fits(label) for label in right)
     assert not any(rule.fits(label) for label in wrong)
     assert str(rule) == said
-
-
-def test_an_objective_must_say_its_value():
-    with pytest.raises(NotImplementedError):
-        Objective().value({}, batch_of(PAIRS))

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
+from conftest import tiny_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbert_lab.models.batching import equal_lengths, pad_right, token_budget_batches
+from sbert_lab.models.batching import in_batches, pad_right, token_budget_batches
 
 
 @given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100), st.booleans())
@@ -16,16 +18,6 @@ def test_every_text_once_and_within_budget(lengths, budget, packed):
         longest = lengths[batch].max()
         cost = lengths[batch].sum() if packed else len(batch) * longest
         assert cost <= budget or len(batch) == 1
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
-def test_runs_of_one_length_keep_the_order(lengths):
-    lengths = np.sort(np.array(lengths))[::-1]
-    rows = np.arange(len(lengths))
-    runs = equal_lengths(rows, lengths)
-    assert np.concatenate(runs).tolist() == rows.tolist()
-    assert all(len(set(lengths[run])) == 1 for run in runs)
-    assert len(runs) == len(set(lengths))
 
 
 def test_waste_is_small_on_mixed_lengths():
@@ -45,3 +37,40 @@ def test_pads_on_the_right():
     ids, mask = pad_right([(5, 6, 7), (8,)], pad=9)
     assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    pairs = pad_right([[(5, 0), (6, 1)], [(8, 0)]], pad=9)[0]
+    assert pairs.tolist() == [[[5, 0], [6, 1]], [[8, 0], [9, 9]]]
+
+
+@pytest.mark.parametrize("kinds", [False, True])
+@pytest.mark.parametrize("options", [{}, {"output_hidden_states": True}])
+def test_a_model_read_in_batches_is_the_model_read_one_by_one(options, kinds):
+    """Packed without options, padded with them; segments or none; input order."""
+    model, _ = tiny_parts()
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(5, 40, n) for n in rng.integers(1, 12, 25)]
+    segments = [rng.integers(0, 2, len(ids)) for ids in texts] if kinds else None
+    done = []
+    found = in_batches(
+        model.train(),
+        texts,
+        lambda output, mask: (output.last_hidden_state * mask[..., None]).sum(1),
+        token_type_ids=segments,
+        token_budget=40,
+        advance=lambda rows: done.extend(rows.tolist()),
+        **options,
+    )
+    assert model.training
+    assert found.dtype == np.float32
+    assert sorted(done) == list(range(25))
+    with torch.no_grad():
+        model.eval()
+        for row, ids in enumerate(texts):
+            more = (
+                {"token_type_ids": torch.from_numpy(segments[row])[None]}
+                if kinds
+                else {}
+            )
+            alone = model(input_ids=torch.from_numpy(ids)[None], **more)
+            wanted = alone.last_hidden_state[0].sum(0)
+            np.testing.assert_allclose(found[row], wanted, atol=1e-5)
+    assert in_batches(model, [], lambda output, mask: output).shape == (0, 0)

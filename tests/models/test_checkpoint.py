@@ -131,18 +131,18 @@ def add_module(folder, kind):
 
 
 DAMAGE = {
-    "weights cut short": (lambda f: cut(f / "model.safetensors"), "copy them again"),
+    "weights cut short": (lambda f: cut(f / "model.safetensors"), "copy it again"),
     "weights of another model": (other_weights, "do not belong"),
     "weights pickled": (
         lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
         "A pickle",
     ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer"),
-    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing or"),
-    "config not JSON": (lambda f: cut(f / "config.json"), "not valid JSON"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "config not JSON": (lambda f: cut(f / "config.json"), "copy it again.*JSON"),
     "modules damaged": (
         lambda f: (f / "modules.json").write_text("[{}]"),
-        "module None",
+        "modules.json is missing, damaged",
     ),
     "no modules": (lambda f: (f / "modules.json").write_text("[]"), "must start"),
     "two poolings": (
@@ -159,17 +159,13 @@ DAMAGE = {
         lambda f: edit(f / "1_Pooling" / "config.json", pooling_mode="median"),
         "median",
     ),
-    "pooling of another model": (
-        lambda f: edit(f / "1_Pooling" / "config.json", word_embedding_dimension=99),
-        "mixes two models",
-    ),
     "activation imported": (
         lambda f: edit(f / "2_Dense" / "config.json", activation_function="os.system"),
         r"os\.system.*no code",
     ),
     "dense of another width": (
         lambda f: edit(f / "2_Dense" / "config.json", out_features=7),
-        "a layer of shape",
+        "a layer from 32 dimensions",
     ),
     "length out of range": (
         lambda f: edit(f / "sentence_bert_config.json", max_seq_length=999),

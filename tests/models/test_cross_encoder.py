@@ -391,7 +391,7 @@ def test_what_would_run_code_or_be_left_out_is_refused(folder, changed, tmp_path
         ([*modules, modules[0]], "more than one Transformer"),
         ([modules[0] | {"type": "mine.Transformer"}], "no code from a model folder"),
         ([modules[0] | {"path": "../other"}], "points outside"),
-        ([{"path": ""}], "module None"),
+        ([{"path": ""}], "modules.json is missing, damaged"),
     ]:
         (theirs / "modules.json").write_text(json.dumps(change))
         refused(message)

@@ -18,30 +18,17 @@ MODEL, _ = tiny_parts()
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 12)), min_size=1, max_size=4),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_equals_the_model_on_every_group(shapes, own_space):
     generator = torch.Generator().manual_seed(len(shapes))
     groups = [torch.randint(5, 40, shape, generator=generator) for shape in shapes]
     with torch.inference_mode():
         space = workspace(MODEL, 200) if own_space else None
-        packed = packed_bert(MODEL, groups, space)
-        for ids, hidden in zip(groups, packed, strict=True):
-            own = MODEL(input_ids=ids).last_hidden_state
-            torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
-
-
-def test_equals_the_model_on_two_segments():
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(3, 7), (1, 12), (2, 4)]
-    groups = [torch.randint(5, 40, shape, generator=generator) for shape in shapes]
-    segments = [torch.randint(2, shape, generator=generator) for shape in shapes]
-    with torch.inference_mode():
-        packed = packed_bert(MODEL, groups, segments=segments)
+        segments = [group % 2 for group in groups]
+        packed = packed_bert(MODEL, groups, space, segments)
         for ids, kinds, hidden in zip(groups, segments, packed, strict=True):
             own = MODEL(input_ids=ids, token_type_ids=kinds).last_hidden_state
             torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
-            plain = MODEL(input_ids=ids).last_hidden_state
-            assert (hidden - plain).abs().max() > 0.01
 
 
 def test_padded_and_packed_encode_alike(monkeypatch):

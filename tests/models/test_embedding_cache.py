@@ -1,6 +1,4 @@
-import subprocess
-import sys
-import textwrap
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -37,25 +35,27 @@ def test_more_texts_than_one_query_takes(tmp_path):
     np.testing.assert_array_equal(vectors, stored[::-1])
 
 
+def write(folder, first):
+    """Write 2,000 vectors, 20 at a time, of texts from `first` on."""
+    cache = EmbeddingCache(folder)
+    for start in range(first, first + 2000, 20):
+        numbers = range(start, start + 20)
+        rows = np.array([[n, -n] for n in numbers], np.float32)
+        cache.put(HASH, [str(n) for n in numbers], rows)
+
+
 def test_two_processes_write_at_once(tmp_path):
-    script = """
-        import sys
-        import numpy as np
-        from pathlib import Path
-        from sbert_lab.models.embedding_cache import EmbeddingCache
-        folder, first = Path(sys.argv[1]), int(sys.argv[2])
-        cache = EmbeddingCache(folder)
-        for start in range(first, first + 2000, 20):
-            numbers = range(start, start + 20)
-            rows = np.array([[n, -n] for n in numbers], np.float32)
-            cache.put("a" * 64, [str(n) for n in numbers], rows)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     # The second overlaps the first by half: both write those texts.
-    writers = [subprocess.Popen([*command, str(first)]) for first in (0, 1000)]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
-    texts = [str(n) for n in range(3000)]
-    vectors, known = EmbeddingCache(tmp_path).get(HASH, texts, 2)
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=write, args=(tmp_path, n)) for n in (0, 1000)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    vectors, known = EmbeddingCache(tmp_path).get(
+        HASH, [str(n) for n in range(3000)], 2
+    )
     assert known.all()
     expected = np.array([[n, -n] for n in range(3000)], np.float32)
     np.testing.assert_array_equal(vectors, expected)
