@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sbert_lab.adaptation.command import add_options as add_adapt_options
-from sbert_lab.selection.options import add_options as add_select_options
+from sbert_lab.selection.command import add_options as add_select_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

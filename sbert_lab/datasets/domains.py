@@ -19,20 +19,9 @@ from sbert_lab.datasets.python_docs import LIBRARIES, ApiEntry
 class Domain:
     """What is learnt from, and the search that should become better by it.
 
-    Parameters
-    ----------
-    name
-        Of the field.
-    pairs
-        To train on.
-    test
-        Queries and corpus; shares no text with `pairs`.
-    group
-        Which queries belong together, for intervals: a name each.
-    candidates
-        Where hard negatives come from; None for the answers of training.
-    codes, candidate_codes
-        Of ICD-10-CM, for each pair and each candidate; None where there are none.
+    `test` shares no text with `pairs`; `group` names which of its queries belong
+    together, for intervals. `candidates` are where hard negatives come from; None for
+    the answers of training. `codes` and `candidate_codes` are ICD-10-CM's.
     """
 
     name: str
@@ -65,11 +54,8 @@ class Domain:
 def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Domain:
     """Return the terms of ICD-10-CM, split by category.
 
-    Parameters
-    ----------
-    queries, codes
-        Test terms, and codes to search in; None for all. Candidates for hard negatives
-        are all codes, as whoever searches them has them all.
+    `queries` and `codes` are how many to test with and to search in; None for all.
+    Candidates for hard negatives are all codes.
     """
     pairs = icd10cm.split_pairs("train")
     corpus = icd10cm.retrieval_corpus()
@@ -96,14 +82,8 @@ def python_domain(
 ) -> Domain:
     """Return Python API search, split by library.
 
-    Parameters
-    ----------
-    queries, documents
-        Test sentences, and documents to search in; None for all.
-    libraries
-        Names of `python_docs.LIBRARIES`; none for all.
-    data
-        Entries; the default is those of the libraries.
+    `queries` and `documents` are how many to test with and to search in; None for all.
+    `libraries` are names of `python_docs.LIBRARIES`; none for all.
     """
     if data is None:
         chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
@@ -127,16 +107,7 @@ def kept_aside(
     categories of the training side become queries, and all candidates the corpus. A
     term that is also written for a category that stays is no query.
 
-    Parameters
-    ----------
-    domain
-        One that knows its codes.
-    share
-        Of the categories.
-    queries
-        How many of their terms to ask at most; None for all.
-    seed
-        Of both draws.
+    `share` is that of the categories, `queries` how many of their terms to ask at most.
     """
     if domain.codes is None or domain.candidates is None:
         raise ValueError(f"{domain.name} has no codes to keep categories aside by")

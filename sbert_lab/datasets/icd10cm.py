@@ -35,23 +35,10 @@ TEST_PER_MILLE = 180
 class Code:
     """One entry of the classification.
 
-    Parameters
-    ----------
-    code
-        Unique, dots included. Where a block holds a single category of the same name,
-        the block is called ``"B20-B20"``, as in the printed edition.
-    kind
-        ``"chapter"``, ``"block"``, ``"category"`` or ``"subcategory"``.
-    description
-        What it means.
-    parent
-        Code one step up; empty for a chapter.
-    category
-        The three-character category it belongs to; empty above that level.
-    chapter
-        Its chapter, ``"1"`` to ``"22"``.
-    inclusion_terms
-        Synonyms and examples.
+    `kind` is ``"chapter"``, ``"block"``, ``"category"`` or ``"subcategory"``, `parent`
+    the code one step up, `category` the three characters it belongs to, `chapter`
+    ``"1"`` to ``"22"``; what does not exist is empty. Where a block holds a single
+    category of the same name, the block is called ``"B20-B20"``, as in print.
     """
 
     code: str
@@ -67,14 +54,8 @@ class Code:
 class RetrievalTask:
     """Queries, and the one document that each must find in a corpus.
 
-    Parameters
-    ----------
-    queries
-        For ICD-10-CM, the terms.
-    relevant
-        For each query, the name of its document: the code it belongs to.
-    corpus_codes, corpus_texts
-        Names and texts of the documents: the codes, and their descriptions.
+    `relevant` holds the name of each query's document; `corpus_codes` and
+    `corpus_texts` are the names and the texts of all: codes and their descriptions.
     """
 
     queries: tuple[str, ...]
@@ -246,12 +227,8 @@ def drawn_task(
         Each query and the name of the document that answers it.
     corpus
         Name and text of each document.
-    queries
-        How many to draw at random; None takes all.
-    documents
-        Size of the corpus: the answers, filled up at random; None takes all.
-    seed
-        Of both draws.
+    queries, documents
+        How many to draw at random; the corpus are the answers, filled up. None is all.
     """
     rng = np.random.default_rng(seed)
     if queries is not None and queries < len(pairs):
@@ -278,17 +255,8 @@ class HierarchyGuard:
     Who writes a term for a code is not wrong to be shown the heading above it, or a
     finer code below: neither can be taught as a wrong answer. Siblings can.
 
-    Parameters
-    ----------
-    anchor_codes
-        Code of each pair's positive.
-    corpus_codes
-        Code of each corpus text; None where the positives are the corpus.
-
-    Raises
-    ------
-    ValueError
-        A code that is not in the book.
+    `anchor_codes` are those of each pair's positive, `corpus_codes` of each corpus
+    text; None where the positives are the corpus.
     """
 
     anchor_codes: tuple[str, ...]
@@ -337,16 +305,8 @@ class HierarchyGuard:
 class Page:
     """A block as a document, longer than any encoder reads.
 
-    Its categories are one paragraph each, their codes one line each.
-
-    Parameters
-    ----------
-    name
-        The block's code: ``"E08-E13"``.
-    text
-        What it says, inclusion terms behind each description.
-    places
-        Where each category begins and ends, in characters, and its name.
+    Its categories are one paragraph each, their codes one line each, with inclusion
+    terms; `places` says where each category begins and ends, in characters.
     """
 
     name: str
@@ -365,15 +325,8 @@ def pages(
 ) -> tuple[Page, ...]:
     """Return ICD-10-CM as documents, a page for each block, in the order of the book.
 
-    Parameters
-    ----------
-    count
-        How many: those that hold a category of `holding`, all of them, filled up at
-        random; None takes the whole book.
-    holding
-        Categories that must be there.
-    seed
-        Of the draw.
+    Of `count` pages, all that hold a category of `holding` are there, and others drawn
+    at random; None takes the whole book.
     """
     blocks: dict[str, dict[str, list[Code]]] = {}
     for code in retrieval_corpus():

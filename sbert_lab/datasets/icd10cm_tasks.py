@@ -7,13 +7,12 @@ change a task (the first two come from generators with a fixed seed). `content_h
 names an edition.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -48,15 +47,7 @@ CANDIDATES, NEAR = 20, 10
 
 @dataclass(frozen=True)
 class RerankingTask:
-    """Terms, and for each the few codes to put in order.
-
-    Parameters
-    ----------
-    task
-        Queries, the code that answers each, and the codes that occur.
-    candidates
-        For each query, the codes to order, by name; one of them is the right one.
-    """
+    """Terms, and for each the few codes to put in order, by name; one is right."""
 
     task: RetrievalTask
     candidates: tuple[tuple[str, ...], ...]
@@ -64,14 +55,8 @@ class RerankingTask:
 
 def content_hash(data: object) -> str:
     """Return the sha256 of a task's data, 64 hexadecimal digits."""
-
-    def plain(value: object) -> Any:  # noqa: ANN401  (whatever json takes)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return dataclasses.asdict(value)
-        raise TypeError(f"no data of a task: {value!r}")
-
-    written = json.dumps(data, default=plain, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(written.encode()).hexdigest()
+    told = json.dumps(data, default=asdict, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def term_retrieval(queries: int | None = None) -> RetrievalTask:
@@ -104,14 +89,7 @@ def graded_hierarchy(
     All partners are of the same split, so that no code, nor a near relative of it,
     stands on both sides. An anchor that has the words of a partner is left out.
 
-    Parameters
-    ----------
-    anchors
-        How many to draw at random; None takes all.
-    split
-        ``"train"`` or ``"test"``.
-    seed
-        Of the draw, and of the partners.
+    `anchors` is how many to draw at random; None takes all.
     """
     terms: dict[str, list[str]] = {}
     for term, code in split_pairs(split):
@@ -154,11 +132,8 @@ def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
     diseases with many codes speak for it. A test description that is also one of
     training is left out.
 
-    Parameters
-    ----------
-    per_chapter
-        A lower limit for both, for a quick look; at least 16, since the protocol draws
-        eight of each class.
+    `per_chapter` is a lower limit for both, for a quick look; at least 16, since the
+    protocol draws eight of each class.
     """
     if per_chapter is not None and per_chapter < 16:
         raise ValueError(f"per_chapter={per_chapter}: 16 or more")
@@ -179,11 +154,6 @@ def synonym_pairs(terms: int | None = None) -> ScoredPairs:
     The other one is a sibling: a code under the same heading. Term and heading are
     the same in both pairs, so that neither tells the answer. Left out are terms that
     repeat a description, and siblings that say the same or carry the term too.
-
-    Parameters
-    ----------
-    terms
-        How many to draw from; None takes all.
     """
     rows: list[tuple[str, str, float, str]] = []
     for term, code in _terms(terms):
@@ -205,11 +175,6 @@ def candidate_reranking(queries: int | None = None) -> RerankingTask:
     these are too few, others of its chapter. All have different descriptions, and each
     is a wrong answer beyond doubt: neither a heading of the right code nor under it,
     and without the term.
-
-    Parameters
-    ----------
-    queries
-        How many terms to take; None takes all.
     """
     terms = _terms(queries)
     candidates = tuple(_candidates(term, code) for term, code in terms)
@@ -228,18 +193,10 @@ def candidate_reranking(queries: int | None = None) -> RerankingTask:
 
 @dataclass(frozen=True)
 class Task:
-    """One of the six tasks.
+    """One of the six tasks, in mteb's terms.
 
-    Parameters
-    ----------
-    kind, name, main_score
-        As mteb calls the kind of task, the task itself, and the score that counts.
-    description
-        One line.
-    make
-        Returns the data, of a given size for a quick look or in full (None).
-    options
-        Settings of the protocol, as mteb calls them.
+    `make` returns the data, of a given size for a quick look or in full (None);
+    `options` are settings of the protocol.
     """
 
     kind: str

@@ -18,7 +18,7 @@ import numpy as np
 from sbert_lab._utils import project_root
 from sbert_lab.datasets.icd10cm import Code, ancestors, block_of, load, split_of
 from sbert_lab.datasets.pairs import read_table
-from sbert_lab.datasets.sts import SICK_FILES, is_snapshot, sick_rows, split_files
+from sbert_lab.datasets.sts import SICK_FILES, sick_rows, split_files
 from sbert_lab.models.registry import BY_NAME, resolve
 
 Label = Literal["entailment", "neutral", "contradiction"]
@@ -53,20 +53,11 @@ def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
 
     Its splits share most of their sentences, and 49 test pairs are training pairs too.
     `split` is ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs.
-    `premise_id` names the split and the first pair with that premise.
-
-    Raises
-    ------
-    FileNotFoundError
-        The authors' files are not here. The hub's copy has no entailment judgement.
+    `premise_id` names the split and the first pair with that premise. Of the authors'
+    files; the hub's copy has no entailment judgement.
     """
     _check_split(split, tuple(SICK_FILES))
     home = resolve("sick")
-    if is_snapshot(home) and not (home / SICK_FILES[split]).is_file():
-        raise FileNotFoundError(
-            f"{home} is the hub's copy of SICK, which has relatedness but no "
-            f"entailment; {BY_NAME['sick'].install}"
-        )
     pairs = _Pairs("sick", split)
     for row in sick_rows(home, split):
         label = row["entailment_judgment"].lower()
@@ -89,15 +80,13 @@ def all_nli(
     split
         ``"train"``, ``"dev"`` or ``"test"``: 942,069, 19,657 and 19,656 pairs.
     rows
-        Draw so many pairs without replacement; None takes all. Every row is read and
-        checked all the same. A pair has the same `premise_id` in every draw.
+        Draw so many pairs without replacement; None takes all. A pair has the same
+        `premise_id` in every draw.
     seed
         Of the draw.
 
     Raises
     ------
-    FileNotFoundError
-        The set is not here, or its folder lacks the split; the message says what to do.
     ValueError
         No such split, more rows than there are, or a row that is not a labelled pair;
         the last names file and row.
@@ -206,14 +195,7 @@ def icd10cm_entailment(
     hypotheses with such a word, and as many without. What a bag of words still knows
     of the label from the hypothesis alone: half are right, where chance is a third.
 
-    Parameters
-    ----------
-    split
-        ``"train"`` or ``"test"``.
-    per_label
-        Pairs of each label; None takes as many as the rarest label has.
-    seed
-        Of the draw and of the order.
+    `per_label` is how many of each; None takes as many as the rarest label has.
     """
     _check_split(split, ("train", "test"))
     rng = np.random.default_rng(seed)

@@ -3,7 +3,8 @@
 A training run that meets a bad row after an hour, or a test set that leaks into the
 training data, costs more than this file. Every problem of a file is reported at once,
 with its row and column, and nothing is dropped or repaired in silence. Rows are
-numbered as an editor numbers lines: the header of a CSV is row 1.
+numbered as an editor numbers lines: the header of a CSV is row 1, and a record of
+several lines has the number of its last.
 """
 
 import csv
@@ -48,18 +49,8 @@ class DataError(ValueError):
 class Pairs:
     """Texts by role, row by row.
 
-    Parameters
-    ----------
-    anchor, positive
-        Texts that belong together, e.g. a query and its document.
-    negative
-        A text that does not belong, or None if the file has none.
-    label
-        A number for each row, or None.
-    source
-        The file.
-    rows
-        The file's own row numbers, for messages.
+    An `anchor` and its `positive` belong together, a `negative` does not. `rows` are
+    the row numbers of the file `source`, for messages.
     """
 
     anchor: tuple[str, ...]
@@ -101,26 +92,23 @@ def plain(text: str) -> str:
 
 
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
-    """Read and check a file of pairs.
+    """Read and check a file of pairs: CSV, TSV, JSONL or Parquet, in UTF-8.
 
     Parameters
     ----------
     path
-        ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``, in UTF-8.
+        The file.
     columns
-        Role to column name, e.g. ``{"anchor": "question", "positive": "answer"}``.
-        Without it the columns must be called ``anchor`` and ``positive``, and may be
-        called ``negative`` and ``label``. Other columns are ignored only when
-        `columns` is given; else they are an error, for a misspelt ``negative`` would
-        be lost without a word.
+        Role to column name, e.g. ``{"anchor": "question", "positive": "answer"}``;
+        other columns are then ignored. Without it the columns must be called after
+        `ROLES`, and others are an error, for a misspelt ``negative`` would be lost
+        without a word.
 
     Raises
     ------
     DataError
         With every problem: missing column, empty text, wrong type, wrong encoding,
         repeated pair.
-    FileNotFoundError
-        No such file.
     """
     path = Path(path)
     wanted = dict(columns) if columns else {role: role for role in ROLES}
@@ -239,58 +227,38 @@ def read_utf8(path: Path) -> str:
 
 
 def _csv(path: Path, separator: str) -> Table:
-    table: list[tuple[int, list[str]]] = []
     text = io.StringIO(read_utf8(path), newline="")
-    reader = csv.reader(text, delimiter=separator, strict=True)
-    while True:
-        begins = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            raise DataError(
-                [
-                    f"{path}, row {begins}: {error}; a text with quotes or separators "
-                    'in it stands in quotes, and its own quotes are doubled ("")'
-                ]
-            ) from error
-        if row:
-            table.append((begins, row))
-    if not table:
-        raise DataError([f"{path}: the file is empty"])
-    names = table[0][1]
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise DataError([f"{path}, row 1: column {twice[0]!r} occurs twice"])
-    long = [
-        f"{path}, row {number}: {len(row)} cells under {len(names)} headings; put "
-        "quotes around a text that holds the separator"
-        for number, row in table[1:]
-        if len(row) > len(names)
+    reader = csv.DictReader(text, delimiter=separator, strict=True)
+    try:
+        records = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise DataError(
+            [
+                f"{path}, row {reader.line_num + 1}: {error}; a text with quotes or "
+                'separators stands in quotes, and its own quotes are doubled ("")'
+            ]
+        ) from error
+    names = list(reader.fieldnames or ())
+    problems = [
+        f"{path}, row {row}: more cells than headings; put quotes around a text that "
+        "holds the separator"
+        for row, record in records
+        if None in record
     ]
-    if long:
-        raise DataError(long)
-    return names, [(n, dict(zip(names, row, strict=False))) for n, row in table[1:]]
+    if len(set(names)) < len(names):
+        problems.append(f"{path}, row 1: a column occurs twice in {names}")
+    if problems:
+        raise DataError(problems)
+    return names, records
 
 
 def _jsonl(path: Path) -> Table:
     records: list[tuple[int, dict[str, Any]]] = []
-    problems: list[str] = []
     for row, line in enumerate(read_utf8(path).split("\n"), 1):
-        if not line.strip():
-            continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}, row {row}, column {error.colno}: {error.msg}")
-            continue
-        if isinstance(value, dict):
-            records.append((row, value))
-        else:
-            problems.append(f"{path}, row {row}: an object {{…}}, not {value!r}")
-    if problems:
-        raise DataError(problems)
+            records += [(row, dict(json.loads(line)))] if line.strip() else []
+        except (ValueError, TypeError) as error:
+            raise DataError([f"{path}, row {row}: no JSON object ({error})"]) from error
     names = list(dict.fromkeys(name for _, record in records for name in record))
     return names, records
 
@@ -316,15 +284,8 @@ def split_pairs(
     rows (`row_groups`) are drawn at random until the test has its share. A group that
     is larger than the share goes to training.
 
-    Parameters
-    ----------
-    pairs
-        The file.
-    test_share
-        Share of the rows to keep aside, above 0 and below 1; a little less comes out,
-        since groups are not cut.
-    seed
-        Of the draw.
+    `test_share` is above 0 and below 1; a little less comes out, since groups are not
+    cut.
 
     Returns
     -------
@@ -403,10 +364,8 @@ def find_leaks(
 
     Parameters
     ----------
-    training
-        The texts of each training row.
-    held_out
-        The texts of each item that is judged: two for a pair, one for a query.
+    training, held_out
+        The texts of each training row, and of each item that is judged.
     normalize
         Texts are equal if it makes them so.
 
@@ -461,17 +420,9 @@ def check_no_leak(train: Pairs, test: Pairs) -> None:
 class PairSearch:
     """A search made of pairs: the anchors ask, the positives answer.
 
-    Parameters
-    ----------
-    queries
-        Different texts, ``[q]``.
-    corpus
-        Different texts, ``[n]``.
-    relevant
-        Corpus rows that answer each query, ``[q]`` tuples.
-    group
-        Which queries share a text, by way of other rows too, int64 ``[q]``: an
-        interval draws them together.
+    `queries` ``[q]`` and `corpus` ``[n]`` are different texts, `relevant` the corpus
+    rows that answer each query. Queries of one `group`, int64 ``[q]``, share a text, by
+    way of other rows too: an interval draws them together.
     """
 
     queries: tuple[str, ...]
@@ -486,14 +437,7 @@ def retrieval_from_pairs(
     """Return the search that pairs describe; several rows of an anchor all count.
 
     Texts that are the same but for case and spacing (`plain`) are one, as first
-    written; the corpus keeps its order.
-
-    Parameters
-    ----------
-    pairs
-        Each anchor must find its positives.
-    corpus
-        What is searched; the default is all positives and negatives.
+    written; the corpus keeps its order. Its default is all positives and negatives.
 
     Raises
     ------

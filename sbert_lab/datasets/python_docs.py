@@ -55,16 +55,9 @@ _BEFORE = {"train": (), "dev": ("train",), "test": ("train", "dev")}
 class Library:
     """A library that is read where it is installed.
 
-    Parameters
-    ----------
-    distribution, package
-        Its name on PyPI, and what is imported.
-    side
-        ``"train"``, ``"dev"`` (to make choices on) or ``"test"``.
-    parts
-        Subfolders that are read, beside the files of the package itself; empty is all.
-    internal
-        Modules without underscore that are not meant for users.
+    `distribution` is its name on PyPI, `package` what is imported, and `side`
+    ``"train"``, ``"dev"`` (to make choices on) or ``"test"``. Of large ones only the
+    subfolders `parts` are read; `internal` modules are not meant for users.
     """
 
     distribution: str
@@ -83,6 +76,8 @@ _SYMPY = tuple(
     "simplify solvers stats vector".split()
 )
 
+_TRANSFORMERS = ("data", "generation", "pipelines", "utils")
+
 #: Libraries on one subject stand on one side: pandas and polars describe the same
 #: operations in much the same words. Three are read in part, for they are large.
 LIBRARIES = (
@@ -91,12 +86,7 @@ LIBRARIES = (
     Library("pandas", "pandas", "train", (), ("pandas.core",)),
     Library("polars", "polars", "train"),
     Library("torch", "torch", "train", _TORCH),
-    Library(
-        "transformers",
-        "transformers",
-        "train",
-        ("data", "generation", "pipelines", "utils"),
-    ),
+    Library("transformers", "transformers", "train", _TRANSFORMERS),
     Library("sympy", "sympy", "train", _SYMPY),
     Library("huggingface_hub", "huggingface_hub", "train"),
     Library("tornado", "tornado", "train"),
@@ -112,18 +102,9 @@ LIBRARIES = (
 class ApiEntry:
     """One public function, class, method or property.
 
-    Parameters
-    ----------
-    name
-        Qualified: ``"networkx.shortest_path"``. Unique.
-    library, side
-        The distribution it is of, and that one's side.
-    signature
-        The name, with the names of the parameters in parentheses.
-    sentence
-        The first sentence of the documentation, without markup and full stop.
-    details
-        What the documentation says after it, cut to `DETAIL_WORDS` words.
+    `name` is qualified, as in ``"networkx.shortest_path"``, and unique; `sentence` the
+    first of the documentation, `details` what it says after that, cut to `DETAIL_WORDS`
+    words, both without markup.
     """
 
     name: str
@@ -232,12 +213,7 @@ def split_pairs(split: str, data: Sequence[ApiEntry] | None = None) -> list[Pair
     those of train or dev: pairs whose sentence or whose details share `NEAR` of their
     words with those of an entry there, be it a query or not.
 
-    Parameters
-    ----------
-    split
-        ``"train"``, ``"dev"`` or ``"test"``.
-    data
-        Entries; the default is all of `load`.
+    `data` are entries; the default is all of `load`.
     """
     if split not in _BEFORE:
         raise ValueError(f"split={split!r}: {', '.join(map(repr, _BEFORE))}")
@@ -472,17 +448,8 @@ _Origin = tuple[str, str]  # the module and the name of a definition
 class Definition:
     """A function, class, method or property, as its file defines it.
 
-    Parameters
-    ----------
-    docstring
-        Without the indentation of the code; may be empty.
-    parameters
-        Names, with the stars of ``*args`` and ``**kwargs``; without `self`. None for a
-        property, and for a class without a constructor of its own.
-    deprecated
-        Whether a decorator or the docstring says so.
-    bases, members
-        Of a class.
+    `parameters` are names, with the stars of ``*args``, without `self`; None for a
+    property, and for a class without a constructor of its own.
     """
 
     docstring: str
@@ -516,13 +483,6 @@ def read_library(
     shortest name: ``scipy.optimize.minimize``, not ``scipy.optimize._minimize``'s.
     Not seen: names that are assigned (``loads = decoder.loads``), and what a library
     makes while it is imported, such as the functions of numpy that are written in C.
-
-    Parameters
-    ----------
-    folder
-        Of the package; its name is the package's name.
-    parts, internal
-        As in `Library`.
     """
     modules = _modules(folder.resolve(), parts)
     names = _public_names(modules, internal)
@@ -740,8 +700,4 @@ def _deprecated(node: _Function | ast.ClassDef, docstring: str) -> bool:
 
 def _last_name(node: ast.expr) -> str:
     """Return ``"c"`` of a decorator ``@a.b.c(...)``."""
-    while isinstance(node, ast.Call):
-        node = node.func
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+    return ast.unparse(node).partition("(")[0].rpartition(".")[2]

@@ -27,17 +27,10 @@ SICK_FILES = {
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Sentence pairs and their gold scores.
+    """Sentence pairs and their gold scores, on the set's own scale.
 
-    Parameters
-    ----------
-    first, second
-        The sentences.
-    score
-        Gold similarity, on the set's own scale.
-    group
-        Pairs of one group resemble each other (those of one anchor), and an interval
-        draws them together; empty where every pair stands for itself.
+    Pairs of one `group` resemble each other (those of one anchor), and an interval
+    draws them together; empty where every pair stands for itself.
     """
 
     first: tuple[str, ...]
@@ -129,12 +122,8 @@ def ladder(anchors: int | None = None) -> ScoredPairs:
     """Return the project's own pairs, data/authored/similarity_ladder.csv, 0 to 5.
 
     Each anchor has six partners, one for each score, and is a group. The scale, the
-    rules and the limits of the set stand in data/authored/README.md.
-
-    Parameters
-    ----------
-    anchors
-        So many from the start; None for all 120.
+    rules and the limits of the set stand in data/authored/README.md. `anchors` takes so
+    many from the start; None for all 120.
     """
     path = project_root() / "data" / "authored" / "similarity_ladder.csv"
     with path.open(encoding="utf-8", newline="") as file:

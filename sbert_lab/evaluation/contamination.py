@@ -18,14 +18,8 @@ from sbert_lab.evaluation.error_analysis import words
 class Contamination:
     """Which items of a test set stand in training, booleans ``[n]``.
 
-    Parameters
-    ----------
-    whole
-        One training row holds all texts of the item, in whatever order.
-    one_text
-        A training row holds at least one of them.
-    near
-        The item is a near duplicate.
+    Of a ``whole`` item one training row holds all texts, in whatever order; of one with
+    ``one_text`` a training row holds at least one; ``near`` ones are near duplicates.
     """
 
     whole: NDArray[np.bool_]
@@ -55,11 +49,7 @@ def contamination(
     with other letters by Unicode's rules. A near duplicate is an item each of whose
     texts has at least `threshold` of its runs of `run` words somewhere in training. A
     text with fewer words counts where a training text has just its words, in any order.
-
-    Parameters
-    ----------
-    training, test
-        Items of one text, such as ``[query]``, or more, such as a pair or a triplet.
+    Items hold one text, such as ``[query]``, or more, such as a pair or a triplet.
 
     Source: for runs of 8 words and 0.7, Chowdhery et al. 2022, section 8.
     """

@@ -57,16 +57,8 @@ class SimilarityEvaluator:
 class RetrievalEvaluator:
     """Find the right documents for queries: ``ndcg_at_k`` and ``recall_at_k``.
 
-    Parameters
-    ----------
-    name
-        Unique in a training.
-    queries, relevant
-        What is looked for, and for each query the ids that answer it.
-    corpus
-        By id, the documents.
-    k
-        How many documents are looked at.
+    ``corpus`` maps ids to documents, ``relevant`` holds for each query the ids that
+    answer it, and the best k documents are looked at.
     """
 
     def __init__(

@@ -27,10 +27,7 @@ def anisotropy(vectors: ArrayLike) -> float:
 
 
 def explained_variance(vectors: ArrayLike) -> Floats:
-    """Return the share of the variance that each principal component takes, ``[D]``.
-
-    Largest first; they add up to 1.
-    """
+    """Return the principal components' shares of the variance, ``[D]``, falling."""
     x = np.asarray(vectors, np.float64)
     values = np.linalg.eigvalsh(np.cov(x, rowvar=False))[::-1].clip(min=0)
     shares: Floats = values / max(values.sum(), 1e-300)

@@ -48,9 +48,7 @@ def published_row(table: str, name: str) -> dict[str, float]:
 def reproduced(theirs: float, ours: Interval) -> str:
     """Return what our measure says of a published difference.
 
-    ``"reproduced"`` if our interval holds it and not zero; ``"undecided"`` if it holds
-    both; ``"direction only"`` if ours has its sign beyond doubt; else
-    ``"not reproduced"``.
+    It is reproduced if our interval holds it and not zero, undecided if it holds both.
     """
     if ours.low <= theirs <= ours.high:
         return "undecided" if ours.low <= 0 <= ours.high else "reproduced"

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -259,10 +260,7 @@ def in_order(scores: Sequence[float], ids: Sequence[str]) -> list[str]:
 def judge_ranking(
     found: Sequence[Sequence[str]], query_ids: Sequence[str], qrels: Qrels, metric: str
 ) -> TaskResult:
-    """Score rankings of ids, best first, whatever made them.
-
-    ``metric`` is ``"ndcg_at_10"`` (retrieval) or ``"map_at_1000"`` (reranking).
-    """
+    """Score rankings of ids, best first, by ``"ndcg_at_10"`` or ``"map_at_1000"``."""
     relevant = [qrels[query] for query in query_ids]
     score_at = ndcg_at_k if metric == "ndcg_at_10" else average_precision_at_k
     items = score_at(found, relevant, int(metric.rsplit("_", 1)[-1]))
@@ -409,10 +407,7 @@ def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
 
 
 def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
-    """Return how often chance alone gives two equal models so large a difference.
-
-    Two-sided, by permutation, on the items of `interval`.
-    """
+    """Return the two-sided p-value of a difference, by permutation of the items."""
     others, group, gold = _same_items(ours, theirs), ours.group, ours.gold
     if gold is None:
         return permutation_mean(ours.items - others, groups=group, draws=draws)
@@ -430,16 +425,13 @@ def compare(
     Rows are ``(task, better, other, difference, p)``; correct the p-values for their
     number with `statistics.holm`.
     """
-    names = list(models)
     rows = []
     for task in next(iter(models.values())):
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                a, b = models[first][task], models[second][task]
-                better, other = first, second
-                if a.score < b.score:
-                    better, other, a, b = second, first, b, a
-                rows.append((task, better, other, interval(a, b), p_value(a, b)))
+        scores = {name: found[task].score for name, found in models.items()}
+        for names in combinations(models, 2):
+            better, other = sorted(names, key=lambda name: -scores[name])
+            a, b = models[better][task], models[other][task]
+            rows.append((task, better, other, interval(a, b), p_value(a, b)))
     return rows
 
 

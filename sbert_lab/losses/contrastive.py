@@ -21,14 +21,8 @@ def contrastive_loss(
 
     ``L = 1/2B Σ_i ( y_i d_i² + (1 − y_i) max(0, m − d_i)² )``
 
-    Parameters
-    ----------
-    first, second
-        Embeddings ``[B, D]`` of the two texts of each pair.
-    same
-        1 where they belong together, else 0, ``[B]``.
-    metric, margin
-        d and m.
+    `first` and `second` are embeddings ``[B, D]`` of the two texts of each pair; `same`
+    is 1 where they belong together, else 0, ``[B]``; d is the `metric`, m the `margin`.
 
     Source: Hadsell et al. 2006, equation 4.
     """

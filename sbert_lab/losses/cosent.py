@@ -19,14 +19,8 @@ def cosent_loss(
     Pairs of equal score say nothing about each other. The value grows with the square
     of the batch.
 
-    Parameters
-    ----------
-    first, second
-        Embeddings ``[B, D]`` of the two texts of each pair.
-    score
-        ``[B]``; only its order matters.
-    temperature
-        τ; sentence-transformers' ``scale`` is 1/τ.
+    Embeddings are ``[B, D]``; of `score`, ``[B]``, only the order matters; the
+    `temperature` is τ (sentence-transformers' ``scale`` is 1/τ).
 
     Source: Su 2022, "CoSENT (1)", kexue.fm/archives/8847.
     """

@@ -53,14 +53,8 @@ def denoising_loss(logits: Tensor, target: Tensor, pad: int) -> Tensor:
 
     ``L = −1/T Σ_t log p(x_t | x_<t, s)``, s the vector of the damaged sentence.
 
-    Parameters
-    ----------
-    logits
-        What the decoder expects after each token, ``[B, L, V]``.
-    target
-        Token ids, int64 ``[B, L]``, the first one not asked for.
-    pad
-        Id of the padding, which is not counted.
+    `logits` are what the decoder expects after each token, ``[B, L, V]``; `target` are
+    token ids, int64 ``[B, L]``, of which the first and the padding are not asked for.
 
     Source: Wang, Reimers and Gurevych 2021, equation 1.
     """

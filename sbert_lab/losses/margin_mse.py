@@ -16,13 +16,8 @@ def margin_mse_loss(
 
     ``L = 1/B Σ_i ( (q_i·p_i − q_i·n_i) − Δ_i )²``
 
-    Parameters
-    ----------
-    query, positive, negative
-        Embeddings ``[B, D]``; scores are dot products.
-    margin
-        Δ, what a cross-encoder gives the positive minus what it gives the negative,
-        ``[B]``.
+    Embeddings are ``[B, D]``, scores dot products. `margin` is Δ, ``[B]``: what a
+    cross-encoder gives the positive minus what it gives the negative.
 
     Source: Hofstätter et al. 2020, equation 5.
     """

@@ -27,15 +27,8 @@ def matryoshka_loss(
 
     The truncated embeddings are scaled to unit length, the whole ones too.
 
-    Parameters
-    ----------
-    loss
-        A function of the embeddings, in their order.
-    embeddings
-        ``[B, D]`` each.
-    dimensions, weights
-        How many leading dimensions, each at most D, and the weight of each; 1 if not
-        given.
+    `loss` is a function of the `embeddings`, ``[B, D]`` each; `dimensions` are how many
+    leading ones to keep, each at most D, and `weights` are 1 if not given.
 
     Source: Kusupati et al. 2022, equation 1.
     """

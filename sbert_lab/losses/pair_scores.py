@@ -31,16 +31,9 @@ def listwise_cross_entropy_loss(
 
     ``L = −1/B Σ_i log( exp(p_i) / (exp(p_i) + Σ_n exp(n)) )``
 
-    The sum is over the negatives n of row i, of which rows may have more or fewer.
-
-    Parameters
-    ----------
-    positive
-        Scores ``[B]``.
-    negative
-        Scores of all negatives, those of the first row first, ``[N]``.
-    owner
-        For each negative its row, int64 ``[N]``, never falling.
+    The sum is over the negatives n of row i. `positive` are scores ``[B]``, `negative`
+    those of all negatives ``[N]``, the first row's first, and `owner` their rows,
+    int64 ``[N]``.
 
     Source: Cao et al. 2007, section 4.2 (ListNet with one right answer); Gao et al.
     2021, equation 3 (for rerankers: the localised contrastive loss).

@@ -34,16 +34,8 @@ def softmax_loss(
 
     ``L = −1/B Σ_i log softmax(W [u; v; |u − v|])_{y_i}``
 
-    Parameters
-    ----------
-    u, v
-        Embeddings ``[B, D]`` of premise and hypothesis.
-    label
-        int64 ``[B]``.
-    weight
-        W, ``[labels, len(parts) D]``.
-    parts
-        What is concatenated, of `PARTS`.
+    `u` and `v` are embeddings ``[B, D]`` of premise and hypothesis, `label` is int64
+    ``[B]``, `weight` W, ``[labels, len(parts) D]``, and `parts` are of `PARTS`.
 
     Source: Reimers and Gurevych 2019, section 3.1 (classification objective).
     """

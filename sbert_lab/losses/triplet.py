@@ -39,13 +39,9 @@ def triplet_loss(
 
     ``L = 1/B Σ_i max(0, d(a_i, p_i) − d(a_i, n_i) + m)``
 
-    Parameters
-    ----------
-    anchor, positive, negative
-        Embeddings ``[B, D]``.
-    metric, margin
-        d and m, chosen together: the paper's are ``"euclidean"`` and 1. Cosine
-        distances, and euclidean ones of unit vectors, are at most 2.
+    Embeddings are ``[B, D]``. Metric d and margin m are chosen together: the paper's
+    are ``"euclidean"`` and 1; cosine distances, and euclidean ones of unit vectors, are
+    at most 2.
 
     Source: Reimers and Gurevych 2019, section 3.1 (triplet objective); Schroff et al.
     2015, equation 1.

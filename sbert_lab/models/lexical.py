@@ -7,17 +7,15 @@ semantic analysis where they share parts of words, and such as go together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sbert_lab._utils import Metric, Vectors
+from sbert_lab._utils import Vectors
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 
 class Bm25:
@@ -193,135 +191,3 @@ def _strings(texts: Sequence[str]) -> list[str]:
                 "drop it, or convert it with str()"
             )
     return listed
-
-
-# -- to be removed with its last user --
-STOP_WORDS = (
-    "a an and are as at be but by for if in into is it no not of on or such that the "
-    "their then there these they this to was will with"
-).split()
-
-
-@dataclass(frozen=True, eq=False)
-class Bm25Encoder:
-    """BM25 as a product of sparse vectors, one dimension a word.
-
-    A query is its word counts; a document holds, at each of its words, ``idf · tf /
-    (tf + k1 · (1 − b + b · length / average length))``. Their dot product is the BM25
-    score. ``idf = ln(1 + (N − n + ½) / (n + ½))`` for a word in n of N documents: the
-    variant of Lucene, where no word counts against a document.
-
-    Use `fit` to make one.
-
-    Parameters
-    ----------
-    counter
-        Counts words; fitted.
-    idf
-        float32 ``[V]``.
-    average_length
-        Of the corpus, in counted words.
-    k1
-        How late repetitions of a word stop to add.
-    b
-        How much long documents are held back, 0 to 1.
-
-    Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
-    """
-
-    counter: "CountVectorizer"
-    idf: Vectors
-    average_length: float
-    k1: float = 1.5
-    b: float = 0.75
-
-    #: A BM25 score is a dot product; scaling to unit length would lose it.
-    metric: Metric = "dot"
-
-    @classmethod
-    def fit(
-        cls, corpus_texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75
-    ) -> Self:
-        """Take vocabulary, idf and average length from a corpus.
-
-        Words are runs of two or more letters or digits, in lower case, without
-        `STOP_WORDS`.
-
-        Raises
-        ------
-        TypeError
-            A text is not a string; names its position.
-        ValueError
-            There is no text, none has a word, or `k1` or `b` is out of range.
-        ModuleNotFoundError
-            scikit-learn is not installed; says what to type.
-        """
-        if not (k1 >= 0 and 0 <= b <= 1):
-            raise ValueError(f"k1={k1}, b={b}: k1 is 0 or more, b from 0 to 1")
-        counter = _text_module().CountVectorizer(
-            stop_words=STOP_WORDS, dtype=np.float32
-        )
-        counts = _fitted(counter, corpus_texts)
-        documents = counts.shape[0]
-        found_in = np.bincount(counts.indices, minlength=counts.shape[1])
-        idf = np.log1p((documents - found_in + 0.5) / (found_in + 0.5))
-        average = float(counts.sum()) / documents
-        return cls(counter, idf.astype(np.float32), average, k1, b)
-
-    @property
-    def dimension(self) -> int:
-        """Number of words in the vocabulary."""
-        return len(self.idf)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the model: idf, and the words in UTF-8."""
-        return int(self.idf.nbytes) + _vocabulary_bytes(self.counter)
-
-    def encode_query(self, texts: Sequence[str]) -> "csr_array":
-        """Count the known words of each text, float32 ``[n, V]``."""
-        return _rows(self.counter.transform(_strings(texts)))
-
-    def encode_document(self, texts: Sequence[str]) -> "csr_array":
-        """Return BM25 weights, float32 ``[n, V]``.
-
-        The length of a text is that of its known words. One without any gives an empty
-        row.
-        """
-        weights = self.encode_query(texts)
-        length = weights.sum(axis=1, dtype=np.float64)
-        slack = self.k1 * (1 - self.b + self.b * length / self.average_length)
-        row = np.repeat(np.arange(len(length)), np.diff(weights.indptr))
-        saturated = weights.data / (weights.data + slack[row])
-        weights.data = (self.idf[weights.indices] * saturated).astype(np.float32)
-        return weights
-
-    def encode(self, texts: Sequence[str]) -> "csr_array":
-        """`encode_document`: for tasks whose two sides are of one kind."""
-        return self.encode_document(texts)
-
-
-def _text_module() -> Any:  # noqa: ANN401  (a module without types)
-    return import_module("sklearn.feature_extraction.text")
-
-
-def _fitted(vectorizer: Any, texts: Sequence[str]) -> "csr_array":  # noqa: ANN401
-    """Fit on texts and return their rows, or say what they lack."""
-    listed = _strings(texts)
-    analyze = vectorizer.build_analyzer()
-    if not any(analyze(text) for text in listed):
-        raise ValueError(
-            f"none of {len(listed)} texts has a word to count: fit on the texts that "
-            "will be searched"
-        )
-    return _rows(vectorizer.fit_transform(listed))
-
-
-def _rows(matrix: Any) -> "csr_array":  # noqa: ANN401  (what scikit-learn returns)
-    from scipy.sparse import csr_array
-
-    return csr_array(matrix)
-
-
-def _vocabulary_bytes(vectorizer: Any) -> int:  # noqa: ANN401
-    return sum(len(word.encode()) for word in vectorizer.vocabulary_)

@@ -81,23 +81,12 @@ class OnnxEncoder:
         name
             Catalogue name, folder with one ``.onnx`` file, or such a file.
         tokenizer
-            The model that the graph was made from, a name or a folder; its tokenizer
-            is used.
-        max_seq_length
-            Longest text in tokens; the default is the layout's.
+            The model that the graph was made from; its tokenizer is used.
         layout
             Pooling and what follows it; the default is that of the `tokenizer`'s
             folder, for the packaged graphs the published one.
         threads
-            Of onnxruntime; the default is PyTorch's number, so that two models are
-            compared on the same.
-        allow_hub
-            False never asks the network.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError, ModuleNotFoundError
-            Each with what to do.
+            Of onnxruntime; the default is PyTorch's number.
         """
         from transformers import AutoTokenizer
 

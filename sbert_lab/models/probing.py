@@ -56,25 +56,12 @@ def encode_all_poolings(
     pooler: Pooler | None = None,
     show_progress: bool | None = None,
 ) -> dict[str, Vectors]:
-    """Return the vectors of all texts for each of `POOLINGS`, from one pass.
+    """Return the vectors of all texts, float32 ``[n, D]``, for each of `POOLINGS`.
 
-    Parameters
-    ----------
-    encoder
-        Its transformer is used; its own pooling and head are not.
-    texts
-        What to encode.
-    pooler
-        What stands for the pooler where the model has none; without it such a model
-        has no ``"pooler"`` among the results. BERT's own takes the first token's last
-        hidden state ``[B, D]`` through a linear layer and a tanh.
-    show_progress
-        A bar on standard error; by default for long work on a terminal.
-
-    Returns
-    -------
-    dict
-        Name of the pooling to float32 ``[n, D]``.
+    All come from one pass of the encoder's transformer; its own pooling and head are
+    not used. ``"pooler"`` is the model's own: the first token's last hidden state
+    through a linear layer and a tanh. `pooler`, from ``[B, D]`` to ``[B, D]``, stands
+    for it where the model has none.
     """
     model = encoder.transformer
     own: nn.Module | None = getattr(model, "pooler", None)
@@ -113,22 +100,9 @@ def encode_pairs_cls(
 
     Every token of one text sees every token of the other. That is how BERT was meant to
     compare two texts, and nothing that is worked out for one pair helps with the next.
-
-    Parameters
-    ----------
-    encoder
-        Its transformer and tokenizer are used.
-    first, second
-        The two texts of each pair; together cut to the model's limit, the longer one
-        first.
-    show_progress
-        A bar on standard error; by default for long work on a terminal.
-
-    Returns
-    -------
-    NDArray
-        The last hidden state at ``[CLS]``, float32 ``[n, D]``, where a cross-encoder
-        puts its score.
+    Returns the last hidden state at ``[CLS]``, float32 ``[n, D]``, where a
+    cross-encoder puts its score. A pair is cut to the model's limit, the longer text
+    first.
 
     Source: Devlin et al. 2019, section 4 (sentence pairs).
     """
@@ -159,12 +133,9 @@ def first_token_attention(
 ) -> dict[str, NDArray[np.float64]]:
     """Return where the first token looks in the last layer, mean over heads.
 
-    Returns
-    -------
-    dict
-        ``"itself"``, ``"end"`` and ``"words"``: shares of its attention, ``[n]`` each,
-        which add up to 1. ``"evenness"``, ``[n]``: over how many of the words it is
-        spread (the exponential of the entropy), as a share of them; 1 is an average.
+    ``"itself"``, ``"end"`` and ``"words"`` are shares of its attention, ``[n]`` each,
+    which add up to 1. ``"evenness"``, ``[n]``, says over how many of the words it is
+    spread (the exponential of the entropy), as a share of them; 1 is an average.
 
     Source: Vaswani et al. 2017, equation 1, for the attention weights.
     """

@@ -134,15 +134,6 @@ def distil(
     pieces are listed by frequency. They are so after the alphabet, which comes first,
     so single characters share the first rank. Special and unused tokens get zeros.
 
-    Parameters
-    ----------
-    encoder
-        With a word-piece vocabulary.
-    dimension
-        Components to keep.
-    show_progress
-        A bar on standard error; by default for long work on a terminal.
-
     Source: the idea is model2vec's (Minish Lab 2024). The weights of tokens are Arora
     et al. 2017, section 3; removing the mean, Mu & Viswanath 2018.
     """

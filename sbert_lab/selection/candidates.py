@@ -1,4 +1,4 @@
-"""The candidates, each behind one `Encoder`: from word counts to twelve layers.
+"""The candidates, each an `Encoder` or BM25: from word counts to twelve layers.
 
 Any folder or hub repository of the reader's is one too. What has to be made first (a
 conversion, a distillation) is made once and kept in the cache folder.
@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.lexical import Bm25, LsaEncoder
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
 from sbert_lab.models.static import StaticEncoder
@@ -24,33 +25,24 @@ _WEIGHTS = {".safetensors", ".onnx", ".json", ".txt", ".model"}
 
 Corpus = Sequence[str]
 
+#: What a candidate is once loaded.
+Model = Encoder | Bm25
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to encode text.
+    """One way to search text.
 
-    Parameters
-    ----------
-    name, about
-        What it is called, and what it is.
-    load
-        Loads it, or fits it to the texts of a corpus.
-    needs
-        Entries of the catalogue that it is made of.
-    files
-        Returns the files it is loaded from; none for what is fitted.
-    lexical
-        True if its dimensions are words.
-    libraries
-        What it imports beyond what the package always needs.
+    ``load`` loads it, or fits it to the texts of a corpus; ``needs`` are the entries of
+    the registry that it is made of; ``files`` returns the files it is loaded from, none
+    for what is fitted; ``libraries`` are imported beyond what the package always needs.
     """
 
     name: str
     about: str
-    load: Callable[[Corpus], Encoder]
+    load: Callable[[Corpus], Model]
     needs: tuple[str, ...] = ()
     files: Callable[[], Sequence[Path]] = tuple
-    lexical: bool = False
     libraries: tuple[str, ...] = ()
 
     def is_here(self) -> bool:
@@ -69,7 +61,7 @@ class Candidate:
         return sum(file.stat().st_size for file in files) / 1e6 if files else None
 
 
-def load(name_or_path: str, corpus: Corpus) -> Encoder:
+def load(name_or_path: str, corpus: Corpus) -> Model:
     """Load a candidate, or fit it to `corpus`.
 
     A function of the module, so that another process can be told to call it.
@@ -89,11 +81,7 @@ def candidate(name_or_path: str) -> Candidate:
         return CANDIDATES[name_or_path]
     entry = BY_NAME.get(name_or_path)
     if entry is not None and entry.form in ("encoder", "static word vectors"):
-        load_entry = _transformer if entry.form == "encoder" else _static
-        files = partial(_entry_files, name_or_path)
-        return Candidate(
-            entry.name, entry.about, partial(load_entry, entry.name), files=files
-        )
+        return _entry(entry.name, _transformer if entry.form == "encoder" else _static)
     path = Path(name_or_path).expanduser()
     is_repository = name_or_path.count("/") == 1 and not path.is_absolute()
     if not (path.is_dir() or is_repository):
@@ -123,15 +111,7 @@ def _own(name_or_path: str, _: Corpus) -> Encoder:
     return SentenceEncoder.from_pretrained(folder)
 
 
-def _bm25(corpus: Corpus) -> Encoder:
-    from sbert_lab.models.lexical import Bm25Encoder
-
-    return Bm25Encoder.fit(corpus)
-
-
 def _lsa(corpus: Corpus) -> Encoder:
-    from sbert_lab.models.lexical import LsaEncoder
-
     dimension = min(256, max(2, len(corpus) // 4))
     while dimension > 2:  # texts of few letters have fewer pairs of them than that
         with suppress(ValueError):
@@ -179,13 +159,10 @@ def _edition(name: str) -> str:
     return next(iter(BY_NAME[name].sha256.values()))[:12]
 
 
-def _entry_files(name: str, *others: str) -> Sequence[Path]:
-    """Return the files of catalogue entries whose content decides the vectors."""
-    found = []
-    for part in (name, *others):
-        folder = resolve(part, allow_hub=False)
-        found += [folder / file for file in BY_NAME[part].sha256]
-    return found
+def _entry_files(name: str) -> Sequence[Path]:
+    """Return the files of a registry entry that decide the vectors."""
+    folder = resolve(name, allow_hub=False)
+    return [folder / file for file in BY_NAME[name].sha256]
 
 
 def _weights(folder: Path) -> Sequence[Path]:
@@ -202,6 +179,25 @@ def _onnx_files(name: str) -> Sequence[Path]:
     return [*_entry_files(name), words]
 
 
+def _entry(name: str, load: Callable[[str, Corpus], Encoder]) -> Candidate:
+    """Return a candidate that is an entry of the registry, and nothing else."""
+    files = partial(_entry_files, name)
+    return Candidate(name, BY_NAME[name].about, partial(load, name), (name,), files)
+
+
+def _graph(name: str, about: str) -> Candidate:
+    """Return a candidate that is an ONNX graph with the words of MiniLM."""
+    entry = f"{name}-onnx"
+    return Candidate(
+        name,
+        about,
+        partial(_onnx, entry),
+        (entry, "all-MiniLM-L6-v2"),
+        partial(_onnx_files, entry),
+        ("onnxruntime",),
+    )
+
+
 #: By name, from the cheapest to the most expensive.
 CANDIDATES = {
     one.name: one
@@ -209,9 +205,8 @@ CANDIDATES = {
         Candidate(
             "bm25",
             "Okapi BM25: words in common, weighted by how rare they are",
-            _bm25,
-            lexical=True,
-            libraries=("sklearn", "scipy"),
+            Bm25,
+            libraries=("bm25s",),
         ),
         Candidate(
             "tfidf-lsa",
@@ -219,20 +214,14 @@ CANDIDATES = {
             _lsa,
             libraries=("sklearn", "scipy"),
         ),
-        Candidate(
-            "wordllama-256",
-            BY_NAME["wordllama-256"].about,
-            partial(_static, "wordllama-256"),
-            ("wordllama-256",),
-            partial(_entry_files, "wordllama-256"),
-        ),
+        _entry("wordllama-256", _static),
         Candidate(
             "all-MiniLM-L6-v2-static",
             "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
             partial(_distilled, "all-MiniLM-L6-v2"),
             ("all-MiniLM-L6-v2",),
             lambda: _weights(_distilled_folder("all-MiniLM-L6-v2")),
-            libraries=("sklearn",),
+            ("sklearn",),
         ),
         Candidate(
             "bert-mini",
@@ -241,35 +230,15 @@ CANDIDATES = {
             ("bert-mini",),
             lambda: _weights(resolve("bert-mini")),
         ),
-        Candidate(
+        _graph(
             "paraphrase-MiniLM-L3-v2",
             "sentence encoder, 3 layers, 17 M parameters, 384 dimensions",
-            partial(_onnx, "paraphrase-MiniLM-L3-v2-onnx"),
-            ("paraphrase-MiniLM-L3-v2-onnx", "all-MiniLM-L6-v2"),
-            partial(_onnx_files, "paraphrase-MiniLM-L3-v2-onnx"),
-            libraries=("onnxruntime",),
         ),
-        Candidate(
+        _graph(
             "all-MiniLM-L6-v2-int8",
             "all-MiniLM-L6-v2 with 8-bit weights, by ONNX Runtime",
-            partial(_onnx, "all-MiniLM-L6-v2-int8-onnx"),
-            ("all-MiniLM-L6-v2-int8-onnx", "all-MiniLM-L6-v2"),
-            partial(_onnx_files, "all-MiniLM-L6-v2-int8-onnx"),
-            libraries=("onnxruntime",),
         ),
-        Candidate(
-            "all-MiniLM-L6-v2",
-            BY_NAME["all-MiniLM-L6-v2"].about,
-            partial(_transformer, "all-MiniLM-L6-v2"),
-            ("all-MiniLM-L6-v2",),
-            partial(_entry_files, "all-MiniLM-L6-v2"),
-        ),
-        Candidate(
-            "all-mpnet-base-v2",
-            BY_NAME["all-mpnet-base-v2"].about,
-            partial(_transformer, "all-mpnet-base-v2"),
-            ("all-mpnet-base-v2",),
-            partial(_entry_files, "all-mpnet-base-v2"),
-        ),
+        _entry("all-MiniLM-L6-v2", _transformer),
+        _entry("all-mpnet-base-v2", _transformer),
     )
 }

@@ -5,14 +5,187 @@ cannot be told from it (the interval of the paired difference holds zero) are as
 it is, for all that was measured: of these the cheapest is recommended.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sbert_lab.selection.rows import Row, Survey
+from sbert_lab._utils import write_json
+from sbert_lab.evaluation.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Costs of a row, each with its unit, as it is shown.
+COSTS = {
+    "short_texts": "short texts a second, in batches",
+    "short_texts_alone": "short texts a second, one at a time",
+    "long_texts": "long texts a second, in batches",
+    "long_texts_alone": "long texts a second, one at a time",
+    "query_ms_p50": "milliseconds to encode a query, 50th percentile",
+    "query_ms_p95": "milliseconds to encode a query, 95th percentile",
+    "search_ms": "milliseconds to search a million entries, exactly",
+    "resident_mb": "MB of memory the model takes, loaded and used once",
+    "load_s": "seconds to load it, or to fit it",
+}
+
+_DAY = 86_400  # seconds
 
 
 class NothingFits(ValueError):
     """No candidate keeps every constraint; the message says what stands in the way."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A cost over repeats: fastest or smallest, middle, and slowest or largest."""
+
+    minimum: float
+    median: float
+    maximum: float
+
+    def __str__(self) -> str:
+        """Show as ``8.1 (7.9 to 12)``."""
+        return f"{self.median:.3g} ({self.minimum:.3g} to {self.maximum:.3g})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate.
+
+    Parameters
+    ----------
+    dimension
+        Width of its vectors; of a lexical one, its vocabulary.
+    bytes_per_entry
+        What an entry of the index takes.
+    disk_mb
+        Its files, in MB of a million bytes; None where it is fitted to the corpus.
+    quality, metrics
+        Task to score, with its 95 % interval, and to the name of the score.
+    cost
+        Some of `COSTS`; ``query_ms_p95``, ``search_ms`` and ``resident_mb`` at least.
+    """
+
+    name: str
+    about: str
+    dimension: int
+    bytes_per_entry: float
+    disk_mb: float | None
+    quality: Mapping[str, Interval]
+    metrics: Mapping[str, str]
+    cost: Mapping[str, Spread]
+    lexical: bool = False
+
+    def ms(self, corpus: int) -> float:
+        """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
+        return self.cost["query_ms_p95"].median + self.search_ms(corpus)
+
+    def search_ms(self, corpus: int) -> float:
+        """Return the milliseconds of an exact search in `corpus` entries."""
+        return self.cost["search_ms"].median * corpus / 1e6
+
+    def mb(self, corpus: int) -> float:
+        """Return the MB in memory: the model, and an index of `corpus` entries."""
+        return self.cost["resident_mb"].median + corpus * self.bytes_per_entry / 1e6
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Rows of one run on one machine, which can be compared with each other.
+
+    ``differences`` holds, task by task, the paired difference first − second for two
+    candidates; ``about`` the machine, versions and data.
+    """
+
+    rows: Sequence[Row]
+    differences: Mapping[str, Mapping[tuple[str, str], Interval]] = field(
+        default_factory=dict
+    )
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self, name: str) -> Row:
+        """Return a row by its name."""
+        return {row.name: row for row in self.rows}[name]
+
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks that some row was measured on, in order."""
+        return tuple(dict.fromkeys(task for row in self.rows for task in row.quality))
+
+    def difference(self, task: str, first: str, second: str) -> Interval | None:
+        """Return the paired difference of two rows, or None if it was not measured."""
+        known = self.differences.get(task, {})
+        if (first, second) in known:
+            return known[first, second]
+        other = known.get((second, first))
+        return other and Interval(-other.mean, -other.high, -other.low, other.n)
+
+    def only(self, names: Sequence[str]) -> "Survey":
+        """Return a survey of these rows alone."""
+        known = [row.name for row in self.rows]
+        if missing := set(names) - set(known):
+            raise ValueError(f"no row {min(missing)!r}; there are {', '.join(known)}")
+        kept = set(names)
+        return Survey(
+            [row for row in self.rows if row.name in kept],
+            {
+                task: {pair: gap for pair, gap in gaps.items() if kept.issuperset(pair)}
+                for task, gaps in self.differences.items()
+            },
+            self.about,
+        )
+
+
+def write_survey(path: Path, survey: Survey) -> None:
+    """Write a survey as JSON, atomically."""
+    differences = {
+        task: [
+            {"first": first, "second": second, **asdict(gap)}
+            for (first, second), gap in known.items()
+        ]
+        for task, known in survey.differences.items()
+    }
+    rows = [asdict(row) for row in survey.rows]
+    about = {"format": 1, "about": dict(survey.about)}
+    write_json(path, about | {"rows": rows, "differences": differences})
+
+
+def read_survey(path: Path) -> Survey:
+    """Read what `write_survey` wrote; a ValueError tells of damage."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no recorded survey; `python -m sbert_lab select --measure` "
+            "measures the candidates on this machine"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != 1:
+            raise ValueError(f"its format is {content['format']}, not 1")
+        differences = {
+            task: {(gap["first"], gap["second"]): _interval(gap) for gap in known}
+            for task, known in content["differences"].items()
+        }
+        rows = [_row(entry) for entry in content["rows"]]
+        needed = {"query_ms_p95", "search_ms", "resident_mb"}
+        if not rows or not all(row.quality and needed <= {*row.cost} for row in rows):
+            raise ValueError("there is no row, or one without quality or costs")
+        return Survey(rows, differences, dict(content["about"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no survey of this release ({error}); make it anew with "
+            "`python -m sbert_lab select --measure`"
+        ) from error
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    quality = {task: _interval(found) for task, found in entry["quality"].items()}
+    cost = {name: Spread(**found) for name, found in entry["cost"].items()}
+    return Row(**{**entry, "quality": quality, "cost": cost})
+
+
+def _interval(entry: Mapping[str, Any]) -> Interval:
+    return Interval(entry["mean"], entry["low"], entry["high"], entry["n"])
 
 
 @dataclass(frozen=True)
@@ -24,7 +197,7 @@ class Constraints:
     task
         Whose score counts: a task of the survey.
     min_quality
-        The least score.
+        The least score, a fraction.
     max_ms
         Milliseconds a query may take: encoded, and searched for exactly.
     max_mb
@@ -42,57 +215,113 @@ class Constraints:
     max_dimensions: int | None = None
     corpus: int = 100_000
 
-    def __post_init__(self) -> None:  # noqa: D105
-        for name in ("max_ms", "max_mb", "max_dimensions"):
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing can keep."""
+        for name in ("max_ms", "max_mb", "max_dimensions", "corpus"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be over 0")
-        if self.corpus < 1:
-            raise ValueError(f"corpus={self.corpus}: one entry or more")
         if self.min_quality is not None and not -1 <= self.min_quality <= 1:
             raise ValueError(
                 f"min_quality={self.min_quality}: scores are fractions, 0.5 and not 50"
             )
 
+    def broken_by(self, row: Row) -> tuple[str, ...]:
+        """Return which constraints a row breaks, in words."""
+        if self.task not in row.quality:
+            return (f"not measured on {self.task}",)
+        score, found = row.quality[self.task].mean, []
+        if self.min_quality is not None and score < self.min_quality:
+            found.append(f"quality {score:.3f}, below {self.min_quality:g}")
+        if self.max_ms is not None and (ms := row.ms(self.corpus)) > self.max_ms:
+            found.append(f"{ms:.3g} ms a query, over {self.max_ms:g}")
+        if self.max_mb is not None and (mb := row.mb(self.corpus)) > self.max_mb:
+            found.append(f"{mb:,.0f} MB, over {self.max_mb:,g}")
+        most = self.max_dimensions
+        if most is not None and not row.lexical and row.dimension > most:
+            found.append(f"{row.dimension} dimensions, over {most}")
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What was chosen, and why.
-
-    Parameters
-    ----------
-    row
-        The choice.
-    reasons
-        Sentences, the weightiest first.
-    front
-        Candidates that no other beats in quality, time and memory at once (the Pareto
-        front), by falling quality.
-    refused
-        Name to the constraints it breaks.
-    """
+    """The chosen row, and why: sentences, the weightiest first."""
 
     row: Row
     reasons: tuple[str, ...]
-    front: tuple[Row, ...]
-    refused: dict[str, tuple[str, ...]]
 
 
-def broken(row: Row, limits: Constraints) -> tuple[str, ...]:
-    """Return which constraints a row breaks, in words; none is ``()``."""
-    if limits.task not in row.quality:
-        return (f"not measured on {limits.task}",)
-    score, found = row.quality[limits.task].mean, []
-    if limits.min_quality is not None and score < limits.min_quality:
-        found.append(f"quality {score:.3f}, below {limits.min_quality:g}")
-    if limits.max_ms is not None and (ms := row.ms(limits.corpus)) > limits.max_ms:
-        found.append(f"{ms:.3g} ms a query, over {limits.max_ms:g}")
-    if limits.max_mb is not None and (mb := row.mb(limits.corpus)) > limits.max_mb:
-        found.append(f"{mb:,.0f} MB, over {limits.max_mb:,g}")
-    most = limits.max_dimensions
-    if most is not None and not row.lexical and row.dimension > most:
-        found.append(f"{row.dimension} dimensions, over {most}")
-    return tuple(found)
+def recommend(survey: Survey, limits: Constraints) -> Recommendation:
+    """Choose a candidate.
+
+    Raises
+    ------
+    NothingFits
+        Says which candidate comes nearest, and what every one of them breaks.
+    ValueError
+        The survey has no such task; names those it has.
+    """
+    task = limits.task
+    if task not in survey.tasks():
+        raise ValueError(f"task {task!r}: one of {', '.join(survey.tasks())}")
+    fitting = [row for row in survey.rows if not limits.broken_by(row)]
+    if not fitting:
+        raise NothingFits(_nothing(survey, limits))
+    fitting.sort(key=lambda row: -row.quality[task].mean)
+    best = fitting[0]
+    gaps = {row.name: survey.difference(task, best.name, row.name) for row in fitting}
+    alike = [row for row in fitting if (gap := gaps[row.name]) and gap.low <= 0]
+    chosen = min(
+        [best, *alike], key=lambda row: (row.ms(limits.corpus), row.mb(limits.corpus))
+    )
+    reasons = [
+        f"{chosen.name}: {task} {chosen.metrics[task]} {chosen.quality[task]}, "
+        f"{chosen.ms(limits.corpus):.3g} ms a query and "
+        f"{chosen.mb(limits.corpus):,.0f} MB at {limits.corpus:,} entries."
+    ]
+    gap = gaps[
+        chosen.name if chosen is not best or len(fitting) < 2 else fitting[1].name
+    ]
+    if chosen is not best and gap is not None:
+        reasons.append(
+            f"{best.name} has the highest score that fits, but the difference "
+            f"{gap.signed()} may be chance; it takes {best.ms(limits.corpus):.3g} ms "
+            f"and {best.mb(limits.corpus):,.0f} MB."
+        )
+    elif len(fitting) == 1:
+        reasons.append("No other candidate keeps every constraint.")
+    elif gap is not None and gap.low > 0:
+        reasons.append(
+            f"It is better than {fitting[1].name}, the next one that fits, by "
+            f"{gap.signed()}."
+        )
+    else:
+        reasons.append(
+            f"No candidate that cannot be told from it is cheaper; next comes "
+            f"{fitting[1].name}."
+        )
+    floor = limits.min_quality
+    if floor is not None and chosen.quality[task].low < floor:
+        reasons.append(
+            f"Its interval reaches below the asked {floor:g}: on other items of this "
+            "kind it may miss it."
+        )
+    return Recommendation(chosen, tuple(reasons))
+
+
+def _nothing(survey: Survey, limits: Constraints) -> str:
+    """Say that nothing fits, what comes nearest, and what each candidate breaks."""
+    refused = {row.name: limits.broken_by(row) for row in survey.rows}
+    nearest = min(
+        (row for row in survey.rows if limits.task in row.quality),
+        key=lambda row: (len(refused[row.name]), -row.quality[limits.task].mean),
+    )
+    lines = [f"  {name}: {'; '.join(why)}" for name, why in refused.items()]
+    return (
+        f"no candidate keeps every constraint. Nearest is {nearest.name}: "
+        f"{'; '.join(refused[nearest.name])}. Loosen that, or add a candidate with "
+        "--models.\n" + "\n".join(lines)
+    )
 
 
 def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> tuple[Row, ...]:
@@ -118,101 +347,96 @@ def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> tuple[Row, ...]
     return tuple(sorted(kept, key=lambda row: -row.quality[task].mean))
 
 
-def recommend(survey: Survey, limits: Constraints) -> Recommendation:
-    """Choose a candidate.
+@dataclass(frozen=True)
+class Capacity:
+    """What one machine bears of one candidate.
 
-    Raises
-    ------
-    NothingFits
-        Says which candidate comes nearest, and what every one of them breaks.
-    KeyError
-        The survey has no such task; names those it has.
+    Entries whose index fits beside the model, and that an exact search gets through in
+    time; queries, one after the other; and long texts encoded in batches.
     """
-    if limits.task not in survey.tasks():
-        raise KeyError(
-            f"no task {limits.task!r} was measured; there are "
-            f"{', '.join(survey.tasks())}"
-        )
-    refused = {row.name: broken(row, limits) for row in survey.rows}
-    fitting = [row for row in survey.rows if not refused[row.name]]
-    refused = {name: why for name, why in refused.items() if why}
-    front = pareto_front(survey.rows, limits.task, limits.corpus)
-    if not fitting:
-        raise NothingFits(_nothing(survey, limits, refused))
-    best = max(fitting, key=lambda row: row.quality[limits.task].mean)
-    alike = [row for row in fitting if _as_good(survey, limits.task, row, best)]
-    chosen = min(alike, key=lambda row: (row.ms(limits.corpus), row.mb(limits.corpus)))
-    reasons = _reasons(survey, limits, chosen, best, fitting)
-    return Recommendation(chosen, reasons, front, refused)
+
+    entries_in_memory: int
+    entries_in_time: int
+    queries_a_day: int
+    documents_a_day: int
 
 
-def _as_good(survey: Survey, task: str, row: Row, best: Row) -> bool:
-    """Whether a row cannot be told from the best one, by their paired difference."""
-    if row is best:
-        return True
-    gap = survey.difference(task, best.name, row.name)
-    return gap is not None and gap.low <= 0
+def capacity(row: Row, *, mb: float, ms: float, corpus: int = 100_000) -> Capacity:
+    """Return what a machine bears, with so much memory, at so long a wait.
+
+    Queries are counted over `corpus` entries, by the mean of their times; none are
+    served if those do not fit.
+    """
+    memory = (mb - row.mb(0)) / row.bytes_per_entry * 1e6
+    in_time = (ms - row.ms(0)) / row.cost["search_ms"].median * 1e6
+    each = 1e3 / row.cost["short_texts_alone"].median + row.search_ms(corpus)
+    return Capacity(
+        entries_in_memory=max(0, int(memory)),
+        entries_in_time=max(0, int(in_time)),
+        queries_a_day=int(_DAY * 1e3 / each) if corpus <= min(memory, in_time) else 0,
+        documents_a_day=int(_DAY * row.cost["long_texts"].median),
+    )
 
 
-def _reasons(
-    survey: Survey,
-    limits: Constraints,
-    chosen: Row,
-    best: Row,
-    fitting: Sequence[Row],
-) -> tuple[str, ...]:
-    task, corpus = limits.task, limits.corpus
-    metric = chosen.metrics[task]
-    reasons = [
-        f"{chosen.name}: {task} {metric} {chosen.quality[task]}, "
-        f"{chosen.ms(corpus):.3g} ms a query and {chosen.mb(corpus):,.0f} MB at "
-        f"{corpus:,} entries."
-    ]
-    if chosen is not best:
-        gap = survey.difference(task, best.name, chosen.name)
-        assert gap is not None
-        reasons.append(
-            f"{best.name} has the highest score that fits, but the difference "
-            f"{gap.signed()} may be chance; it takes {best.ms(corpus):.3g} ms and "
-            f"{best.mb(corpus):,.0f} MB."
-        )
-    else:
-        others = [row for row in fitting if row is not best]
-        if others:
-            second = max(others, key=lambda row: row.quality[task].mean)
-            gap = survey.difference(task, best.name, second.name)
-            if gap is not None and gap.low > 0:
-                reasons.append(
-                    f"It is better than {second.name}, the next one that fits, by "
-                    f"{gap.signed()}."
-                )
-            else:
-                reasons.append(
-                    f"No candidate that cannot be told from it is cheaper; next comes "
-                    f"{second.name}."
-                )
+def decisions(
+    survey: Survey, limits: Constraints, corpora: Sequence[int]
+) -> Iterator[tuple[int, str | None]]:
+    """Yield, for each number of entries, whom `recommend` chooses; None for nobody."""
+    for corpus in corpora:
+        try:
+            chosen = recommend(survey, replace(limits, corpus=corpus))
+        except NothingFits:
+            yield corpus, None
         else:
-            reasons.append("No other candidate keeps every constraint.")
-    floor = limits.min_quality
-    if floor is not None and chosen.quality[task].low < floor:
-        reasons.append(
-            f"Its interval reaches below the asked {floor:g}: on other items of this "
-            "kind it may miss it."
+            yield corpus, chosen.row.name
+
+
+def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
+    """Draw each candidate's quality, with its interval, against milliseconds a query.
+
+    Round marks are on the Pareto front of quality, time and memory, squares are beaten
+    in all three; hollow ones break a constraint. The larger a mark, the more memory. A
+    line joins those that nothing faster beats in quality. Numbers stand for names.
+    """
+    from sbert_lab.evaluation.figures import colours, label, log_x, new_figure
+
+    task, corpus = limits.task, limits.corpus
+    figure, (axes,) = new_figure(width=10, height=5)
+    rows = [row for row in survey.rows if task in row.quality]
+    rows.sort(key=lambda row: (row.ms(corpus), row.name))
+    front = pareto_front(rows, task, corpus)
+    most = max(row.mb(corpus) for row in rows)
+    orange, blue, *_ = colours()
+    leading: list[tuple[float, float]] = []
+    for number, row in enumerate(rows, 1):
+        score, at = row.quality[task], row.ms(corpus)
+        # An interval of few items can lie beside its score.
+        below, above = (
+            max(0.0, score.mean - score.low),
+            max(0.0, score.high - score.mean),
         )
-    return tuple(reasons)
-
-
-def _nothing(
-    survey: Survey, limits: Constraints, refused: dict[str, tuple[str, ...]]
-) -> str:
-    """Say that nothing fits, what comes nearest, and what each candidate breaks."""
-    nearest = min(
-        (row for row in survey.rows if limits.task in row.quality),
-        key=lambda row: (len(refused[row.name]), -row.quality[limits.task].mean),
-    )
-    lines = [f"  {name}: {'; '.join(why)}" for name, why in refused.items()]
-    return (
-        f"no candidate keeps every constraint. Nearest is {nearest.name}: "
-        f"{'; '.join(refused[nearest.name])}. Loosen that, or add a candidate with "
-        "--models.\n" + "\n".join(lines)
-    )
+        drawn = axes.errorbar(
+            [at],
+            [score.mean],
+            yerr=[[below], [above]],
+            fmt="o" if row in front else "s",
+            color=blue if row in front else orange,
+            markersize=5 + 12 * (row.mb(corpus) / most) ** 0.5,
+            markerfacecolor="white" if limits.broken_by(row) else None,
+            capsize=3,
+            label=f"{number}  {row.name}",
+        )
+        drawn.lines[0].set_zorder(3)
+        side = 7 if number % 2 == 0 else -16  # neighbours on either side
+        label(axes, str(number), (at, score.mean), (side, 7))
+        if not leading or score.mean > leading[-1][1]:
+            leading.append((at, score.mean))
+    axes.plot(*zip(*leading, strict=True), "-", color=blue, alpha=0.4, zorder=1)
+    log_x(axes)
+    axes.set_xlabel(f"milliseconds a query, {corpus:,} entries")
+    axes.set_ylabel(f"{task}: {rows[0].metrics[task]}")
+    axes.set_title("circle: on the Pareto front; hollow: breaks a constraint")
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6)
+    for text in legend.get_texts():
+        text.set_fontsize(11)
+    return figure

@@ -23,7 +23,7 @@ from sbert_lab.models.registry import BY_NAME
 HEADER = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
 SICK = [
     "1\tA cat sat\tA cat is sitting\t4.5\tENTAILMENT",
-    '4\tA cat sat\tA "cat stood\t3.2\tCONTRADICTION',
+    '4\tA cat sat\t"A cat stood\t3.2\tCONTRADICTION',
     "9\tZwölf Äpfel\tA cat sat\t1\tNEUTRAL",
 ]
 ROWS = [("A cat sat.", "It sat.", 0), ("Äpfel", "Red ones.", 1), ("A dog", "A cat", 2)]
@@ -85,6 +85,7 @@ def test_sick_sizes_and_labels(evaluation_data, monkeypatch):
 
 def test_sick_is_read_as_published(own):
     folder = own("sick")
+    write(folder / "test.jsonl", ROWS)  # the hub's copy has no entailment
     with pytest.raises(FileNotFoundError, match="SICK_train"):
         sick_entailment()
     text = "\r\n".join([HEADER, *SICK, ""])
@@ -92,13 +93,10 @@ def test_sick_is_read_as_published(own):
     pairs = sick_entailment()
     assert read(pairs) == [
         ("A cat sat", "A cat is sitting", "entailment"),
-        ("A cat sat", 'A "cat stood', "contradiction"),
+        ("A cat sat", '"A cat stood', "contradiction"),
         ("Zwölf Äpfel", "A cat sat", "neutral"),
     ]
     assert [p.premise_id for p in pairs] == ["train-1", "train-1", "train-3"]
-    write(folder / "test.jsonl", ROWS)
-    with pytest.raises(FileNotFoundError, match="hub's copy.*no entailment; put"):
-        sick_entailment("trial")
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_encoder
 from scipy import stats
 
 from sbert_lab.datasets.sts import ScoredPairs
@@ -87,16 +86,3 @@ def test_what_does_not_fit_is_named():
         RetrievalEvaluator("x", QUERIES, CORPUS, [{"near", "west"}, {"south"}])
     with pytest.raises(ValueError, match="2 queries and 1 answers"):
         RetrievalEvaluator("x", QUERIES, CORPUS, [{"near"}])
-
-
-def test_prompts_of_the_model_are_used():
-    prompts = {"query": "query : ", "document": "passage : "}
-    encoder = tiny_encoder(prompts=prompts)
-    corpus = {f"d{i}": text for i, text in enumerate(TEXTS)}
-    q = encoder.encode([f"query : {text}" for text in TEXTS[:3]])
-    d = encoder.encode([f"passage : {text}" for text in TEXTS])
-    q, d = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, d))
-    place = [1 + sum(row > row[i + 5]) for i, row in enumerate(q @ d.T)]
-    relevant = [{"d5"}, {"d6"}, {"d7"}]
-    found = RetrievalEvaluator("x", TEXTS[:3], corpus, relevant, k=8)(encoder)
-    assert found["ndcg_at_8"] == pytest.approx(np.mean(1 / np.log2(np.add(place, 1))))

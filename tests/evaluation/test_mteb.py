@@ -24,7 +24,6 @@ from sbert_lab.evaluation.benchmark import (
 from sbert_lab.evaluation.mteb import (
     LOCAL_TASKS,
     evaluate,
-    icd10cm_benchmark,
     mteb_encoder,
     using_mteb,
     with_local_data,
@@ -212,17 +211,6 @@ def test_missing_mteb_says_what_to_type(monkeypatch):
     expected = pytest.raises(ModuleNotFoundError, match=r"install 'sbert-lab\[mteb\]'")
     with expected, using_mteb():
         pass
-
-
-# ICD-10-CM
-
-
-def test_every_text_is_clustered(tiny, monkeypatch):
-    """mteb's default embeds 4 % of them."""
-    (task,) = (t for t in icd10cm_benchmark(16) if t.metadata.type == "Clustering")
-    seen = counted(tiny, monkeypatch)
-    evaluate(tiny, [task])
-    assert sorted(seen) == sorted(data.chapter_clusters(16).texts)
 
 
 # What the commands do

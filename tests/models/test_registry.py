@@ -54,13 +54,6 @@ def test_bundled_file_that_is_damaged_is_an_error(tmp_path, monkeypatch):
         resolve(name)
 
 
-def test_package_without_its_repository_says_where_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "project_root", lambda: tmp_path)
-    assert status(BY_NAME["bert-mini"])[:2] == ("absent", None)
-    with pytest.raises(FileNotFoundError, match="bert-mini is not on.*git checkout"):
-        resolve("bert-mini")
-
-
 @pytest.mark.parametrize(
     ("name", "kind"), [("sts12", "dataset"), ("bert-base-uncased", "model")]
 )
@@ -85,10 +78,11 @@ def test_no_pickle_is_fetched():
             assert not any(fnmatch(file, pattern) for pattern in patterns)
 
 
-def test_absent_entry_says_what_to_type(monkeypatch):
-    monkeypatch.setattr(registry, "locate", lambda entry: None)
-    with pytest.raises(FileNotFoundError, match="make setup"):
-        resolve("icd10cm", allow_hub=False)
+def test_absent_entry_says_what_to_type(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "project_root", lambda: tmp_path)
+    assert status(BY_NAME["bert-mini"])[:2] == ("absent", None)
+    with pytest.raises(FileNotFoundError, match="bert-mini is not on.*git checkout"):
+        resolve("bert-mini", allow_hub=False)
 
 
 def test_unknown_name_says_what_there_is():

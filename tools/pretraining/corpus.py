@@ -18,6 +18,7 @@ A corpus folder holds one ``SOURCE.jsonl`` per source, a document a line, and
 ``sources.json``, the table of packages, licences and sizes.
 """
 
+import csv
 import json
 import logging
 import re
@@ -28,15 +29,42 @@ from pathlib import Path
 from typing import Any
 
 from sbert_lab._utils import write_bytes, write_json
-from tools.pretraining.paragraphs import is_prose, tidy
-from tools.pretraining.readers import READERS, SHORT_TEXTS
-from tools.pretraining.sources import SOURCES, Source
+from tools.pretraining.readers import READERS, SHORT_TEXTS, is_prose, tidy
 
 log = logging.getLogger(__name__)
 
 TABLE = "sources.json"
 
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a source's files lie and how they are read: a row of sources.csv.
+
+    Parameters
+    ----------
+    package
+        Name of the package, which may hold ``*``; empty for files that lie beside
+        the packages.
+    reader
+        A key of `tools.pretraining.readers.READERS`.
+    patterns
+        Where the files lie in the unpacked package.
+    licence
+        As the package's ``debian/copyright`` states it.
+    weight
+        The share of the source that one pass over the corpus shows.
+    exclude
+        Regular expression; files whose path matches are left out.
+    """
+
+    package: str
+    reader: str
+    patterns: tuple[str, ...]
+    licence: str
+    weight: float = 1.0
+    exclude: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,23 +75,26 @@ class Document:
     paragraphs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class SourceReport:
-    """What one source gave after cleaning and de-duplication."""
-
-    source: str
-    package: str
-    version: str
-    licence: str
-    weight: float
-    documents: int
-    paragraphs: int
-    bytes: int
+def load_sources() -> dict[str, Source]:
+    """Read sources.csv; the order decides who keeps a paragraph that two have."""
+    path = Path(__file__).with_name("sources.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            row["source"]: Source(
+                row["package"],
+                row["reader"],
+                tuple(row["patterns"].split()),
+                row["licence"],
+                float(row["weight"]),
+                row["exclude"],
+            )
+            for row in csv.DictReader(file)
+        }
 
 
 def build_corpus(
-    packages: Path, out: Path, sources: Mapping[str, Source] = SOURCES
-) -> list[SourceReport]:
+    packages: Path, out: Path, sources: Mapping[str, Source] | None = None
+) -> list[dict[str, Any]]:
     """Clean every source found below `packages` and write a corpus folder.
 
     Parameters
@@ -73,16 +104,16 @@ def build_corpus(
     out
         The corpus folder.
     sources
-        What to look for. Where two sources have a paragraph, the first keeps it.
+        What to look for; the default is sources.csv.
 
     Returns
     -------
-    list of SourceReport
-        One for each source that was there.
+    list of dict
+        The table of sources: one row for each source that was there.
     """
     seen: set[bytes] = set()
-    reports = []
-    for name, source in sources.items():
+    table = []
+    for name, source in (sources or load_sources()).items():
         if not source_files(source, packages):
             log.warning("%s: no files of %s", name, source.package)
             continue
@@ -90,21 +121,19 @@ def build_corpus(
         documents = list(deduplicate(prose_documents(source, packages), seen, key))
         lines = [json.dumps(asdict(d), ensure_ascii=False) for d in documents]
         write_bytes(out / f"{name}.jsonl", ("\n".join(lines) + "\n").encode())
-        report = SourceReport(
-            source=name,
-            package=source.package,
-            version=_version(packages, source.package),
-            licence=source.licence,
-            weight=source.weight,
-            documents=len(documents),
-            paragraphs=sum(len(d.paragraphs) for d in documents),
-            bytes=sum(len(p.encode()) + 1 for d in documents for p in d.paragraphs),
-        )
-        size = report.bytes / 1e6
-        log.info("%s: %d documents, %.2f MB", name, report.documents, size)
-        reports.append(report)
-    write_json(out / TABLE, [asdict(report) for report in reports])
-    return reports
+        row = {
+            "source": name,
+            "package": source.package,
+            "version": _version(packages, source.package),
+            "licence": source.licence,
+            "weight": source.weight,
+            "documents": len(documents),
+            "bytes": sum(len(p.encode()) + 1 for d in documents for p in d.paragraphs),
+        }
+        log.info("%s: %d documents, %d bytes", name, row["documents"], row["bytes"])
+        table.append(row)
+    write_json(out / TABLE, table)
+    return table
 
 
 def load_documents(path: Path) -> Iterator[Document]:

@@ -1,0 +1,180 @@
+"""`python -m sbert_lab select`: what it prints, writes and refuses."""
+
+import csv
+import json
+
+import pytest
+from conftest import tiny_encoder
+from test_recommend import ROWS, SURVEY, WORDS
+
+from sbert_lab import _utils
+from sbert_lab.__main__ import main
+from sbert_lab.selection import measure
+from sbert_lab.selection.recommend import Survey, read_survey, write_survey
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """The committed survey of this test, and nothing written elsewhere."""
+    folder = tmp_path / "committed"
+    monkeypatch.setattr(_utils, "committed_results", lambda _: folder)
+    monkeypatch.setenv("SBERT_LAB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_survey(folder / "selection.json", SURVEY)
+    return folder / "selection.json"
+
+
+@pytest.fixture
+def say(recorded, capsys):
+    def run(*arguments, status=0):
+        assert main(["select", *map(str, arguments)]) == status
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def refused(recorded, capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main(["select", *map(str, arguments)])
+        assert isinstance(caught.value.code, str)  # a message, and status 1
+        return caught.value.code
+
+    return run
+
+
+@pytest.fixture
+def measured(recorded, monkeypatch):
+    """Take note of what would be measured."""
+    calls = []
+
+    def survey(names, **options):
+        calls.append((tuple(names), options))
+        return SURVEY
+
+    monkeypatch.setattr(measure, "measure_survey", survey)
+    return calls
+
+
+def test_the_table_reads_well(say):
+    lines = say("--max-ms", 20).splitlines()
+    assert lines[0].startswith("Retrieval, 100,000 entries; quality on unknown data")
+    assert lines[1].split()[:2] == ["candidate", "ndcg_at_10"]
+    names = [line[1:].split()[0] for line in lines[2:7]]
+    assert names == ["large", "small", "quick", "static", "words"]
+    assert all(line[0] == "*" for line in lines[2:7])
+    assert lines[2].endswith("50 ms a query, over 20")
+    assert lines[6].split()[-5:] == ["0.320]", "2.1", "9", "words", "10,000"]
+    for heading in ("ms a query", "MB", "dimensions", "short texts/s"):
+        end = lines[1].index(heading) + len(heading)
+        assert all(line[end - 1] != " " for line in lines[2:7])  # to the right
+        assert all(line[end : end + 1] in ("", " ") for line in lines[2:7])
+    (choice,) = [line for line in lines if line.startswith("Recommended: ")]
+    assert choice.startswith("Recommended: quick: Retrieval ndcg_at_10 0.490 [0.470")
+    assert "--measure measures here" in lines[-1]
+
+
+def test_json(say, tmp_path):
+    text = say("--format", "json", "--max-ms", 20, "--corpus-size", 1e5)
+    found = json.loads(text)
+    assert found["recommendation"] == "quick"
+    assert found["constraints"]["max_ms"] == 20
+    assert found["pareto_front"] == ["large", "small", "quick", "static", "words"]
+    rows = {one["name"]: one for one in found["rows"]}
+    assert rows["large"]["breaks"] == ["50 ms a query, over 20"]
+    assert rows["small"]["ms_a_query"] == pytest.approx(5 + 10)
+    assert rows["small"]["mb"] == pytest.approx(120 + 153.6)
+    path = tmp_path / "new" / "choice.json"
+    options = ("--format", "json", "--max-ms", 20, "--out", path)
+    assert say(*options) == f"written: {path}\n"
+    assert path.read_text() == text
+
+
+def test_picture(say, tmp_path):
+    text = say("--format", "picture", "--out", tmp_path / "choice.png")
+    assert text.splitlines()[0] == f"written: {tmp_path / 'choice.png'}"
+    assert "Recommended: large" in text
+    assert (tmp_path / "choice.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_status_is_1_when_nothing_fits(say):
+    for format_ in ("table", "picture"):
+        text = say("--min-quality", 0.9, "--format", format_, status=1)
+        assert "no candidate keeps every constraint. Nearest is large: quality" in text
+        assert "Recommended" not in text
+    found = json.loads(say("--min-quality", 0.9, "--format", "json", status=1))
+    assert found["recommendation"] is None
+
+
+def test_other_rows(say, refused, tmp_path):
+    text = say("--models", "words", "quick")
+    assert "Recommended: quick" in text
+    assert "large" not in text
+    assert refused("--models", "small", "other").startswith("no row 'other'; there are")
+    path = tmp_path / "mine.json"
+    write_survey(path, Survey([WORDS], {}, {"machine": "mine"}))
+    assert "times on mine" in say("--survey", path)
+    assert "no recorded survey" in refused("--survey", tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("also", [(), ("--measure",)])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--corpus-size", "0"), "corpus=0"),
+        (("--corpus-size", "1.5"), "--corpus-size 1.5"),
+        (("--corpus-size", "nan"), "--corpus-size nan"),
+        (("--min-quality", "50"), "0.5 and not 50"),
+        (("--max-ms", "nan"), "max_ms=nan"),
+        (("--task", "Foo"), "Retrieval"),
+        (("--out", "."), "is a folder"),
+        (("--anchor", "question"), "--anchor names a column of --pairs FILE"),
+        (("--survey", "y.json", "--pairs", "x.csv"), "not both"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_measured(
+    refused, measured, options, said, also
+):
+    assert said in refused(*also, *options)
+    assert not measured
+
+
+def test_measure_keeps_its_rows(say, measured, tmp_path):
+    text = say("--measure", "--models", "bm25", "bert-mini")
+    ((names, options),) = measured
+    assert names == ("bm25", "bert-mini")
+    assert options["pairs"] is None
+    path = tmp_path / "results" / "selection" / "selection.json"
+    assert f"--survey {path} shows them again" in text
+    assert list(read_survey(path).rows) == list(ROWS)
+
+
+def test_columns_of_pairs(say, refused, measured, tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("question,positive\na,b\nc,d\n")
+    assert "column 'anchor' is missing" in refused("--pairs", path)
+    assert not measured
+    say("--pairs", path, "--anchor", "question")
+    own = measured[0][1]["pairs"]
+    assert (own.anchor, own.positive) == (("a", "c"), ("b", "d"))
+    assert (tmp_path / "results" / "selection" / "own.json").is_file()
+
+
+@pytest.mark.slow
+def test_pairs_end_to_end(say, tmp_path):
+    """A reader's file and model, from the command to the choice."""
+    tiny_encoder(head=("normalize",), max_seq_length=24).save(tmp_path / "own-model")
+    with (tmp_path / "own.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["anchor", "positive"])
+        for i, animal in enumerate(("cat", "dog", "bird", "fox", "lazy fox", "mat")):
+            table.writerow([f"where is the {animal}", f"{animal} sat on hill {i}"])
+    text = say("--pairs", "own.csv", "--models", "bm25", "own-model")
+    assert text.startswith("your pairs, 100,000 entries; quality on own.csv, 6 pairs")
+    assert "Recommended: bm25" in text
+    rows = read_survey(tmp_path / "results" / "selection" / "own.json").rows
+    assert [row.name for row in rows] == ["bm25", "own-model"]
+    assert rows[0].lexical
+    assert all(cost.minimum > 0 for row in rows for cost in row.cost.values())

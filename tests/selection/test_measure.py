@@ -1,0 +1,272 @@
+"""Quality on pairs against a naive nDCG; costs against a clock of the test's own."""
+
+import math
+import os
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import tiny_encoder
+
+from sbert_lab.datasets.pairs import DataError, Pairs, retrieval_from_pairs
+from sbert_lab.evaluation import tasks
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.lexical import Bm25
+from sbert_lab.selection import measure
+from sbert_lab.selection.candidates import Candidate
+from sbert_lab.selection.measure import (
+    OWN,
+    ProcessDied,
+    encoding_costs,
+    footprints,
+    measure_survey,
+    on_pairs,
+    search_costs,
+)
+from sbert_lab.selection.recommend import COSTS
+
+
+def pairs(rows, negative=None, label=None):
+    anchor, positive = zip(*rows, strict=True)
+    return Pairs(anchor, positive, negative, label, Path("own.csv"))
+
+
+class Angles:
+    """Puts each text at an angle on the unit circle, in degrees."""
+
+    dimension = 2
+
+    def __init__(self, degrees):
+        self.degrees = degrees
+
+    def encode(self, texts):
+        turned = np.radians([self.degrees[text] for text in texts])
+        return np.stack([np.cos(turned), np.sin(turned)], 1).astype(np.float32)
+
+
+def naive_ndcg(degrees, anchor, right, corpus):
+    """Sort by angle; DCG over that of an ideal order, ten places."""
+    order = sorted(corpus, key=lambda text: abs(degrees[text] - degrees[anchor]))
+    gains = [1 / math.log2(i + 2) for i, t in enumerate(order[:10]) if t in right]
+    ideal = [1 / math.log2(i + 2) for i in range(min(10, len(right)))]
+    return sum(gains) / sum(ideal)
+
+
+def test_pairs_equal_a_naive_ndcg():
+    rng = np.random.default_rng(0)
+    texts = [f"text {i}" for i in range(40)]
+    queries = [f"query {i}" for i in range(15)]
+    angles = rng.uniform(0, 80, len(texts) + len(queries)).tolist()
+    degrees = dict(zip(texts + queries, angles, strict=True))
+    rows = [(q, texts[i]) for q in queries for i in rng.choice(30, 3, replace=False)]
+    rows = [rows[i] for i in rng.permutation(len(rows))]  # a query's rows lie apart
+    rows += [("alone", "its answer"), ("single", "another")]  # groups of their own
+    degrees |= {"alone": 85, "its answer": 86, "single": 88, "another": 89}
+    negative = tuple(texts[i] for i in rng.integers(20, 40, len(rows)))
+    own = pairs(rows, negative)
+    anchors = list(dict.fromkeys(anchor for anchor, _ in rows))
+    corpus = {*own.positive, *negative}
+    wanted = [
+        naive_ndcg(degrees, q, {p for a, p in rows if a == q}, corpus) for q in anchors
+    ]
+    assert 0.1 < np.mean(wanted[:15]) < 0.9
+    found = on_pairs(Angles(degrees), own)
+    np.testing.assert_allclose(found.items, wanted)
+    assert found.metric == "ndcg_at_10"
+    assert len(set(found.group)) > 1  # queries that share a text are drawn together
+
+
+def test_the_relevance_is_that_of_adaptation():
+    """Case and spacing make no other text, and equal scores keep the file's order."""
+    rows = [("q1", "A b"), ("Q1 ", "c"), ("q2", "a  B"), ("q3", "d"), ("q4", "e")]
+    own = pairs(rows)
+    search = retrieval_from_pairs(own)
+    assert search.corpus == ("A b", "c", "d", "e")
+    same = Angles(dict.fromkeys([*search.queries, *search.corpus], 10))
+    found = on_pairs(same, own)  # all scores are equal
+    places = [[1 / math.log2(row + 2) for row in rows] for rows in search.relevant]
+    ideal = [sum(1 / math.log2(i + 2) for i in range(len(p))) for p in places]
+    wanted = [sum(p) / i for p, i in zip(places, ideal, strict=True)]
+    np.testing.assert_allclose(found.items, wanted)
+    assert list(found.group) == [str(one) for one in search.group]
+
+
+def test_bm25_is_judged_by_its_own_scores():
+    rows = [("bone pain", "pain of the bone"), ("cough", "cough and fever")]
+    own = pairs([*rows, ("fever", "high fever")], ("fever fever", "x1", "pain"))
+    corpus = retrieval_from_pairs(own).corpus
+    found = on_pairs(Bm25(corpus), own)
+    scores = Bm25(corpus).scores(["bone pain", "cough", "fever"])
+    better = [(scores[i] > scores[i, i]).sum() for i in range(3)]
+    places = [n + (scores[i, :i] == scores[i, i]).sum() for i, n in enumerate(better)]
+    assert (better, places) == ([0, 0, 1], [0, 0, 2])  # a tie, in the file's order
+    np.testing.assert_allclose(found.items, [1 / math.log2(p + 2) for p in places])
+
+
+def test_what_cannot_be_judged_is_refused():
+    with pytest.raises(DataError, match="label"):
+        on_pairs(Angles({}), pairs([("q1", "a"), ("q2", "b")], label=(1.0, 0.0)))
+    with pytest.raises(DataError, match="two of each"):
+        on_pairs(Angles({}), pairs([("q1", "a"), ("q1", "b")]))
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Candidates of this test, under the names that are asked for."""
+    encoder = tiny_encoder(
+        prompts={"query": "query : ", "document": "passage : "}, head=("normalize",)
+    )
+    made = {
+        "tiny": Candidate("tiny", "a tiny one", load=lambda _: encoder),
+        "bm25": Candidate("bm25", "words", load=Bm25),
+        "far": Candidate("far", "z", load=lambda _: encoder, libraries=("nowhere",)),
+    }
+    monkeypatch.setattr(measure, "candidate", made.__getitem__)
+    monkeypatch.setattr(measure, "footprints", _no_processes)
+    return encoder
+
+
+def _no_processes(loaders, texts, rounds, advance):
+    one = measure._spread([1.0])
+    return {name: {"resident_mb": one, "load_s": one} for name in loaders}
+
+
+def test_icd10cm_is_measured_as_by_the_tasks(known, tmp_path):
+    kinds = ("Retrieval", "STS")
+    wanted = tasks.measure(
+        known.encode_query, 16, kinds=kinds, encode_document=known.encode_document
+    )
+    cache = EmbeddingCache(tmp_path)
+    found = measure.measure_all(["tiny", "bm25"], size=16, kinds=kinds, cache=cache)
+    for kind in kinds:
+        np.testing.assert_allclose(
+            found["tiny"][kind].items, wanted[kind].items, atol=1e-5
+        )
+    assert list(found["bm25"]) == ["Retrieval"]
+    assert cache.misses
+
+
+def test_a_survey_holds_quality_costs_and_differences(known):
+    rows = [(f"the {w} cat", f"a {w} dog ran") for w in ("red", "blue", "green", "one")]
+    survey = measure_survey(
+        {"mine": "tiny", "words": "bm25"},
+        pairs=pairs([*rows, ("no bird", "two foxes flew")]),
+        rounds=1,
+        index_mb=0.01,
+        texts=(8, 4),
+        show_progress=False,
+    )
+    assert [row.name for row in survey.rows] == ["mine", "words"]
+    mine, words = survey.rows
+    assert (mine.dimension, mine.bytes_per_entry, mine.lexical) == (16, 64, False)
+    assert words.lexical
+    assert words.dimension > 3
+    gap = survey.difference(OWN, "mine", "words")
+    between = mine.quality[OWN].mean - words.quality[OWN].mean
+    assert gap.mean == pytest.approx(between)
+    assert all(row.cost.keys() == COSTS.keys() for row in survey.rows)
+    assert survey.about["quality on"] == "own.csv, 5 pairs"
+    with pytest.raises(ModuleNotFoundError, match="pip install nowhere"):
+        measure.measure_all(["far"])
+    with pytest.raises(ValueError, match="must be different"):
+        measure.measure_all(["tiny", "tiny"])
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves when it is told to."""
+    time = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: time.now)
+    return time
+
+
+class Timed:
+    """Takes a second a call and a tenth a text, the first time more."""
+
+    dimension = 8
+
+    def __init__(self, clock):
+        self.clock, self.first = clock, True
+
+    def encode(self, texts):
+        self.clock.now += 1 + 0.1 * len(texts) + 50 * self.first
+        self.first = False
+        return np.ones((len(texts), 8), np.float32)
+
+
+def test_encoding_is_timed_in_batches_and_alone_after_a_warm_up(clock):
+    short, long = [f"t {i}" for i in range(200)], [f"long {i}" for i in range(40)]
+    found = encoding_costs({"a": Timed(clock)}, short, long, rounds=2)["a"]
+    middle = {cost: one.median for cost, one in found.items()}
+    assert middle == pytest.approx(
+        {
+            "short_texts": 200 / 21,
+            "short_texts_alone": 1 / 1.1,
+            "long_texts": 40 / 5,
+            "long_texts_alone": 1 / 1.1,
+            "query_ms_p50": 1_100,
+            "query_ms_p95": 1_100,
+        }
+    )
+    assert all(one.minimum == pytest.approx(one.maximum) for one in found.values())
+
+
+def test_search_is_scaled_to_a_million_entries_and_shared_by_width(clock, monkeypatch):
+    sizes = []
+
+    def scan(index, queries, row):
+        sizes.append(index.ntotal)
+        clock.now += 3e-9 * index.ntotal * index.d
+
+    def scan_words(words, queries, row):
+        clock.now += 7e-9 * len(words)
+
+    monkeypatch.setattr(measure, "_by_vectors", scan)
+    monkeypatch.setattr(measure, "_by_words", scan_words)
+    corpus = ["bone fracture", "fever and cough", "a broken hand"]
+    models = {"a": Timed(clock), "b": Timed(clock), "w": Bm25(corpus)}
+    found = search_costs(models, ["x", "y"], corpus, rounds=2, index_mb=0.01)
+    assert found["a"] == found["b"]
+    assert found["a"].median == pytest.approx(24)
+    assert found["w"].median == pytest.approx(7)
+    assert sizes == [312] * 6  # entries of 32 bytes that fill the index, once for both
+
+
+def test_the_index_that_is_timed_holds_unit_vectors_and_finds_them():
+    index = measure._flat_index(6, 25_000, np.random.default_rng(0))
+    rows = index.reconstruct_n(0, 25_000)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    assert (index.search(rows[:5], 3)[1][:, 0] == np.arange(5)).all()
+
+
+class Holding(Angles):
+    def __init__(self, megabytes):
+        super().__init__({"text": 1})
+        self.held = np.ones(megabytes * 125_000)  # written to, hence resident
+
+
+def noting(path, megabytes):
+    with open(path, "a") as file:
+        file.write(f"{megabytes} {os.getpid()}\n")
+    return Holding(megabytes)
+
+
+def dying():
+    os._exit(9)
+
+
+def test_memory_is_measured_in_a_fresh_process_each_time(tmp_path):
+    path, moved = tmp_path / "pids", []
+    loaders = {"light": partial(noting, path, 0), "heavy": partial(noting, path, 50)}
+    found = footprints(loaders, ["text"], 2, moved.append)
+    assert found["light"]["resident_mb"].maximum < 8
+    assert 45 < found["heavy"]["resident_mb"].minimum < 60
+    assert found["heavy"]["load_s"].minimum > 0
+    lines = [line.split() for line in path.read_text().splitlines()]
+    assert [name for name, _ in lines] == ["0", "50", "0", "50"]
+    assert len({pid for _, pid in lines} - {str(os.getpid())}) == 4
+    assert moved == [1, 1, 1, 1]
+    with pytest.raises(ProcessDied, match="^gone: the process that loaded it died"):
+        footprints({"gone": dying}, ["text"], 1)

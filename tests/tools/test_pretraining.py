@@ -1,0 +1,226 @@
+"""The pre-training tool from packages to a folder, on a made-up corpus; its readers."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from tools.pretraining.__main__ import main
+from tools.pretraining.corpus import (
+    Document,
+    Source,
+    build_corpus,
+    deduplicate,
+    is_held_out,
+    load_sources,
+    load_table,
+)
+from tools.pretraining.prepare import SEP, cooccurrence, prepare, static_vectors
+from tools.pretraining.readers import (
+    READERS,
+    clean_description,
+    clean_html,
+    clean_man,
+    clean_pod,
+    clean_wml,
+    clean_wordnet,
+    is_prose,
+    read_text,
+)
+from tools.pretraining.train import Chunks, make_model, train
+
+NOUNS = "river stone garden winter letter window horse kitchen".split()
+VERBS = "holds covers follows reaches leaves crosses".split()
+
+
+def sentence(random):
+    first, second = random.choice(NOUNS, 2)
+    verb = random.choice(VERBS)
+    return f"The old {first} {verb} the quiet {second} near the {second} door."
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Prepare two sources of made-up pages; the corpus folder is beside it."""
+    root = tmp_path_factory.mktemp("pretraining")
+    random = np.random.default_rng(0)
+    for package in ("alpha-doc", "beta-doc"):
+        folder = root / "packages" / package
+        folder.mkdir(parents=True)
+        (folder / "VERSION").write_text("1.2-3\n")
+        for page in range(150):
+            parts = (f"{sentence(random)} {sentence(random)}" for _ in range(3))
+            (folder / f"page{page:03d}.txt").write_text("\n\n".join(parts))
+    sources = {
+        "alpha": Source("alpha-doc", "text", ("*.txt",), "made up"),
+        "beta": Source("beta-doc", "text", ("*.txt",), "made up", weight=0.5),
+        "absent": Source("absent", "html", ("*",), "made up"),
+    }
+    build_corpus(root / "packages", root / "corpus", sources)
+    prepare(root / "corpus", root / "data", 200, 16)
+    return root / "data"
+
+
+def small(data):
+    statics = load_file(data / "static_vectors.safetensors")
+    size = {"layers": 1, "hidden": 32, "heads": 2, "positions": 32}
+    return make_model(statics, 0, **size)
+
+
+def test_the_whole_chain(data, tmp_path):
+    """Train, be cut off, go on, export: it learns, and transformers loads it."""
+    options = {"rows": 8, "length": 16, "learning_rate": 5e-3, "save_steps": 20}
+    options |= {"warmup_steps": 4, "cooldown_steps": 10}
+    run = tmp_path / "run"
+    train(data, run, model=small(data), max_tokens=20 * 128, **options)
+    trainer = train(data, run, model=small(data), max_tokens=160 * 128, **options)
+    losses = [e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e]
+    assert len(losses) == 8  # the first one is of the run that was cut off
+    frequency = load_file(data / "static_vectors.safetensors")["frequency"]
+    unigram = -(frequency * np.log(frequency + 1e-9)).sum()
+    assert losses[-1] < losses[0]
+    assert losses[-1] < unigram
+    arguments = ["--data", str(data), "--run", str(run), "--out", str(tmp_path / "m")]
+    assert main(["export", *arguments]) == 0
+    loaded, report = AutoModelForMaskedLM.from_pretrained(
+        tmp_path / "m", dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert loaded.config.hidden_dropout_prob == 0.1
+    for name, parameter in trainer.model.named_parameters():
+        found = dict(loaded.named_parameters())[name]
+        assert torch.equal(found, parameter.detach().half().float())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    ids = tokenizer("The old RIVER")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "the old river"
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "| alpha | alpha-doc | 1.2-3 | made up |" in card
+    assert f"held-out loss: {losses[-1]:.3f}" in card
+    (tmp_path / "m" / "vocab.txt").write_text("other\n")
+    with pytest.raises(ValueError, match="different vocabularies"):
+        train(data, tmp_path / "other", tmp_path / "m")
+
+
+def test_prepared_text_is_split_by_document(data):
+    streams = load_file(data / "train.safetensors")
+    unseen = load_file(data / "heldout.safetensors")
+
+    def documents(stream):
+        parts = np.split(stream, np.flatnonzero(stream == SEP) + 1)
+        return {tuple(part.tolist()) for part in parts if len(part)}
+
+    for name in ("alpha", "beta"):
+        assert documents(streams[name]).isdisjoint(documents(unseen[name]))
+    tokens = {row["source"]: row["tokens"] for row in load_table(data)}
+    assert tokens == {name: len(stream) for name, stream in streams.items()}
+    again = data.parent / "again"
+    prepare(data.parent / "corpus", again, 200, 16)
+    kept = data.parent / "kept"
+    prepare(data.parent / "corpus", kept, 0, 8, tokenizer=data)
+    for name in ("vocab.txt", "train.safetensors"):
+        for folder in (again, kept):
+            assert (folder / name).read_bytes() == (data / name).read_bytes()
+    # What was held out of finished weights must stay held out.
+    assert [i for i in range(400) if is_held_out("wordnet", f"doc{i}")] == [
+        107,
+        246,
+        397,
+    ]
+
+
+def test_rows_follow_weights_and_cross_no_source():
+    streams = {
+        "a": np.full(4000, 7, np.int16),
+        "b": np.full(4000, 8, np.int16),
+        "short": np.full(5, 9, np.int16),
+    }
+    weights = {"a": 1.0, "b": 0.5, "short": 1.0}
+    rows = Chunks(streams, weights, length=18, rows=1000, seed=1)
+    kinds = [set(rows[i]["input_ids"][1:-1]) for i in range(1000)]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert all(len(rows[i]["input_ids"]) == 18 for i in range(1000))
+    assert 0.6 < sum(kind == {7} for kind in kinds) / 1000 < 0.7
+    assert len(set(rows.starts)) > 900  # each pass cuts elsewhere
+    with pytest.raises(ValueError, match="bring more text"):
+        Chunks({"short": streams["short"]}, {"short": 1.0}, 18)
+
+
+def test_model_starts_from_vectors_and_frequencies(data):
+    state = torch.get_rng_state()
+    model = small(data)
+    assert torch.equal(state, torch.get_rng_state())
+    statics = load_file(data / "static_vectors.safetensors")
+    vectors = statics["vectors"].astype(np.float32)[5:]
+    table = model.bert.embeddings.word_embeddings.weight.detach().numpy()[5:, :16]
+    known = np.linalg.norm(vectors, axis=1) > 0.1
+    lengths = np.linalg.norm(table[known], axis=1)
+    np.testing.assert_allclose(lengths, 0.04 * 4, atol=1e-4)
+    cosine = (table * vectors).sum(1)[known] / lengths
+    assert (cosine / np.linalg.norm(vectors[known], axis=1) > 0.999).all()
+    bias = model.cls.predictions.bias.detach().numpy()
+    np.testing.assert_allclose(bias, np.log(statics["frequency"] + 1e-7), atol=1e-5)
+
+
+def test_static_vectors_put_interchangeable_words_together():
+    stream = np.array([5, 6, 7, SEP, 5], dtype=np.int16)
+    counts = cooccurrence(stream, 8, window=2, block=2)
+    assert counts[5, 6] == counts[6, 5] == counts[6, 7] == 2 * counts[5, 7] == 1.0
+    assert counts[SEP].sum() == 0
+    random = np.random.default_rng(0)
+    pairs = [
+        (random.choice([(10, 11), (20, 21)][g]), random.choice((30, 31)) + 5 * g)
+        for g in (0, 1) * 500
+    ]
+    stream = np.array([t for pair in pairs for t in (*pair, SEP)], dtype=np.int16)
+    vectors = static_vectors(cooccurrence(stream, 40, window=1), 4)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    assert unit[10] @ unit[11] > 0.9
+    assert abs(unit[10] @ unit[20]) < 0.1
+
+
+def test_readers_keep_prose(tmp_path):
+    page = (
+        "<head><title>t</title></head><nav>Home</nav><h1>A heading&nbsp;here</h1>"
+        "<p>It\u2019s <b>bold</b> &amp; plain.</p><pre>x = 1</pre><li>One <em>item</em>"
+    )
+    assert clean_html(page) == ["A heading here", "It's bold & plain.", "One item"]
+    entry = 'dog\n    n 1: an animal; "it barked" [syn: {dog},\n         {hound}]\n'
+    assert clean_wordnet("dog", entry) == [
+        'dog: an animal; "it barked" (synonyms: dog, hound)'
+    ]
+    roff = (
+        '.\\" comment\n.PP\nThe call\n.BR foo (3)\nis \\fIzero\\fP.\n.nf\nint c;\n.fi\n'
+    )
+    assert clean_man(roff) == ["The call foo(3) is zero."]
+    assert clean_pod("=head1 NAME\n\nSee L<this|perlre>, I<not>.\n\n  code();\n") == [
+        "See this, not."
+    ]
+    stanza = "Package: x\nDescription-en: short\n First long\n line.\n .\n Second.\n"
+    assert clean_description(stanza) == ["short", "First long line.", "Second."]
+    assert clean_wml('m= _ "He ""went"" to <i>me</i>."\nid=x') == ['He "went" to me.']
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("é".encode()))
+    (tmp_path / "b.txt").write_bytes("é".encode("latin-1"))
+    assert read_text(tmp_path / "a.txt.gz") == read_text(tmp_path / "b.txt") == "é"
+    assert is_prose("This is an ordinary sentence about a garden.")
+    assert not is_prose("int x = foo(a[3], &b) ? c->d : *e++;")
+    assert not is_prose("The ICD-10-CM code of this disease is not for training.")
+
+
+def test_sources_and_duplicates(capsys):
+    sources = load_sources()
+    assert len(sources) == 53
+    assert {source.reader for source in sources.values()} <= set(READERS)
+    assert all(s.licence and s.patterns and 0 < s.weight <= 1 for s in sources.values())
+    assert main(["corpus", "--list"]) == 0
+    assert "dict-wn\n" in capsys.readouterr().out
+    documents = [
+        Document("a", ("One thing, said.", "Two things.")),
+        Document("b", ("one  THING said", "Three things.")),
+        Document("c", ("two things",)),
+    ]
+    kept = list(deduplicate(documents, set()))
+    assert kept == [documents[0], Document("b", ("Three things.",))]
