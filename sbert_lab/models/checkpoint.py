@@ -419,7 +419,7 @@ def _load(
     auto: Any,  # noqa: ANN401
     may_lack: Callable[[Any, str], bool],
     **options: int,
-) -> tuple["Parts", list[str]]:
+) -> tuple[tuple[Any, Any], list[str]]:
     """Load model and tokenizer; return them, and the absent weights that may be so."""
     from transformers import AutoTokenizer
 
@@ -465,8 +465,8 @@ def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[P
     """Yield a new folder with transformer and tokenizer; seal it with checksums."""
     with new_folder(folder, marker="config.json") as target:
         with quiet_transformers():
-            for part in parts:
-                part.save_pretrained(target)
+            parts[0].save_pretrained(target)
+            parts[1].save_pretrained(target)
         config = _json(target / "tokenizer_config.json")
         config["model_max_length"] = max_seq_length
         write_json(target / "tokenizer_config.json", config)
