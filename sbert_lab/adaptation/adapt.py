@@ -19,15 +19,7 @@ from filelock import FileLock, Timeout
 
 from sbert_lab._utils import write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
-from sbert_lab.adaptation.report import (
-    OUTCOME,
-    Measured,
-    Outcome,
-    compare,
-    examples,
-    read_outcome,
-    write_report,
-)
+from sbert_lab.adaptation.report import OUTCOME, Measured, compare, write_report
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
 from sbert_lab.datasets.pairs import (
@@ -62,7 +54,7 @@ def adapt(
     corpus: Sequence[str] | None = None,
     guard: Guard | None = None,
     show_progress: bool | None = None,
-) -> Outcome:
+) -> dict[str, Any]:
     """Adapt a model to a field, and measure what that brought and what it cost.
 
     Called again after an interruption, with the same arguments, it goes on and ends in
@@ -94,6 +86,12 @@ def adapt(
         `hard_negatives.mine`. Needs a test and a corpus: rows must stay as they are.
     show_progress
         Bars on standard error; by default for long work on a terminal.
+
+    Returns
+    -------
+    dict
+        What is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted weights,
+        ``plan``, ``facts``, ``curve`` (step and loss), and those of `report.compare`.
 
     Raises
     ------
@@ -128,7 +126,6 @@ def adapt(
                 train,
                 recipe,
                 teacher=teacher,
-                cache=cache,
                 folder=checkpoints,
                 show_progress=show_progress,
             )
@@ -152,8 +149,8 @@ def adapt(
             "test": _hash(test),
             "corpus": _hash(corpus),
         }
-        outcome = _begin(folder, plan)
-        if outcome is None:
+        _begin(folder, plan)
+        if not (folder / OUTCOME).is_file():
             log.info("training …")
             curve = teach(encoder, folder / "work")
             before = SentenceEncoder.from_pretrained(str(base))
@@ -163,23 +160,21 @@ def adapt(
             sets = general_sets()
             old = Measured(before, search, sets, show_progress)
             new = Measured(encoder, search, sets, show_progress)
-            better, worse = examples(search, old, new)
             encoder.save(folder / "model")
-            outcome = Outcome(
-                base=str(base),
-                fingerprint=encoder.fingerprint(),
-                plan=plan,
-                facts=facts,
-                comparisons=compare(search, sets, old, new),
-                curve=curve,
-                better=better,
-                worse=worse,
-                seconds=perf_counter() - started,
-            )
+            facts["seconds"] = round(perf_counter() - started)
+            outcome = {
+                "base": str(base),
+                "fingerprint": encoder.fingerprint(),
+                "plan": plan,
+                "facts": facts,
+                "curve": curve,
+                **compare(search, sets, old, new),
+            }
             write_report(folder, outcome)
         for left_over in (folder / "work", *folder.glob(".model.*")):
             shutil.rmtree(left_over, ignore_errors=True)
-    return outcome
+        found: dict[str, Any] = json.loads((folder / OUTCOME).read_text("utf-8"))
+    return found
 
 
 def general_sets() -> dict[str, ScoredPairs]:
@@ -228,8 +223,8 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _begin(folder: Path, plan: Mapping[str, Any]) -> Outcome | None:
-    """Write the plan, or compare it; return the outcome of a run that is finished."""
+def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Write the plan, or compare it with that of an earlier start."""
     path, plan = folder / PLAN, json.loads(json.dumps(plan))
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -246,7 +241,6 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> Outcome | None:
                 f"{folder} holds other files, and no adaptation; give a new folder"
             )
     write_json(path, plan)
-    return read_outcome(folder) if (folder / OUTCOME).is_file() else None
 
 
 def _hash(data: Pairs | Sequence[str] | None) -> str:

@@ -74,7 +74,7 @@ def adapt(options: argparse.Namespace) -> str:
     """
     from sbert_lab._utils import limit_memory
     from sbert_lab.adaptation.adapt import adapt as fill
-    from sbert_lab.adaptation.report import REPORT, score_table, verdict
+    from sbert_lab.adaptation.report import REPORT, summary
     from sbert_lab.models.registry import ChecksumError
 
     limit_memory()
@@ -91,29 +91,28 @@ def adapt(options: argparse.Namespace) -> str:
         }
         outcome = fill(
             options.base,
-            _pairs(options.pairs, options) or read_texts(options.texts),
+            _pairs(options.pairs, options)
+            if options.pairs
+            else read_texts(options.texts),
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
             teacher=_teacher(options.teacher),
-            test=_pairs(options.test, options),
-            corpus=read_texts(options.corpus),
+            test=_pairs(options.test, options) if options.test else None,
+            corpus=read_texts(options.corpus) if options.corpus else None,
         )
     except (OSError, ValueError, FloatingPointError, ChecksumError) as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on from here") from None
-    table = score_table(outcome.comparisons)
-    said = f"{verdict(outcome.comparisons)} More in {options.out / REPORT}."
-    return f"{table}\n{said}\nSentenceTransformer({str(options.out / 'model')!r})"
+    model, report = options.out / "model", options.out / REPORT
+    return f"{summary(outcome)}\n\nmodel: {model}\nreport: {report}"
 
 
-def read_texts(path: Path | None) -> list[str] | None:
+def read_texts(path: Path) -> list[str]:
     """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
     from sbert_lab.datasets.pairs import DataError, read_table, read_utf8
 
-    if path is None:
-        return None
     if path.suffix.lower() == ".txt":
         return [line for line in read_utf8(path).splitlines() if line.strip()]
     rows = [(row, record.get("text")) for row, record in read_table(path)[1]]
@@ -127,12 +126,10 @@ def read_texts(path: Path | None) -> list[str] | None:
     return [str(text) for _, text in rows]
 
 
-def _pairs(path: Path | None, options: argparse.Namespace) -> "Pairs | None":
+def _pairs(path: Path, options: argparse.Namespace) -> "Pairs":
     """Read pairs whose columns have the names that the options give."""
     from sbert_lab.datasets.pairs import read_pairs
 
-    if path is None:
-        return None
     roles = ("anchor", "positive", "negative")
     columns = {role: name for role in roles if (name := getattr(options, role))}
     if columns:

@@ -1,8 +1,7 @@
 """What an adaptation brought: two models measured on the same items, and a report."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,61 +23,6 @@ OUTCOME, REPORT = "outcome.json", "report.md"
 _DEPTH = 100  # ranks that are looked at
 _SHOWN = 10  # queries on each side
 _LETTERS = 200  # of a text in a table
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A score of two models on the same items, and its difference, paired by item."""
-
-    name: str
-    metric: str
-    items: int
-    before: Interval
-    after: Interval
-    difference: Interval
-
-
-@dataclass(frozen=True)
-class Example:
-    """A test query, its answer, and the answer's rank from 1; 101 is any above 100."""
-
-    query: str
-    answer: str
-    rank_before: int
-    rank_after: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All that is known of one adaptation.
-
-    Parameters
-    ----------
-    base, fingerprint
-        Name of the model that was begun with, and hash of the adapted weights.
-    plan
-        What decides the weights: hash of the base, method, recipe, hashes of the data.
-    facts
-        Counts of the data, and of what mining passed over.
-    comparisons
-        Before and after, first on the test pairs, if there are any.
-    curve
-        Step and training loss.
-    better, worse
-        Test queries that gained most ranks, and lost most.
-    seconds
-        From the last start to the end.
-    """
-
-    base: str
-    fingerprint: str
-    plan: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    comparisons: Sequence[Comparison]
-    curve: Sequence[tuple[int, float]]
-    better: Sequence[Example]
-    worse: Sequence[Example]
-    seconds: float
 
 
 class Measured:
@@ -127,107 +71,101 @@ def compare(
     general: Mapping[str, ScoredPairs],
     before: Measured,
     after: Measured,
-) -> list[Comparison]:
-    """Compare two models; the first metric of the search, if there is one, counts."""
-    comparisons = []
+) -> dict[str, Any]:
+    """Compare two models item by item, for JSON.
+
+    Returns
+    -------
+    dict
+        ``comparisons``, one a metric, those of the search first: ``name``, ``metric``,
+        ``items``, and as intervals ``before``, ``after`` and the paired ``difference``.
+        ``better`` and ``worse``, the queries that gained most ranks, and lost most.
+    """
+    comparisons: list[dict[str, Any]] = []
+
+    def add(name: str, metric: str, *three: Interval) -> None:
+        parts = zip(("before", "after", "difference"), map(asdict, three), strict=True)
+        about = {"name": name, "metric": metric, "items": three[0].n}
+        comparisons.append(about | dict(parts))
+
+    better: list[dict[str, Any]] = []
+    worse: list[dict[str, Any]] = []
     if search is not None:
         old, new = before.by_query(search), after.by_query(search)
         for metric, a in new.items():
-            b = old[metric]
-            three = [bootstrap_mean(v, groups=search.group) for v in (b, a, a - b)]
-            comparisons.append(Comparison("your pairs", metric, len(a), *three))
+            values = (old[metric], a, a - old[metric])
+            three = [bootstrap_mean(v, groups=search.group) for v in values]
+            add("your pairs", metric, *three)
+        better = _examples(search, before, after)
+        worse = _examples(search, before, after, sign=-1)
     for name, pairs in general.items():
         b, a = before.cosines[name], after.cosines[name]
         three = [similarity_score(pairs, values) for values in (b, a)]
-        three.append(similarity_score(pairs, a, baseline=b))
-        comparisons.append(Comparison(name, "Spearman", len(pairs), *three))
-    return comparisons
+        add(name, "Spearman", *three, similarity_score(pairs, a, baseline=b))
+    return {"comparisons": comparisons, "better": better, "worse": worse}
 
 
-def examples(
-    search: PairSearch | None, before: Measured, after: Measured
-) -> tuple[list[Example], list[Example]]:
-    """Return the queries that gained most ranks, and those that lost most."""
-    if search is None:
-        return [], []
+def _examples(
+    search: PairSearch, before: Measured, after: Measured, sign: int = 1
+) -> list[dict[str, Any]]:
     old, new = before.ranks(search), after.ranks(search)
-    sides = []
-    for gained in (old - new, new - old):
-        rows = np.argsort(-gained, kind="stable")[:_SHOWN]
-        sides.append(
-            [
-                Example(
-                    search.queries[i],
-                    search.corpus[search.relevant[i][0]],
-                    int(old[i]),
-                    int(new[i]),
-                )
-                for i in rows
-                if gained[i] > 0
-            ]
-        )
-    return sides[0], sides[1]
+    gained = sign * (old - new)
+    return [
+        {
+            "query": search.queries[i],
+            "answer": search.corpus[search.relevant[i][0]],
+            "rank before": int(old[i]),
+            "rank after": int(new[i]),
+        }
+        for i in np.argsort(-gained, kind="stable")[:_SHOWN]
+        if gained[i] > 0
+    ]
 
 
-def write_report(folder: Path, outcome: Outcome) -> None:
+def write_report(folder: Path, outcome: Mapping[str, Any]) -> None:
     """Write ``report.md``, its pictures, and at last ``outcome.json``."""
-    parts = [f"# {outcome.base}, adapted", verdict(outcome.comparisons)]
-    if outcome.comparisons:
-        write_bytes(folder / "scores.png", _scores_picture(outcome.comparisons))
-        parts += [score_table(outcome.comparisons), "![scores](scores.png)"]
-    for title, shown in (("better", outcome.better), ("worse", outcome.worse)):
-        if shown:
-            rows = [list(map(_cell, asdict(one).values())) for one in shown]
-            head = ["query", "answer", "rank before", "rank after"]
-            parts += [f"## Queries that got {title}", _table([head, *rows])]
-    write_bytes(folder / "loss.png", _loss_picture(outcome.curve))
+    comparisons = outcome["comparisons"]
+    parts = [f"# {outcome['base']}, adapted", summary(outcome)]
+    if comparisons:
+        write_bytes(folder / "scores.png", _scores_picture(comparisons))
+        parts.append("![scores](scores.png)")
+    for side in ("better", "worse"):
+        if rows := [list(map(_cell, one.values())) for one in outcome[side]]:
+            parts += [f"## Queries that got {side}", _table([outcome[side][0], *rows])]
+    write_bytes(folder / "loss.png", _loss_picture(outcome["curve"]))
     parts += ["## Training", "![training loss by step](loss.png)"]
-    told = {**outcome.facts, "seconds": round(outcome.seconds), **outcome.plan}
-    told["adapted weights"] = outcome.fingerprint
+    told = {**outcome["facts"], **outcome["plan"]}
     parts.append("\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in told.items()))
     write_bytes(folder / REPORT, ("\n\n".join(parts) + "\n").encode())
-    write_json(folder / OUTCOME, asdict(outcome))
+    write_json(folder / OUTCOME, outcome)
 
 
-def read_outcome(folder: Path) -> Outcome:
-    """Read the outcome that `write_report` left in a folder."""
-    content = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    for entry in content["comparisons"]:
-        for name in ("before", "after", "difference"):
-            entry[name] = Interval(**entry[name])
-    content["comparisons"] = [Comparison(**c) for c in content["comparisons"]]
-    content["curve"] = tuple(map(tuple, content["curve"]))
-    for side in ("better", "worse"):
-        content[side] = [Example(**example) for example in content[side]]
-    return Outcome(**content)
+def summary(outcome: Mapping[str, Any]) -> str:
+    """Say which model to use, above a table of scores before and after, in Markdown."""
+    rows = [["", "before", "after", "difference, 95 % interval", "items"]]
+    for one in outcome["comparisons"]:
+        before, after = (f"{one[when]['mean']:.3f}" for when in ("before", "after"))
+        name, gap = f"{one['name']}, {one['metric']}", Interval(**one["difference"])
+        rows.append([name, before, after, gap.signed(), f"{one['items']:,}"])
+    return f"{_verdict(outcome['comparisons'])}\n\n{_table(rows)}"
 
 
-def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Say in a sentence which model to use; an interval around 0 decides nothing."""
-    general = [one for one in comparisons if one.metric == "Spearman"]
+def _verdict(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Name the better model; an interval around 0 decides nothing."""
+    general = [one for one in comparisons if one["metric"] == "Spearman"]
     if len(general) == len(comparisons):
         return "Not measured on texts of your field: keep the base until it is."
-    gain = comparisons[0].difference
-    found = f"{comparisons[0].metric} {gain.signed()}"
+    gain = Interval(**comparisons[0]["difference"])
+    found = f"{comparisons[0]['metric']} {gain.signed()}"
     if gain.low <= 0:
         clear = "Worse" if gain.high < 0 else "No clear difference"
         return f"{clear}: {found}. Keep the base, or bring more pairs."
-    fell = [one.name for one in general if one.difference.high < 0]
+    fell = [one["name"] for one in general if one["difference"]["high"] < 0]
     others = f", and the base for others, for {', '.join(fell)} fell" if fell else ""
     return f"Better: {found}. Use the adapted model for texts like these{others}."
 
 
-def score_table(comparisons: Sequence[Comparison]) -> str:
-    """Return a table of scores before and after, in Markdown."""
-    rows = [["", "before", "after", "difference, 95 % interval", "items"]]
-    for one in comparisons:
-        before, after = f"{one.before.mean:.3f}", f"{one.after.mean:.3f}"
-        name, gap = f"{one.name}, {one.metric}", one.difference.signed()
-        rows.append([name, before, after, gap, f"{one.items:,}"])
-    return _table(rows)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _table(rows: Sequence[Iterable[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in (rows[0], ["-" * width for width in widths], *rows[1:]):
@@ -241,17 +179,17 @@ def _cell(value: object) -> str:
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
 
 
-def _scores_picture(comparisons: Sequence[Comparison]) -> bytes:
+def _scores_picture(comparisons: Sequence[Mapping[str, Any]]) -> bytes:
     figure, (axes,) = new_figure(height=1.5 + 0.7 * len(comparisons))
     scores: dict[str, Interval] = {}
     kinds: dict[str, list[str]] = {"before": [], "after": []}
     for one in comparisons:
-        for when, value in (("before", one.before), ("after", one.after)):
-            row = f"{one.name}, {one.metric}, {when}"
-            kinds[when].append(row)
+        for when, rows in kinds.items():
+            rows.append(f"{one['name']}, {one['metric']}, {when}")
+            value = Interval(**one[when])
             # The interval of few items can lie beside their mean.
             low, high = min(value.low, value.mean), max(value.high, value.mean)
-            scores[row] = Interval(value.mean, low, high, value.n)
+            scores[rows[-1]] = Interval(value.mean, low, high, value.n)
     intervals(axes, scores, kinds=kinds)
     axes.set_xlabel("score, with its 95 % interval")
     legend_below(axes)

@@ -19,7 +19,6 @@ from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.losses import DenoisingAutoEncoderLoss, MarginMSELoss, SimCSELoss
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import Curve
@@ -41,7 +40,6 @@ def train_on_texts(
     recipe: Recipe,
     *,
     teacher: Teacher | None = None,
-    cache: EmbeddingCache | None = None,
     folder: Path | None = None,
     show_progress: bool | None = None,
 ) -> Curve:
@@ -60,8 +58,6 @@ def train_on_texts(
     teacher
         Of pseudo-labels: a cross-encoder, or a better encoder than the one that is
         trained, whose similarity is taken. What it knows is what is learnt.
-    cache
-        Keeps vectors.
     folder, show_progress
         As for `train_on_pairs`.
 
@@ -72,7 +68,7 @@ def train_on_texts(
     if method == "pseudo-labels":
         if teacher is None:
             raise ValueError("pseudo-labels need a teacher: it is learnt from")
-        columns = pseudo_labels(encoder, kept, recipe, teacher, cache, show_progress)
+        columns = pseudo_labels(encoder, kept, recipe, teacher, show_progress)
         return train_margin_mse(encoder, columns, recipe, folder, show_progress)
     data = TrainingData({"text": kept}, source="texts")
     if method == "simcse":
@@ -89,7 +85,6 @@ def pseudo_labels(
     texts: Sequence[str],
     recipe: Recipe,
     teacher: Teacher,
-    cache: EmbeddingCache | None = None,
     show_progress: bool | None = None,
 ) -> dict[str, list[Any]]:
     """Make rows for `train_margin_mse` from texts alone.
@@ -108,9 +103,7 @@ def pseudo_labels(
         raise DataError([f"none of {len(texts)} texts has two words to cut a query of"])
     anchor, positive = zip(*made, strict=True)
     pairs = Pairs(anchor, positive)
-    mined = mine_negatives(
-        encoder, pairs, recipe, texts, cache=cache, show_progress=show_progress
-    )
+    mined = mine_negatives(encoder, pairs, recipe, texts, show_progress=show_progress)
     if mined is None:
         raise DataError([f"{len(texts)} texts are too alike to tell a wrong answer"])
     return margin_columns(teacher, mined.triplets())
@@ -169,21 +162,22 @@ def teacher_scores(
     easy pairs would all be 1. An encoder's are cosines.
     """
     queries, documents = zip(*pairs, strict=True)
+    scores: NDArray[np.float64]
     if isinstance(teacher, CrossEncoder):
-        scores = teacher.predict(
+        found = teacher.predict(
             queries, documents, activation=None, show_progress=False
         )
-        return scores.astype(np.float64)
-    vectors = []
+        scores = found.astype(np.float64)
+        return scores
+    sides = []
     for encode, column in (
         (teacher.encode_query, queries),
         (teacher.encode_document, documents),
     ):
-        different, place = np.unique(column, return_inverse=True)
-        vectors.append(
-            normalized(encode(different.tolist(), show_progress=False))[place]
-        )
-    return np.einsum("nd,nd->n", *vectors, dtype=np.float64)
+        texts, place = np.unique(column, return_inverse=True)
+        sides.append(normalized(encode(texts.tolist(), show_progress=False))[place])
+    scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
+    return scores
 
 
 def train_margin_mse(

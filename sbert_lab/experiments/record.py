@@ -102,8 +102,7 @@ class Experiment:
     ) -> None:
         """Keep a measured value; `compare` says how `verify` compares it.
 
-        ``exact`` (counts), ``tolerance`` (± `tolerance`), ``interval`` (both overlap),
-        or ``ignore`` (time, memory).
+        ``exact``, within ± `tolerance`, whether the intervals overlap, or not at all.
         """
         if compare == "interval" and not isinstance(value, Interval):
             raise ValueError(f"{id}: compare='interval' needs an Interval")

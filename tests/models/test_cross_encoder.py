@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_cross_encoder import WORDS, pair_tokenizer, tiny_cross_encoder
 
 from sbert_lab.models import batching, cross_encoder
+from sbert_lab.models.batching import pad_right
 from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.cross_encoder import CrossEncoder
 
@@ -75,6 +76,10 @@ def test_scores_are_the_models_own(way):
     assert found.dtype == np.float32
     assert found.shape == (30,)
     assert_close(found, wanted)
+    pairs = pad_right(encoder.pair_ids(FIRST, SECOND), 0)
+    with torch.no_grad():  # as a training calls it
+        scores = encoder(*map(torch.from_numpy, pairs))
+    assert_close(scores[:, 0].numpy(), wanted)
     without = one_by_one(encoder, FIRST, SECOND, segments=False)
     assert np.abs(found - without).max() > 1e-2
     swapped = encoder.predict(SECOND, FIRST, activation=None)

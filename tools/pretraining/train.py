@@ -63,14 +63,15 @@ class Chunks(Dataset[dict[str, list[int]]]):
         rng = np.random.default_rng(seed)
         starts: list[int] = []
         while not starts or (rows is not None and len(starts) < rows):
-            before = len(starts)
+            shown: list[int] = []
             for name, end in zip(streams, ends, strict=True):
                 first = end - len(streams[name]) + rng.integers(self.span)
                 found = np.arange(first, end - self.span, self.span)
                 share = round(min(1.0, weights[name]) * len(found))
-                starts += rng.permutation(found)[:share].tolist()
-            if len(starts) == before:
+                shown += rng.permutation(found)[:share].tolist()
+            if not shown:
                 raise ValueError(f"no source has {length} tokens: bring more text")
+            starts += rng.permutation(shown).tolist()
         self.starts = starts[:rows]
 
     def __len__(self) -> int:
