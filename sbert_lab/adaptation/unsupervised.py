@@ -231,7 +231,7 @@ def margin_scale(
 
 
 def different_texts(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return texts without those that another one repeats (`plain`); the first stays."""
+    """Return different texts (`plain`), the first of each."""
     kept: dict[str, str] = {}
     for text in texts:
         kept.setdefault(plain(text), text)
