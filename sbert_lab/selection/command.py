@@ -109,7 +109,7 @@ def _measured(options: argparse.Namespace) -> tuple["Survey", str]:
     names = {name: name for name in options.models or names_here()}
     cache = EmbeddingCache(cache_home() / "embeddings")
     measured = measure_all(names, pairs=pairs, cache=cache, show_progress=True)
-    survey = measure_survey(names, measured, pairs=pairs, show_progress=True)
+    survey = measure_survey(names, measured, pairs=pairs)
     path = results_folder("selection") / kept
     write_survey(path, survey)
     return survey, f"The rows are kept: --survey {path} shows them again."

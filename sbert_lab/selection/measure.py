@@ -103,7 +103,6 @@ def measure_survey(
     rounds: int = 5,
     index_mb: float = 400,
     texts: tuple[int, int] = (256, 48),
-    show_progress: bool | None = None,
 ) -> Survey:
     """Measure the costs of candidates side by side, and compare their quality.
 
@@ -115,7 +114,7 @@ def measure_survey(
     short = queries[: texts[0]]
     long = _paragraphs(corpus)[: texts[1]]
     models = {name: one.load(corpus) for name, one in chosen.items()}
-    timed = encoding_costs(models, short, long, rounds, show_progress)
+    timed = encoding_costs(models, short, long, rounds)
     searched = search_costs(models, short[:20], corpus, rounds, index_mb)
     rows = [
         Row(
@@ -206,7 +205,6 @@ def encoding_costs(
     short: Sequence[str],
     long: Sequence[str],
     rounds: int = 5,
-    show_progress: bool | None = None,
 ) -> dict[str, dict[str, Spread]]:
     """Time the encoding of texts, in batches and one at a time, in turns.
 
@@ -215,12 +213,9 @@ def encoding_costs(
     the short texts.
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
-    total = (rounds + 1) * len(models)
-    with progress(total, "time", show=show_progress, minimum=1) as move:
-        for _ in range(rounds + 1):
-            for name, model in models.items():
-                found[name].append(_one_round(model, short, long))
-                move(1)
+    for _ in range(rounds + 1):
+        for name, model in models.items():
+            found[name].append(_one_round(model, short, long))
     return {
         name: {cost: _spread([turn[cost] for turn in turns[1:]]) for cost in turns[0]}
         for name, turns in found.items()

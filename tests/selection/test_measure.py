@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import tiny_encoder
 
-from sbert_lab.datasets.pairs import DataError, Pairs, retrieval_from_pairs
+from sbert_lab.datasets.pairs import Pairs, retrieval_from_pairs
 from sbert_lab.evaluation import tasks
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
@@ -104,13 +104,6 @@ def test_bm25_is_judged_by_its_own_scores():
     np.testing.assert_allclose(found.items, [1 / math.log2(p + 2) for p in places])
 
 
-def test_what_cannot_be_judged_is_refused():
-    with pytest.raises(DataError, match="label"):
-        on_pairs(Angles({}), pairs([("q1", "a"), ("q2", "b")], label=(1.0, 0.0)))
-    with pytest.raises(DataError, match="two of each"):
-        on_pairs(Angles({}), pairs([("q1", "a"), ("q1", "b")]))
-
-
 @pytest.fixture
 def known(monkeypatch):
     """Candidates of this test, under the names that are asked for."""
@@ -159,7 +152,6 @@ def test_a_survey_holds_quality_costs_and_differences(known):
         rounds=1,
         index_mb=0.01,
         texts=(8, 4),
-        show_progress=False,
     )
     assert [row.name for row in survey.rows] == ["mine", "words"]
     mine, words = survey.rows
@@ -237,13 +229,6 @@ def test_search_is_scaled_to_a_million_entries_and_shared_by_width(clock, monkey
     assert found["a"].median == pytest.approx(24)
     assert found["w"].median == pytest.approx(7)
     assert sizes == [312] * 12  # entries of 32 bytes that fill the index
-
-
-def test_the_index_that_is_timed_holds_unit_vectors_and_finds_them():
-    index = measure._flat_index(6, 25_000)
-    rows = index.reconstruct_n(0, 25_000)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    assert (index.search(rows[:5], 3)[1][:, 0] == np.arange(5)).all()
 
 
 def test_memory_is_measured_in_a_process_of_its_own():
