@@ -116,30 +116,17 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What a first stage found, and what a second one says of it.
-
-    Parameters
-    ----------
-    task
-        q queries, and the corpus.
-    rows
-        Of the corpus, int64 ``[q, k]``, best first.
-    first
-        Scores of the first stage, float32 ``[q, k]``, falling.
-    second
-        Those of the second, float32 ``[q, j]``, for the first j candidates.
-    """
+    """What a first stage found for q queries, and what a second one says of it."""
 
     task: RetrievalTask = field(repr=False)
-    rows: Rows = field(repr=False)
-    first: Scores = field(repr=False)
-    second: Scores = field(repr=False)
+    rows: Rows = field(repr=False)  #: of the corpus ``[q, k]``, best first
+    first: Scores = field(repr=False)  #: of the first stage ``[q, k]``, falling
+    second: Scores = field(repr=False)  #: of the second ``[q, j]``, for the first j
 
     def order(self, depth: int = 0, mixture: Mixture | None = None) -> Rows:
         """Return the rows, the first `depth` sorted by a mixture, int64 ``[q, k]``.
 
-        The default mixture is the second stage alone. Candidates behind `depth` stay
-        where they are; equal scores keep their order.
+        By default it is the second stage alone. Equal scores keep their order.
         """
         if depth > self.second.shape[1]:
             raise ValueError(
@@ -178,18 +165,12 @@ class Candidates:
         return one, other
 
     def best_mixture(self, depth: int, shares: Sequence[float] = SHARES) -> Mixture:
-        """Return the mixture with the highest mean nDCG@10; of equal ones the first.
-
-        To be chosen on queries that nothing is claimed of.
-        """
+        """Return the mixture of highest mean nDCG@10, to be chosen on other queries."""
         made = [Mixture(share, self.spreads(depth)) for share in shares]
         return max(made, key=lambda one: float(self.ndcg(depth, one).mean()))
 
     def read_by(self, reader: CrossEncoder, depth: int) -> "Candidates":
-        """Return the same with a cross-encoder's scores of the first `depth`.
-
-        They are kept on disk, by weights and texts.
-        """
+        """Return the same with a cross-encoder's scores of the first `depth`, kept."""
         rows = self.rows[:, :depth]
         pairs = [
             (query, self.task.corpus_texts[row])
@@ -255,15 +236,8 @@ def penalize_parent_codes(
 
     A classification lists headings beside the finer entries under them, often in the
     same words; where the finer entry is the answer, the index knows what no text tells.
-
-    Parameters
-    ----------
-    found
-        Candidates with cosines as first scores; all or none read by a second stage.
-    parent
-        Of each entry of the corpus, ``[n]``; see `parent_codes`.
-    penalty
-        In units of cosine; equal scores keep their order.
+    `parent` is that of `parent_codes` for the corpus, ``[n]``; all candidates or none
+    have been read.
     """
     read = found.second.shape[1]
     lowered = found.first - np.float32(penalty) * parent[found.rows]

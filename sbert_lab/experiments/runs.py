@@ -82,18 +82,11 @@ def get_or_train(
     recipe: Mapping[str, object],
     make: Callable[[], SentenceEncoder | CrossEncoder],
 ) -> Stored:
-    """Return the model that a recipe gives: from the store, or trained now.
+    """Return the model that a recipe gives: from the store, or trained now by `make`.
 
-    Parameters
-    ----------
-    name
-        How the folder's name begins.
-    recipe
-        All that decides the weights, as plain data: hashes of the training data and of
-        the base model, and every setting of the training. Together with
-        `TRAINING_VERSION` it is the key.
-    make
-        Trains the model.
+    The recipe is all that decides the weights, as plain data: hashes of the training
+    data and of the base model, and every setting of the training. Together with
+    `TRAINING_VERSION` it is the key; `name` is how the folder's name begins.
     """
     key = sha256_of([dict(recipe), TRAINING_VERSION])[:12]
     folder = cache_home() / "trained" / f"{name}-{key}"
@@ -158,18 +151,8 @@ def train(
 ) -> Trained:
     """Train the profile's raw BERT, or a given encoder in place, for one epoch.
 
-    Parameters
-    ----------
-    objective
-        Makes the objective for an encoder.
-    seed
-        Of the batches, and of the objective's own first weights.
-    learning_rate
-        None for the profile's.
-    encoder
-        To go on with, instead of a new one with this pooling.
-    evaluators
-        What to measure before the first step, and after each quarter.
+    `objective` makes the objective for an encoder; `seed` draws its own first weights
+    and the batches. Evaluators run before the first step, and after each quarter.
     """
     rate = profile.learning_rate if learning_rate is None else learning_rate
     with random_state_kept():  # loading draws a pooler, where there is none
@@ -205,10 +188,7 @@ def train_and_keep(
     *,
     seed: int = 0,
 ) -> Stored:
-    """Train the profile's raw BERT as `train` does, with an ablation's learning rate.
-
-    Once for each recipe; `name` must say what `objective` makes.
-    """
+    """Train a raw BERT at an ablation's rate, once; `name` says what `objective` is."""
     rate = profile.ablation_rate
     recipe = {
         "objective": name,
@@ -241,26 +221,22 @@ def triplets(pairs: Sequence[Inference]) -> TrainingData:
     return TrainingData(columns, source="entailment")
 
 
-def regression(pairs: ScoredPairs, top: float = 5.0) -> TrainingData:
+def regression(pairs: ScoredPairs) -> TrainingData:
     """Return scored pairs as ``first``, ``second``, ``label``, scores from 0 to 1."""
-    label = [score / top for score in pairs.score]
+    label = [score / 5 for score in pairs.score]
     columns = {"first": pairs.first, "second": pairs.second, "label": label}
     return TrainingData(columns, source="graded pairs")
 
 
 def scored_pairs(profile: Profile) -> ScoredPairs:
     """Return the scored pairs that a profile trains on, scores from 0 to 5."""
-    if profile.scored == "icd10cm":
-        return graded_hierarchy(profile.graded_anchors, "train", profile.seed)
     if profile.scored == "stsb":
         return stsb("train")
-    raise ValueError(f"scored={profile.scored!r}: icd10cm or stsb")
+    return graded_hierarchy(profile.graded_anchors, "train", profile.seed)
 
 
 def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
     """Return the labelled pairs that a profile trains on; AllNLI as it is."""
-    if profile.nli == ("all-nli",):
-        return tuple(all_nli("train"))
     found: list[Inference] = []
     if "authored" in profile.nli:
         count = profile.authored_premises
@@ -268,19 +244,15 @@ def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
     if "icd10cm" in profile.nli:
         pairs = icd10cm_entailment("train")
         found += complete_premises(pairs, profile.premises, profile.seed)
-    if not found:
-        raise ValueError(f"nli={profile.nli}: authored, icd10cm, or all-nli alone")
+    if "all-nli" in profile.nli:
+        found += all_nli("train")
     return tuple(found)
 
 
 def complete_premises(
     pairs: Sequence[Inference], count: int | None, seed: int = 0
 ) -> tuple[Inference, ...]:
-    """Return one pair of each label for `count` premises that have all three.
-
-    Premises are drawn at random, and stay in order. So every objective can be trained
-    on the same premises.
-    """
+    """Return one pair of each label for `count` premises that have all three."""
     by_premise: dict[str, dict[str, Inference]] = {}
     for pair in pairs:
         by_premise.setdefault(pair.premise, {}).setdefault(pair.label, pair)
@@ -329,19 +301,10 @@ class Yardstick:
     ) -> Interval:
         """Return the mean score of runs, or their paired difference from others.
 
-        Seeds are the outer level of the bootstrap.
-
-        Parameters
-        ----------
-        name
-            A set, judged by Spearman's correlation; or `RETRIEVAL`, by nDCG@10.
-        runs, over
-            What `measure` gave, one for each seed; one in `over` counts for all.
-        kept
-            True for the pairs of a set to judge, ``[n]``; None for all.
-        cells
-            Conditions that the runs of a set belong to, all seeds of the first one
-            first. A seed's score is their mean.
+        A set is judged by Spearman's correlation, `RETRIEVAL` by nDCG@10. `runs` and
+        `over` are what `measure` gave, one for each seed, the outer level of the
+        bootstrap; one in `over` counts for all. `kept` is True for the pairs of a set
+        to judge; `cells` as in `similarity_score`.
         """
         ours = np.stack([run[name] for run in runs])
         theirs = None
@@ -383,21 +346,8 @@ class Trial:
 class Study:
     """Adapt one base to one domain in many ways, all measured alike.
 
-    Parameters
-    ----------
-    base
-        Name or folder of the model to begin with.
-    domain
-        What is learnt and tested.
-    general
-        Scored pairs of no domain, by name.
-
-    Attributes
-    ----------
-    before
-        The base itself, as a trial.
-    new
-        How many models were trained, not found in the store.
+    `general` are scored pairs of no domain, by name. `before` is the base itself as a
+    trial; `new` counts the models that were trained and not found in the store.
     """
 
     def __init__(
@@ -418,13 +368,8 @@ class Study:
     ) -> Trial:
         """Adapt the base to `count` pairs, which the recipe's seed draws.
 
-        Parameters
-        ----------
-        guarded
-            Keep relatives from being mined, where the domain knows them.
-        shuffled
-            Deal the answers out anew, at random: a control, which can teach the style
-            of the texts and no more.
+        `guarded` keeps relatives from being mined, where the domain knows them;
+        `shuffled` deals the answers out anew: a control, which teaches style alone.
         """
         plain, domain = replace(recipe, base_weight=0.0), self.domain
         if not guarded or shuffled:
@@ -464,10 +409,7 @@ class Study:
         return self._taught(method, told, teach)
 
     def mixed(self, trial: Trial, base_weight: float) -> Trial:
-        """Average a trial's weights with the base's (Wortsman et al. 2022).
-
-        `base_weight` is the share of the base.
-        """
+        """Average weights with the base's, by its share (Wortsman et al. 2022)."""
         if not base_weight:
             return trial
         told = {
@@ -485,10 +427,9 @@ class Study:
     def score(
         self, trials: Sequence[Trial], over: Sequence[Trial] = (), on: str = RETRIEVAL
     ) -> Interval:
-        """Return the mean score of trials, or what they gained over others.
+        """Return nDCG@10 of one condition's seeds, or their gain over others.
 
-        Trials are seeds of one condition. The score is nDCG@10 in the domain, or
-        Spearman's correlation `on` a general set.
+        `on` a general set it is Spearman's correlation.
         """
         others = [one.items for one in over] or None
         return self._yardstick.score(on, [one.items for one in trials], others)
@@ -499,8 +440,6 @@ class Study:
         told: Mapping[str, object],
         teach: Callable[[SentenceEncoder], None],
     ) -> Trial:
-        """Train a copy of the base, or find it, and measure it."""
-
         def make() -> SentenceEncoder:
             encoder = deepcopy(self._base)
             teach(encoder)
@@ -512,7 +451,6 @@ class Study:
         return Trial(stored.folder, items, stored.seconds)
 
     def _measured(self, encoder: SentenceEncoder) -> Items:
-        """Return what a model gives, item by item; kept by weights and data."""
         memory = joblib.Memory(cache_home() / "measured", verbose=0)
         measure = memory.cache(_measure, ignore=["encoder"])
         items: Items = measure(encoder, encoder.fingerprint(), self._yardstick)

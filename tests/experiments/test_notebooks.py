@@ -147,6 +147,8 @@ def test_findings_show_every_claim(tmp_path):
 
 # Exercises
 
+WRONG = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
 
 def exercises():
     """Yield the imports, the stub's cell and the solution of every exercise."""
@@ -185,7 +187,7 @@ def test_an_exercise_takes_its_solution_and_no_other(imports, text, source):
     run_it(stub)  # nothing is checked yet
     run_it(solution(text, stub))
     for wrong in ("0.123", "np.ones((5, 5))"):
-        with pytest.raises((AssertionError, TypeError, ValueError, LookupError)):
+        with pytest.raises(WRONG):
             run_it(f"{stub.removesuffix(' ...')}\n    return {wrong}")
 
 
