@@ -1,17 +1,14 @@
 """sbert_lab: text becomes vectors, vectors become answers.
 
-The modules read in the order that text takes through them: `catalogue` names models
-and data, `pooling` turns token vectors into one, `checkpoint` reads and writes model
-folders, `encoder` runs them, `search` finds neighbours, `evaluation` measures, and
-`lab` holds what only the notebooks need.
-
-Names below load on first use, so that ``import sbert_lab`` costs next to nothing.
+The folders in the order that text takes: `models`, `index`, `losses`, `datasets`,
+`evaluation`, `training`, `selection`, `adaptation`, `experiments`. Each imports only
+those before it. The names below load on first use, so ``import sbert_lab`` costs little.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from sbert_lab.index.exact import exact_search

@@ -113,10 +113,11 @@ def test_long_texts_are_cut(int8):
     assert not np.allclose(int8.encode(text), int8.encode(text + " quietly"))
 
 
-def test_fingerprint_names_graph_and_pooling(int8, paraphrase):
+def test_fingerprint_names_graph_and_pooling(int8, paraphrase, dynamic):
     layout = Layout(dimension=384, max_seq_length=128)
     same = OnnxEncoder.from_pretrained(paraphrase.file, layout=layout, threads=1)
     assert same.fingerprint() == paraphrase.fingerprint() != int8.fingerprint()
+    assert same.fingerprint() != dynamic.fingerprint()  # only the graph differs
     other = OnnxEncoder.from_pretrained(paraphrase.file, threads=1)
     assert other.fingerprint() != same.fingerprint()  # pooled as the tokenizer's model
     assert int8.nbytes == (resolve(INT8) / "model.onnx").stat().st_size
