@@ -6,24 +6,12 @@ import numpy as np
 
 
 class BatchSampler:
-    """All rows in random order, a batch at a time, for one process of several.
+    """`count` rows in random order, a batch at a time, for one process of several.
 
     The order follows from seed and epoch alone, so a resumed run goes on with the
-    batches that an uninterrupted one would have had.
-
-    Parameters
-    ----------
-    count
-        Rows.
-    batch_size
-        Rows in a batch; the last of an epoch may be smaller.
-    seed
-        Of the order, together with the epoch.
-    least_rows
-        Smaller batches are left out.
-    process, processes
-        This process has every `processes`-th batch. All have the same number, for they
-        exchange gradients in every step.
+    batches that an uninterrupted one would have had. Batches of less than `least_rows`
+    are left out. This process has every `processes`-th batch; all have the same number
+    of them, for they exchange gradients in every step.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from torch.utils.data import Dataset
 from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.losses.objective import Batch, Objective, Tokens
 from sbert_lab.models.sentence_encoder import SentenceEncoder
+
+log = logging.getLogger(__name__)
 
 Numbers = NDArray[np.int64]
 
@@ -56,7 +59,10 @@ class TrainingData(Dataset[Batch]):
         self.numbers: dict[str, int] = {}  # by text
         self.label = None
         if "label" in columns:
-            self.label = _labels(columns["label"], source, problems)
+            try:
+                self.label = np.array([float(value) for value in columns["label"]])
+            except (TypeError, ValueError) as error:
+                problems.append(f"{source}, column 'label': {error}")
         self._columns = {
             role: self._numbered(role, columns[role], problems) for role in self.roles
         }
@@ -82,8 +88,16 @@ class TrainingData(Dataset[Batch]):
         return self.count
 
     def tokenize(self, encoder: SentenceEncoder) -> None:
-        """Tokenise every different text once."""
+        """Tokenise every different text once; say how many were too long."""
         self._tokens = encoder.token_ids(self.texts)
+        if encoder.last_truncated:
+            log.warning(
+                "%s: %d of %d texts are longer than %d tokens and are cut there",
+                self.source,
+                encoder.last_truncated,
+                len(self.texts),
+                encoder.max_seq_length,
+            )
 
     def lengths(self) -> Numbers:
         """Return the tokens of each row, all its texts together, ``[n]``."""
@@ -199,17 +213,3 @@ def check_columns(data: TrainingData, objective: Objective) -> None:
         ]
     if problems:
         raise DataError(problems)
-
-
-def _labels(
-    column: Sequence[Any], source: str, problems: list[str]
-) -> NDArray[np.float64]:
-    found = np.zeros(len(column))
-    for row, value in enumerate(column):
-        try:
-            found[row] = float(value)
-        except (TypeError, ValueError):
-            problems.append(
-                f"{source}, row {row}, column 'label': {value!r}, no number"
-            )
-    return found

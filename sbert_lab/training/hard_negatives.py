@@ -5,9 +5,8 @@ down, and a model that is taught to push those away gets worse. So most of this 
 what is *not* mined.
 """
 
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,8 +26,6 @@ from sbert_lab.models.sentence_encoder import (
     metric_of,
 )
 
-log = logging.getLogger(__name__)
-
 Rows = NDArray[np.int64]
 #: Rows of pairs ``[m]`` and of the corpus ``[m]`` to True where they must not meet.
 Guard = Callable[[Rows, Rows], NDArray[np.bool_]]
@@ -37,6 +34,7 @@ Search = Callable[[Rows, int], tuple[Vectors, Rows]]
 
 _ANCHORS_AT_ONCE = 1_024
 _SPARE = 16  # neighbours looked at beyond those asked for, at first
+_SAMPLINGS = ("first", "random")
 _WINDOW = 10  # candidates looked at for each negative, if no last rank is given
 _ALLOWED, _REPEATED, _KNOWN, _GUARDED = range(4)
 
@@ -49,27 +47,15 @@ class NoNegativesError(ValueError):
 class Mined:
     """What was mined for n pairs. Pairs of one anchor have the same negatives.
 
-    Parameters
-    ----------
-    anchors, positives, corpus
-        The texts, as given; without a corpus it is the positives.
-    negatives
-        Corpus rows, int64 ``[n, per_anchor]``, nearest first; -1 where there are fewer.
-        Of a text that repeats, the first row.
-    scores
-        Their similarity to the anchor, float32 ``[n, per_anchor]``; minus infinity
-        where there is none.
-    removed
-        How many candidates were passed over, by reason: ``known``, ``guard`` (before
-        ranks are counted) and ``relative_margin``. A candidate is one text for one
-        anchor, and counts for the first reason.
+    ``negatives`` are corpus rows, int64 ``[n, per_anchor]``, nearest first, -1 where
+    there are fewer. ``removed`` counts the candidates that were passed over as
+    ``known`` positives, by the ``guard``, and for the ``relative_margin``.
     """
 
     anchors: Sequence[str] = field(repr=False)
     positives: Sequence[str] = field(repr=False)
     corpus: Sequence[str] = field(repr=False)
     negatives: Rows = field(repr=False)
-    scores: Vectors = field(repr=False)
     removed: dict[str, int]
 
     @property
@@ -77,29 +63,22 @@ class Mined:
         """Numbers of the pairs that have a negative, rising."""
         return np.flatnonzero((self.negatives >= 0).any(1))
 
-    def triplets(self) -> dict[str, list[str]]:
-        """Return columns ``anchor``, ``positive``, ``negative``: one row a negative.
-
-        Pairs without a negative are left out. For `training.data.TrainingData`.
-        """
-        row, place = np.nonzero(self.negatives >= 0)
-        return {
-            "anchor": [self.anchors[i] for i in row.tolist()],
-            "positive": [self.positives[i] for i in row.tolist()],
-            "negative": [self.corpus[i] for i in self.negatives[row, place].tolist()],
-        }
-
     def columns(self) -> dict[str, list[str] | list[list[str]]]:
-        """Return the same columns, one row a pair, with a list of its negatives.
-
-        All n pairs are there, in their order; a list may be empty. For objectives that
-        take any number of negatives, such as multiple negatives ranking.
-        """
+        """Return ``anchor``, ``positive`` and a list of ``negative`` for each pair."""
         lists = [[self.corpus[i] for i in row if i >= 0] for row in self.negatives]
         return {
             "anchor": list(self.anchors),
             "positive": list(self.positives),
             "negative": lists,
+        }
+
+    def triplets(self) -> dict[str, list[str]]:
+        """Return the same columns with a row for each negative."""
+        pair, place = np.nonzero(self.negatives >= 0)
+        return {
+            "anchor": [self.anchors[i] for i in pair.tolist()],
+            "positive": [self.positives[i] for i in pair.tolist()],
+            "negative": [self.corpus[i] for i in self.negatives[pair, place].tolist()],
         }
 
 
@@ -121,50 +100,40 @@ def mine(
 ) -> Mined:
     """Find hard negatives for pairs of texts.
 
-    Each anchor's nearest corpus texts are its candidates, without its positives, the
-    anchor itself, and whatever `known` and `guard` forbid. Texts are the same if
-    `datasets.pairs.plain` makes them so. An anchor in several pairs has several
-    positives, and a text in several corpus rows may have several codes: what one of
-    them forbids is forbidden.
+    An anchor's nearest corpus texts are its candidates, but for its positives, itself,
+    and whatever `known` and `guard` forbid. Texts are the same if `pairs.plain` makes
+    them so. An anchor may stand in several pairs and a text in several corpus rows:
+    what one of them forbids is forbidden.
 
     Parameters
     ----------
     encoder
-        Its ``encode_query`` and ``encode_document`` are used, if it has them, and its
-        own measure. Or BM25 over the corpus; a text without a word in common with the
-        anchor is no candidate then.
+        Its own measure counts. Or BM25 over the corpus, which passes over texts
+        without a word in common with the anchor.
     anchors, positives
         n texts each, belonging together row by row.
     corpus
         Where negatives come from; the default is the positives of the other anchors.
-    per_anchor
-        Negatives for each anchor, at most.
     rank
-        From which rank, 0 is the nearest, up to and without which. Ranks are counted
-        among admissible texts, and before the margin takes any away. None looks at ten
-        candidates for each negative.
+        From which rank, 0 is the nearest, up to and without which; None for ten
+        candidates a negative. Ranks are counted among what `known` and `guard` leave.
     relative_margin
-        A negative's score is at most that of the lowest positive minus this share of
-        its absolute value: 0.05 keeps those 5 % below. Not for BM25.
+        A negative scores at most as much as the anchor's lowest positive, minus this
+        share of its absolute value: 0.05 keeps those 5 % below. Not for BM25.
     known
         More positives: pairs of (anchor, text).
     guard
-        A function of rows of pairs ``[m]`` and rows of the corpus ``[m]`` to bool
-        ``[m]``, True where the two must not meet, e.g. a `HierarchyGuard`.
-    sampling
-        ``"first"`` takes the nearest of what is left, ``"random"`` draws among it, by
-        `seed`.
-    cache
-        Keeps vectors.
-    show_progress
-        Bars on standard error; by default for long work on a terminal.
+        True where a row of pairs and a row of the corpus must not meet, such as
+        `icd10cm.HierarchyGuard`.
+    sampling, seed
+        ``"first"`` takes the nearest of what is left, ``"random"`` draws among it.
 
     Raises
     ------
     ValueError
         Columns of different length, no texts, or an option out of range.
     NoNegativesError
-        No negative is left; says what was in the way.
+        Nothing is left; says what was in the way.
 
     Sources: Karpukhin et al. 2020, section 3.2 (negatives from a search); Moreira et
     al. 2024, section 3.2 (margins relative to the positive, TopK-PercPos).
@@ -177,85 +146,49 @@ def mine(
             f"{len(anchors)} anchors, {len(positives)} positives and {len(corpus)} "
             "texts: each anchor needs its positive, row by row, and a corpus"
         )
-    if per_anchor < 1 or first < 0 or last - first < per_anchor:
+    if not 0 <= first < first + per_anchor <= last or sampling not in _SAMPLINGS:
         raise ValueError(
-            f"rank={rank}, per_anchor={per_anchor}: ranks start at 0, and from the "
-            "first up to the last there must be one for each negative"
+            f"rank={rank}, per_anchor={per_anchor}, sampling={sampling!r}: ranks begin "
+            f"at 0, one for each negative at least; sampling is one of {_SAMPLINGS}"
         )
-    if sampling not in ("first", "random"):
-        raise ValueError(f"sampling={sampling!r}: 'first' or 'random'")
     pairs = _Pairs(anchors, positives, corpus, known, guard)
     if isinstance(encoder, Bm25):
-        if relative_margin is not None or len(encoder) != len(corpus):
-            raise ValueError("BM25 must be that of the corpus, and knows no margin")
-        search, reachable = _by_words(encoder, pairs), len(corpus)
+        if relative_margin is not None:
+            raise ValueError("relative_margin: BM25 does not score the positives")
+        search = _by_words(encoder, pairs)
         positive_scores = np.zeros(len(positives), np.float32)
     else:
         search, positive_scores = _by_vectors(
             encoder, pairs, positives, cache, show_progress
         )
-        reachable = len(pairs.texts)
-    last = max(first + per_anchor, min(last, reachable))
-    found, scores, removed = _window(
-        search, pairs, reachable, (first, last), show_progress
-    )
-    left = found >= 0
+    last = max(first + per_anchor, min(last, len(pairs.texts)))
+    highest = np.full(len(pairs.anchors), np.inf)
     if relative_margin is not None:
-        lowest = np.full(len(pairs.anchors), np.inf)
-        np.minimum.at(lowest, pairs.anchor_of, positive_scores)
-        highest = lowest - np.abs(lowest) * relative_margin
-        out = left & (scores > highest[:, None])
-        removed["relative_margin"] = int(out.sum())
-        left &= ~out
-    if not left.any():
+        np.minimum.at(highest, pairs.anchor_of, positive_scores)
+        highest -= np.abs(highest) * relative_margin
+    shape = len(highest), last - first
+    key = np.broadcast_to(np.arange(float(shape[1])), shape)
+    if sampling == "random":
+        key = np.random.default_rng(seed).random(shape)
+    removed = {"known": 0, "guard": 0, "relative_margin": 0}
+    rows = np.full((len(highest), per_anchor), -1)
+    with progress(len(highest), "mine", show=show_progress) as move:
+        for anchor, texts, scores in _windows(search, pairs, (first, last), removed):
+            left = np.flatnonzero(scores <= highest[anchor])
+            removed["relative_margin"] += len(texts) - len(left)
+            chosen = np.sort(left[np.argsort(key[anchor, left])[:per_anchor]])
+            rows[anchor, : len(chosen)] = pairs.first_row[texts[chosen]]
+            move(1)
+    if (rows < 0).all():
         raise NoNegativesError(
             f"no negative is left; removed were {removed}. Give a larger corpus, look "
             f"deeper than rank={rank}, or loosen what removed most"
         )
-    if sampling == "random":
-        key = np.random.default_rng(seed).random(left.shape)
-    else:
-        key = np.broadcast_to(np.arange(float(left.shape[1])), left.shape)
-    order = np.argsort(np.where(left, key, np.inf), axis=1, kind="stable")
-    chosen = np.zeros_like(left)
-    np.put_along_axis(chosen, order[:, :per_anchor], True, 1)
-    chosen &= left
-    # Nearest first, then the places of those that are missing.
-    order = np.argsort(~chosen, axis=1, kind="stable")[:, :per_anchor]
-    there = np.take_along_axis(chosen, order, 1)
-    rows = np.where(there, pairs.first_row[np.take_along_axis(found, order, 1)], -1)
-    scores = np.where(there, np.take_along_axis(scores, order, 1), -np.inf)
-    fewer = int((there.sum(1) < per_anchor).sum())
-    if fewer:
-        log.info(
-            "%d of %d anchors got fewer than %d negatives; removed were %s",
-            fewer,
-            len(rows),
-            per_anchor,
-            removed,
-        )
-    return Mined(
-        tuple(anchors),
-        tuple(positives),
-        tuple(corpus),
-        rows[pairs.anchor_of],
-        scores.astype(np.float32)[pairs.anchor_of],
-        removed,
-    )
+    return Mined(anchors, positives, corpus, rows[pairs.anchor_of], removed)
 
 
 class _Pairs:
-    """Different anchors and texts, and which of them may meet.
-
-    Attributes
-    ----------
-    anchors, texts
-        The q different anchors, by `plain`; the t different texts, as written.
-    anchor_of
-        Number of each pair's anchor, ``[n]``.
-    first_row
-        First corpus row of each text, ``[t]``.
-    """
+    """The q different anchors, by `plain`, the t different texts, and who may meet."""
 
     def __init__(
         self,
@@ -303,47 +236,33 @@ class _Pairs:
         return out
 
 
-def _window(
-    search: Search,
-    pairs: _Pairs,
-    reachable: int,
-    rank: tuple[int, int],
-    show_progress: bool | None,
-) -> tuple[Rows, Vectors, dict[str, int]]:
-    """Return the admissible texts of a range of ranks, ``[q, w]``, and their scores.
+def _windows(
+    search: Search, pairs: _Pairs, rank: tuple[int, int], removed: dict[str, int]
+) -> Iterator[tuple[int, Rows, Vectors]]:
+    """Yield the admissible texts of a range of ranks for each anchor, and their scores.
 
     Whoever asks for thirty gets thirty, even if the guard takes hundreds in front of
     them: the few anchors that need it are searched again, twice as deep.
     """
     first, last = rank
-    total = len(pairs.anchors)
-    texts = np.full((total, last - first), -1)
-    scores = np.full((total, last - first), -np.inf, np.float32)
-    removed = {"known": 0, "guard": 0}
-    with progress(total, "mine", show=show_progress) as move:
-        for start in range(0, total, _ANCHORS_AT_ONCE):
-            pending = np.arange(start, min(start + _ANCHORS_AT_ONCE, total))
-            k = min(last + _SPARE, reachable)
-            while len(pending):
-                similar, found = search(pending, k)
-                deeper = []
-                for anchor, row, score in zip(
-                    pending.tolist(), found, similar, strict=True
-                ):
-                    reasons = pairs.reasons(anchor, row[row >= 0])
-                    allowed = np.flatnonzero(reasons == _ALLOWED)
-                    if len(allowed) < last and k < reachable:
-                        deeper.append(anchor)
-                        continue
-                    taken = allowed[first:last]
-                    texts[anchor, : len(taken)] = row[taken]
-                    scores[anchor, : len(taken)] = score[taken]
-                    passed = reasons[: allowed[last - 1] if len(allowed) >= last else k]
-                    removed["known"] += int((passed == _KNOWN).sum())
-                    removed["guard"] += int((passed == _GUARDED).sum())
-                    move(1)
-                pending, k = np.array(deeper, int), min(2 * k, reachable)
-    return texts, scores, removed
+    for start in range(0, len(pairs.anchors), _ANCHORS_AT_ONCE):
+        pending = list(range(len(pairs.anchors)))[start : start + _ANCHORS_AT_ONCE]
+        k = last + _SPARE
+        while pending:
+            scores, found = search(np.array(pending), k)
+            deeper = []
+            for anchor, score, texts in zip(pending, scores, found, strict=True):
+                reasons = pairs.reasons(anchor, texts[texts >= 0])
+                allowed = np.flatnonzero(reasons == _ALLOWED)
+                if len(allowed) < last and k <= found.shape[1]:
+                    deeper.append(anchor)
+                    continue
+                passed = reasons[: allowed[last - 1] if len(allowed) >= last else None]
+                removed["known"] += int((passed == _KNOWN).sum())
+                removed["guard"] += int((passed == _GUARDED).sum())
+                taken = allowed[first:last]
+                yield anchor, texts[taken], score[taken]
+            pending, k = deeper, 2 * k
 
 
 def _by_vectors(

@@ -5,12 +5,12 @@ Devices, precision, schedules, checkpoints, callbacks and several processes come
 trained and saved, evaluators, and refusals before the first step.
 """
 
+import hashlib
 import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from sbert_lab.datasets.pairs import DataError, find_leaks
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
 from sbert_lab.losses.pair_scores import PairObjective
-from sbert_lab.models.batching import evaluating, pad_right, token_budget_batches
+from sbert_lab.models.batching import pad_right, token_budget_batches
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.batch_samplers import BatchSampler
@@ -96,12 +96,10 @@ class SentenceTrainer(Trainer):
     encoder
         When training ends it is the trained one, or the best one where
         ``load_best_model_at_end`` is set.
-    args, callbacks, optimizers
+    args, callbacks
         As in transformers.
-    data
-        Rows to train on.
-    objective
-        What to train for; a `PairObjective` for a cross-encoder.
+    data, objective
+        Rows, and what to train for: a `PairObjective` for a cross-encoder.
     evaluators
         Run at each evaluation; their metrics are ``eval_{name}_{metric}``.
 
@@ -111,8 +109,7 @@ class SentenceTrainer(Trainer):
         Columns or labels that the objective cannot read, or texts that are both
         trained on and evaluated.
     TypeError, ValueError
-        An objective for another kind of encoder, batches too small for it, a metric
-        that nobody measures.
+        An objective for another kind of encoder, or batches too small for it.
     """
 
     args: SentenceTrainingArguments
@@ -126,7 +123,6 @@ class SentenceTrainer(Trainer):
         *,
         evaluators: Sequence[Evaluator] = (),
         callbacks: Sequence[TrainerCallback] = (),
-        optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
         if isinstance(encoder, CrossEncoder) != isinstance(objective, PairObjective):
             raise TypeError(
@@ -135,12 +131,14 @@ class SentenceTrainer(Trainer):
             )
         check_columns(data, objective)
         _check_batch(data, objective, args)
-        _check_evaluators(data, evaluators, args)
+        _check_no_leak(data, evaluators)
         if args.n_gpu > 1:  # DataParallel cannot split a Batch
             log.warning("1 of %d GPUs is used; torchrun starts on all", args.n_gpu)
             args._n_gpu = 1
         self.encoder, self.evaluators = encoder, list(evaluators)
-        self.data = _tokenized(data, encoder, objective)
+        self.data = copy(data)  # another trainer may have other tokens of it
+        if isinstance(encoder, SentenceEncoder):  # else pairs are tokenised, not texts
+            self.data.tokenize(encoder)
         objective.bind(encoder, self.data.numbers)
         args.logging_nan_inf_filter = False  # a loss that is not finite stops the run
         self._seen: dict[str, list[float]] = defaultdict(list)
@@ -152,53 +150,55 @@ class SentenceTrainer(Trainer):
                 train_dataset=self.data,
                 eval_dataset={} if self.evaluators else None,
                 callbacks=list(callbacks),
-                optimizers=optimizers,
             )
         for noisy in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(noisy)
-        self.add_callback(_Lines())
 
-    def train(
+    def train(  # type: ignore[override]
         self,
         resume_from_checkpoint: str | Path | bool | None = None,
-        trial: Any = None,  # noqa: ANN401
-        ignore_keys_for_eval: list[str] | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> TrainOutput:
-        """Train; return the last step, the mean loss and what was measured.
+        """Train, or go on from a checkpoint's folder; True is the last in `output_dir`.
 
         A run that was stopped and is resumed ends with the weights that it would have
         had, to the bit. All that is random follows from ``args.seed``; the global
         random state stays as it was, and the encoder is left in evaluation mode.
-
-        Parameters
-        ----------
-        resume_from_checkpoint
-            A checkpoint's folder, or True for the last complete one in ``output_dir``.
-        trial, ignore_keys_for_eval
-            As in transformers.
 
         Raises
         ------
         FileNotFoundError, ValueError
             No complete checkpoint, or one of other data, objective or settings.
         FloatingPointError
-            The loss is not finite; names the rows.
+            The loss is not finite.
         """
-        folder = None
+        folder: str | None = None
         if resume_from_checkpoint:
-            folder = self._checkpoint(resume_from_checkpoint)
-            self._check_plan(folder)
-            state = TrainerState.load_from_json(str(folder / _STATE))
+            found = Path(str(resume_from_checkpoint))
+            if resume_from_checkpoint is True:
+                found = last_checkpoint(str(self.args.output_dir)) or found
+            if not _is_complete(found):
+                raise FileNotFoundError(
+                    f"no complete checkpoint: {self.args.output_dir}, {found}; train "
+                    "without resume_from_checkpoint"
+                )
+            self._check_plan(found)
+            folder = str(found)
+            state = TrainerState.load_from_json(str(found / _STATE))
             if state.global_step >= self.last_step():
                 return self._finished(folder, state)
-        with random_state_kept(), _quick_attention(self.encoder):
+        transformer = self.encoder.transformer
+        attention = transformer.config._attn_implementation
+        with random_state_kept():
             set_seed(self.args.seed)
             try:
-                return super().train(
-                    None if folder is None else str(folder), trial, ignore_keys_for_eval
-                )
+                if self.encoder.device.type == "cpu" and attention == "sdpa":
+                    # The fused kernel is slower going backward.
+                    transformer.set_attn_implementation("eager")
+                return super().train(folder, **options)
             finally:
                 self.encoder.eval()
+                transformer.set_attn_implementation(attention)
 
     def last_step(self) -> int:
         """Count the steps of the whole training."""
@@ -208,7 +208,7 @@ class SentenceTrainer(Trainer):
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
         return math.ceil(self.args.num_train_epochs * steps)
 
-    def get_train_dataloader(self) -> DataLoader[Batch]:
+    def get_train_dataloader(self) -> Any:  # noqa: ANN401
         """Return the batches of an epoch, those of this process."""
         args = self.args
         least: int = self.trained.objective.least_rows
@@ -222,25 +222,33 @@ class SentenceTrainer(Trainer):
             process=args.process_index,
             processes=args.world_size,
         )
-        return _Loader(self.data, batch_sampler=sampler, collate_fn=_as_inputs)
+        loader: Any = DataLoader(
+            self.data,
+            batch_sampler=sampler,
+            collate_fn=lambda batch: {"batch": batch},
+        )
+        loader.set_epoch = sampler.set_epoch  # transformers calls it
+        return loader
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]
         self,
         model: nn.Module,
         inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401
+        **_: Any,  # noqa: ANN401
+    ) -> Tensor:
         """Return the loss of a batch, and stop where it is not finite."""
-        del num_items_in_batch  # a mean over the batch, which transformers scales
         found = model(**inputs)
-        if not torch.isfinite(found["loss"]):
+        loss: Tensor = found["loss"]
+        if not torch.isfinite(loss):
             step = self.state.global_step + 1
-            rows = describe_nonfinite_rows(self.trained, self.data, inputs["batch"])
-            raise FloatingPointError(f"step {step}: the loss is not finite; {rows}")
+            rows = [self.data.row_names[row] for row in inputs["batch"].rows]
+            raise FloatingPointError(
+                f"step {step}: the loss of {self.data.source}, rows {rows}, is not "
+                "finite: lower learning_rate, or warm up longer"
+            )
         for name, value in found["diagnostics"].items():
             self._seen[name].append(float(value))
-        return (found["loss"], found) if return_outputs else found["loss"]
+        return loss
 
     def training_step(
         self,
@@ -266,12 +274,11 @@ class SentenceTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: Any = None,  # noqa: ANN401
-        ignore_keys: list[str] | None = None,
+        *_: Any,  # noqa: ANN401
         metric_key_prefix: str = "eval",
+        **__: Any,  # noqa: ANN401
     ) -> dict[str, float]:
         """Run every evaluator; return the metrics as ``{prefix}_{name}_{metric}``."""
-        del eval_dataset, ignore_keys
         encoder: Any = self.encoder  # a cross-encoder's evaluators take one
         metrics = {
             f"{metric_key_prefix}_{evaluator.name}_{metric}": value
@@ -290,6 +297,10 @@ class SentenceTrainer(Trainer):
             logs |= {name: fmean(values) for name, values in self._seen.items()}
             self._seen.clear()
         super().log(logs, start_time)
+        if self.is_world_process_zero():
+            log.info(
+                "step %d of %d: %s", self.state.global_step, self.state.max_steps, logs
+            )
 
     def save_model(
         self, output_dir: str | None = None, _internal_call: bool = False
@@ -302,18 +313,13 @@ class SentenceTrainer(Trainer):
     def _save(
         self,
         output_dir: str | None = None,
-        state_dict: dict[str, Any] | None = None,
+        state_dict: Any = None,  # noqa: ANN401
     ) -> None:
         """Write the encoder as a model folder, the objective's weights beside it."""
         del state_dict
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        if any(folder.glob("checkpoint-*")):
-            raise FileExistsError(
-                f"{folder} holds checkpoints, which saving a model there would remove; "
-                "give save_model a folder of its own"
-            )
         self.encoder.save(folder)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
@@ -336,28 +342,24 @@ class SentenceTrainer(Trainer):
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
-    def _checkpoint(self, wanted: str | Path | bool) -> Path:
-        """Return the folder to resume from; half-written ones do not count."""
-        folders = [Path(str(wanted))]
-        if wanted is True:
-            folders = sorted(
-                Path(str(self.args.output_dir)).glob("checkpoint-*"), key=_step_of
-            )
-        for folder in reversed(folders):
-            if _is_complete(folder):
-                return folder
-            log.warning("%s is not a complete checkpoint", folder)
-        place = self.args.output_dir if wanted is True else wanted
-        raise FileNotFoundError(
-            f"{place}: no complete checkpoint; train without resume_from_checkpoint"
-        )
-
     def _plan(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with its beginning."""
-        parts = [p for p in self.trained.modules() if isinstance(p, Objective)]
+        kept = (bool, int, float, str, tuple)
+        objective = [
+            [
+                type(part).__name__,
+                {
+                    n: str(v)
+                    for n, v in vars(part).items()
+                    if isinstance(v, kept) and n != "training"
+                },
+            ]
+            for part in self.trained.objective.modules()
+            if isinstance(part, Objective)
+        ]
         return {
             "data": self.data.fingerprint(),
-            "objective": [[type(part).__name__, _settings(part)] for part in parts],
+            "objective": hashlib.sha256(json.dumps(objective).encode()).hexdigest(),
             **{name: getattr(self.args, name) for name in _RECIPE},
         }
 
@@ -371,10 +373,10 @@ class SentenceTrainer(Trainer):
                 "Take back the change, or begin anew in another output_dir"
             )
 
-    def _finished(self, folder: Path, state: TrainerState) -> TrainOutput:
+    def _finished(self, folder: str, state: TrainerState) -> TrainOutput:
         """Take the result of a training that is done; transformers would go on."""
         self.state = state
-        self._load_from_checkpoint(str(folder))
+        self._load_from_checkpoint(folder)
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             self._load_best_model()
         self.encoder.eval()
@@ -401,24 +403,10 @@ def fit(
     """Train an encoder in place, with the settings that usually do.
 
     Adam, with a learning rate that rises for a tenth of the steps, then falls to 0.
-
-    Parameters
-    ----------
-    encoder, data, objective, callbacks
-        As `SentenceTrainer`.
-    folder
-        Where checkpoints go, one an epoch, the last two kept. None writes none.
-    resume
-        Go on from the last complete checkpoint in `folder`, or begin without one.
-    show_progress
-        A bar on standard error; by default on a terminal, for 100 steps or more.
-    arguments
-        Others of `SentenceTrainingArguments`; they win.
-
-    Returns
-    -------
-    tuple
-        The loss curve: about twenty entries, one more at the end of each epoch.
+    Checkpoints go into `folder`, if there is one, after each epoch; the last two are
+    kept, and with `resume` the training goes on from the last complete one.
+    `arguments` are others of `SentenceTrainingArguments`, and win. Returns the loss
+    curve: about twenty entries, and one at the end of each epoch.
     """
     if resume and folder is None:
         raise ValueError("resume=True needs the folder that holds the checkpoints")
@@ -440,11 +428,10 @@ def fit(
         home = str(nowhere if folder is None else folder)
         args = SentenceTrainingArguments(home, **usual | arguments)
         trainer = SentenceTrainer(encoder, args, data, objective, callbacks=callbacks)
-        resume = resume and any(map(_is_complete, Path(home).glob("checkpoint-*")))
         total = trainer.last_step()
         with progress(total, "train", show=show_progress, minimum=100) as move:
             trainer.add_callback(_Watched(move))
-            trainer.train(resume)
+            trainer.train(last_checkpoint(home) if resume else None)
     return tuple(
         (int(entry["step"]), float(entry["loss"]))
         for entry in trainer.state.log_history
@@ -453,11 +440,9 @@ def fit(
 
 
 class TrainedModule(nn.Module):
-    """An encoder and its objective as one module.
+    """An encoder and its objective, whose own weights are then trained like the rest.
 
-    So the objective's own weights are moved, optimised, exchanged between processes,
-    saved and resumed like the encoder's. `group` is how many padded tokens go through
-    the model together.
+    `group` is how many padded tokens go through the model together.
     """
 
     accepts_loss_kwargs = False  # transformers then scales accumulated gradients
@@ -519,44 +504,8 @@ def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> 
     return torch.cat(parts)[back.to(encoder.device)]
 
 
-def describe_nonfinite_rows(
-    module: TrainedModule, data: TrainingData, batch: Batch
-) -> str:
-    """Name the rows of a batch whose loss is not finite, each tried alone."""
-    if not all(torch.isfinite(weight).all() for weight in module.parameters()):
-        return "nor are the weights: lower learning_rate, or warm up longer"
-    rows = batch.rows.tolist()
-    with evaluating(module):
-        found = [_values_of(module, data[row]) for row in rows]
-    bad = [
-        row
-        for row, value in zip(rows, found, strict=True)
-        if not value.isfinite().all()
-    ]
-    named = ", ".join(str(data.row_names[row]) for row in bad or rows)
-    together = "" if bad else ", each of which is finite alone"
-    texts = data[(bad or rows)[0]].texts
-    return f"{data.source}, row {named}{together}. The first of them: {texts}"
-
-
-def _values_of(module: TrainedModule, row: Batch) -> Tensor:
-    """Return the loss of a row, or its vectors where one row has no loss."""
-    if module.objective.least_rows == 1:
-        loss: Tensor = module(row)["loss"]
-        return loss
-    return module.encode([ids for column in row.tokens.values() for ids in column])
-
-
 def set_dropout(encoder: SentenceEncoder, probability: float) -> None:
-    """Set the dropout of every layer of an encoder, and of its saved configuration.
-
-    Parameters
-    ----------
-    encoder
-        The encoder.
-    probability
-        From 0 (none) to below 1; BERT's own is 0.1.
-    """
+    """Set the dropout of every layer of an encoder, and of its saved configuration."""
     if not 0 <= probability < 1:
         raise ValueError(f"dropout {probability}: from 0 to below 1")
     for part in encoder.modules():
@@ -600,71 +549,29 @@ def _check_batch(
         )
 
 
-def _check_evaluators(
-    data: TrainingData,
-    evaluators: Sequence[Evaluator],
-    args: SentenceTrainingArguments,
-) -> None:
-    """Refuse leaks, equal names, and a best model by what nobody measures."""
+def _check_no_leak(data: TrainingData, evaluators: Sequence[Evaluator]) -> None:
+    """Refuse texts that are both trained on and evaluated."""
     names = [evaluator.name for evaluator in evaluators]
     if len(set(names)) < len(names):
         raise ValueError(f"evaluators {names}: give each a name of its own")
-    best = args.metric_for_best_model if args.eval_strategy != "no" else None
-    if best and not any(best.removeprefix("eval_").startswith(f"{n}_") for n in names):
-        raise ValueError(
-            f"metric_for_best_model={best!r}: measured are "
-            f"{', '.join(f'{name}_…' for name in names)}"
-        )
     judged = [(e.name, item) for e in evaluators for item in e.held_out()]
-    leaks = find_leaks(data.row_texts(), [item for _, item in judged])
-    if leaks:
-        raise DataError(
-            [
-                f"{judged[item][0]}: {' / '.join(judged[item][1])[:100]!r} is also in "
-                f"{data.source}, row {data.row_names[row]}; keep it on one side"
-                for item, row in leaks
-            ]
-        )
+    problems = [
+        f"{judged[item][0]}: {' / '.join(judged[item][1])[:100]!r} is also in "
+        f"{data.source}, row {data.row_names[row]}; keep it on one side"
+        for item, row in find_leaks(data.row_texts(), [item for _, item in judged])
+    ]
+    if problems:
+        raise DataError(problems)
 
 
-def _tokenized(
-    data: TrainingData, encoder: AnyEncoder, objective: Objective
-) -> TrainingData:
-    """Return a copy with tokens of its own, as other trainers may have others."""
-    data = copy(data)
-    if isinstance(encoder, SentenceEncoder):
-        data.tokenize(encoder)
-    else:
-        assert isinstance(objective, PairObjective)
-        rows = data.__getitems__(range(len(data)))
-        encoder.pair_ids(*objective.pairs(rows.texts, rows.owner))  # only to count
-    if encoder.last_truncated:
-        log.warning(
-            "%s: %d texts or pairs are longer than %d tokens and are cut there",
-            data.source,
-            encoder.last_truncated,
-            encoder.max_seq_length,
-        )
-    return data
-
-
-def _settings(objective: Objective) -> dict[str, Any]:
-    """Return the numbers and words that an objective was made with."""
-    plain = bool | int | float | str
-    return {
-        name: value
-        for name, value in sorted(vars(objective).items())
-        if name != "training"
-        and all(
-            isinstance(v, plain)
-            for v in (value if isinstance(value, tuple) else [value])
-        )
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """Return the last checkpoint in a folder that was written to its end."""
+    found = {
+        int(path.name.removeprefix("checkpoint-")): path
+        for path in Path(folder).glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit() and _is_complete(path)
     }
-
-
-def _step_of(checkpoint: Path) -> int:
-    number = checkpoint.name.removeprefix("checkpoint-")
-    return int(number) if number.isdigit() else -1
+    return found[max(found)] if found else None
 
 
 def _is_complete(checkpoint: Path) -> bool:
@@ -673,45 +580,7 @@ def _is_complete(checkpoint: Path) -> bool:
         json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return _step_of(checkpoint) > 0 and (checkpoint / "optimizer.pt").is_file()
-
-
-@contextmanager
-def _quick_attention(encoder: AnyEncoder) -> Iterator[None]:
-    """On a CPU take plain attention: the fused kernel is slower going backward."""
-    transformer = encoder.transformer
-    before = transformer.config._attn_implementation
-    if encoder.device.type == "cpu" and before == "sdpa":
-        transformer.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        transformer.set_attn_implementation(before)
-
-
-class _Loader(DataLoader[Batch]):
-    """A loader whose sampler hears of the epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
-
-
-def _as_inputs(batch: Any) -> dict[str, Any]:  # noqa: ANN401  (made by __getitems__)
-    return {"batch": batch}
-
-
-class _Lines(TrainerCallback):
-    """One plain line of the log for each report of the trainer."""
-
-    def on_log(self, args, state, control, logs=None, **_) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003
-        del args, control
-        if state.is_world_process_zero and logs:
-            shown = "  ".join(
-                f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in logs.items()
-                if name not in ("total_flos", "epoch")
-            )
-            log.info("step %d of %d  %s", state.global_step, state.max_steps, shown)
+    return (checkpoint / "optimizer.pt").is_file()
 
 
 class _Watched(TrainerCallback):

@@ -189,27 +189,3 @@ def test_what_cannot_go_well_is_refused():
     ):
         with pytest.raises(TypeError, match="takes a PairObjective"):
             train(model, rows, objective)
-
-
-def test_long_pairs_are_counted(caplog):
-    encoder = tiny_cross_encoder(max_seq_length=10)
-    columns = {
-        "anchor": [WORDS[0], " ".join(WORDS[:5])],
-        "positive": [" ".join(WORDS[:6]), " ".join(WORDS[:3])],
-        "negative": [[" ".join(WORDS[:7]), WORDS[3]], [WORDS[2]]],
-    }
-    train(encoder, TrainingData(columns), ListwiseCrossEntropy(), epochs=1)
-    assert "2 texts or pairs are longer than 10 tokens" in caplog.text
-
-
-def test_a_loss_that_is_not_finite_names_the_row():
-    encoder = tiny_cross_encoder()
-    table = encoder.transformer.bert.embeddings.word_embeddings.weight
-    with torch.no_grad():  # numbers, but too large to normalise
-        table[encoder.tokenizer.convert_tokens_to_ids(WORDS[100]), ::2] = 3e38
-        table[encoder.tokenizer.convert_tokens_to_ids(WORDS[100]), 1::2] = -3e38
-    columns = {"anchor": WORDS[:3], "text": [WORDS[5], WORDS[100], WORDS[6]]}
-    data = TrainingData(columns | {"label": [1, 0, 1]}, source="made-up pairs")
-    message = f"made-up pairs, row 1. The first of them: .*{WORDS[100]}"
-    with pytest.raises(FloatingPointError, match=message):
-        train(encoder, data, BinaryCrossEntropy())

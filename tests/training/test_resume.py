@@ -145,7 +145,7 @@ def again(folder, out, resume=True, data=None, objective=None, **options):
 
 
 @pytest.mark.parametrize("how", ["missing", "cut short", "optimizer.pt"])
-def test_a_half_written_checkpoint_is_passed_over(folder, tmp_path, how, caplog):
+def test_a_half_written_checkpoint_is_passed_over(folder, tmp_path, how):
     save_some(folder, tmp_path)
     shutil.copytree(tmp_path / "checkpoint-3", tmp_path / "checkpoint-best")
     state = tmp_path / "checkpoint-3" / "trainer_state.json"
@@ -156,7 +156,6 @@ def test_a_half_written_checkpoint_is_passed_over(folder, tmp_path, how, caplog)
     with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
         again(folder, tmp_path, resume=str(state.parent))
     trainer = again(folder, tmp_path)
-    assert "checkpoint-3 is not a complete checkpoint" in caplog.text
     assert logged(trainer, "step")[:3] == [1, 2, 3]
     shutil.rmtree(tmp_path / "checkpoint-1")
     shutil.rmtree(tmp_path / "checkpoint-2")
