@@ -36,16 +36,10 @@ class ClaimFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What is expected, stated before it is measured.
+    """What is expected of a metric, stated in a sentence before it is measured.
 
     Parameters
     ----------
-    id
-        Short name, unique in the notebook.
-    statement
-        One sentence that a reader understands without the notebook.
-    metric
-        What is measured, with its unit.
     direction, margin
         It holds if the whole interval lies above `margin` (``">"``), below it
         (``"<"``), or inside ± `margin` (``"within"``).
@@ -191,13 +185,8 @@ def start(
 ) -> Experiment:
     """Begin the record of ``"NN_slug"``, and show what the run uses.
 
-    Parameters
-    ----------
-    uses
-        Names of models and data, whose checksums are verified and recorded; or folders
-        of the reader's own.
-    trains
-        Many models are trained: memory is spared.
+    `uses` names models and data, whose checksums are verified and recorded, or folders
+    of the reader's own. Where the run `trains` many models, memory is spared.
     """
     if trains:
         limit_memory()

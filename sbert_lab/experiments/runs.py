@@ -9,7 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +84,9 @@ def get_or_train(
 ) -> Stored:
     """Return the model that a recipe gives: from the store, or trained now.
 
-    Parameters
-    ----------
-    name
-        How the folder's name begins.
-    recipe
-        All that decides the weights, as plain data: hashes of the training data and of
-        the base model, and every setting of the training. Together with
-        `TRAINING_VERSION` it is the key.
-    make
-        Trains the model.
+    `recipe` is all that decides the weights, as plain data: hashes of the training data
+    and of the base model, and every setting of the training. Together with
+    `TRAINING_VERSION` it is the key. `name` begins the folder's name, `make` trains.
     """
     key = sha256_of([dict(recipe), TRAINING_VERSION])[:12]
     folder = cache_home() / "trained" / f"{name}-{key}"
@@ -160,10 +153,8 @@ def train(
 
     Parameters
     ----------
-    objective
-        Makes the objective for an encoder.
     seed
-        Of the batches, and of the objective's own first weights.
+        Of the batches, and of the first weights of what `objective` makes.
     learning_rate
         None for the profile's.
     encoder
@@ -316,21 +307,11 @@ class Yardstick:
         kept: NDArray[np.bool_] | None = None,
         cells: int = 1,
     ) -> Interval:
-        """Return the mean score of runs, or their paired difference from others.
+        """Return the mean score of seeds, or their paired difference from others.
 
-        Seeds are the outer level of the bootstrap.
-
-        Parameters
-        ----------
-        name
-            A set, judged by Spearman's correlation; or `RETRIEVAL`, by nDCG@10.
-        runs, over
-            What `measure` gave, one for each seed; one in `over` counts for all.
-        kept
-            True for the pairs of a set to judge, ``[n]``; None for all.
-        cells
-            Conditions that the runs of a set belong to, all seeds of the first one
-            first. A seed's score is their mean.
+        A set is judged by Spearman's correlation, `RETRIEVAL` by nDCG@10. `runs` and
+        `over` are what `measure` gave; one in `over` counts for all. `kept` is true for
+        the pairs of a set to judge; `cells` as in `similarity_score`.
         """
         ours = np.stack([run[name] for run in runs])
         theirs = None
@@ -360,27 +341,15 @@ class Trial:
     """An adapted model, what it gives item by item, and how long training took."""
 
     folder: str
-    items: Items = field(repr=False)
+    items: Items
     seconds: float = 0.0
-
-    @property
-    def ndcg(self) -> float:
-        """Mean nDCG@10."""
-        return float(self.items[RETRIEVAL].mean())
 
 
 class Study:
     """Adapt one base to one domain in many ways, all measured alike.
 
     `before` is the base itself as a trial, `new` counts the models that were trained
-    and not found in the store.
-
-    Parameters
-    ----------
-    base
-        Name or folder of the model to begin with.
-    general
-        Scored pairs of no domain, by name.
+    and not found in the store; `general` are scored pairs of no domain, by name.
     """
 
     def __init__(
