@@ -5,6 +5,7 @@ record go under build/; only `update` touches what is committed.
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ from sbert_lab._utils import (
 )
 from sbert_lab.experiments.profiles import VARIABLE
 from sbert_lab.experiments.record import differences, read_record
+
+log = logging.getLogger(__name__)
 
 BEGIN = (
     "<!-- findings: made by `python -m sbert_lab notebooks --findings`; do not edit -->"
@@ -104,10 +107,10 @@ def run(
     update: bool = False,
     out: Path | None = None,
 ) -> Run:
-    """Execute one notebook; raise `NotebookFailed` with the cell and its error.
+    """Execute one notebook; its page and record go to `out`, by default build/.
 
-    The executed notebook, its page and its record go to `out`, by default build/; with
-    `update` also into `path` and data/results.
+    With `update` also write the outputs back into `path`, and the record into
+    data/results. Raises `NotebookFailed` with the cell and its error.
     """
     out = out or project_root() / "build"
     written = out / "results" / profile / f"{path.stem}.json"
@@ -152,6 +155,9 @@ def _clean(notebook: Any) -> None:  # noqa: ANN401  (nbformat is untyped)
     for number, cell in enumerate(_code_cells(notebook), 1):
         cell["metadata"] = {}
         cell["execution_count"] = number
+        errors = [o["text"] for o in cell["outputs"] if o.get("name") == "stderr"]
+        for text in errors:
+            log.info("stderr of cell %d: %s", number, text.strip())
         cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
         for output in cell["outputs"]:
             if "execution_count" in output:

@@ -36,28 +36,19 @@ class ClaimFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What is expected of a metric, stated in a sentence before it is measured.
+    """What is expected, stated before it is measured.
 
-    Parameters
-    ----------
-    direction, margin
-        It holds if the whole interval lies above `margin` (``">"``), below it
-        (``"<"``), or inside ± `margin` (``"within"``).
-    machine
-        It is about time or memory: it may fail without stopping the run, and `verify`
-        does not compare its verdict.
-    reputed
-        It is what the field says, put to the test: that it fails is a finding and does
-        not stop the run. `verify` asks for the same verdict.
+    It holds if the whole interval lies above `margin` (``">"``), below it (``"<"``), or
+    inside ± `margin` (``"within"``).
     """
 
     id: str
-    statement: str
-    metric: str
+    statement: str  #: one sentence that a reader understands without the notebook
+    metric: str  #: what is measured, with its unit
     direction: Direction
     margin: float
-    machine: bool = False
-    reputed: bool = False
+    machine: bool = False  #: about time or memory: may fail, and is not verified
+    reputed: bool = False  #: what the field says: that it fails is a finding
 
 
 @dataclass
@@ -185,8 +176,8 @@ def start(
 ) -> Experiment:
     """Begin the record of ``"NN_slug"``, and show what the run uses.
 
-    `uses` names models and data, whose checksums are verified and recorded, or folders
-    of the reader's own. Where the run `trains` many models, memory is spared.
+    `uses` are names of models and data, whose checksums are verified and recorded, or
+    the reader's own folders. Where many models are trained (`trains`) memory is spared.
     """
     if trains:
         limit_memory()

@@ -5,7 +5,7 @@ scores are kept, so that every depth and every mixture costs a sort and no pass.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import joblib  # type: ignore[import-untyped]
 import numpy as np
@@ -40,8 +40,8 @@ PENALTIES = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2)
 def train_reranker(encoder: str, domain: Domain, recipe: Recipe) -> Stored:
     """Train a cross-encoder on the pairs of a domain, once for each recipe.
 
-    It starts from the weights of the encoder in this folder; its negatives are what
-    that encoder finds nearest, relatives excepted.
+    It starts from the weights of the encoder in this folder, with a new head; its
+    negatives are what that encoder finds nearest, relatives excepted.
     """
     start = SentenceEncoder.from_pretrained(encoder)
     pairs, _ = domain.some(None, recipe.seed)
@@ -116,12 +116,12 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What a first stage found, best first, and what a second one says of it."""
+    """What a first stage found for q queries, and what a second one says of it."""
 
-    task: RetrievalTask
-    rows: Rows  #: of the corpus, ``[q, k]``
-    first: Scores  #: of the first stage, ``[q, k]``, falling
-    second: Scores  #: of the second for the first j candidates, ``[q, j]``
+    task: RetrievalTask = field(repr=False)
+    rows: Rows = field(repr=False)  #: of the corpus ``[q, k]``, best first
+    first: Scores = field(repr=False)  #: of the first stage ``[q, k]``, falling
+    second: Scores = field(repr=False)  #: of the second ``[q, j]``, for the first j
 
     def order(self, depth: int = 0, mixture: Mixture | None = None) -> Rows:
         """Return the rows, the first `depth` sorted by a mixture, int64 ``[q, k]``.

@@ -9,7 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,11 @@ def get_or_train(
     recipe: Mapping[str, object],
     make: Callable[[], SentenceEncoder | CrossEncoder],
 ) -> Stored:
-    """Return the model that a recipe gives: from the store, or trained now.
+    """Return the model that a recipe gives: from the store, or trained now by `make`.
 
-    `recipe` is all that decides the weights, as plain data: hashes of the training data
-    and of the base model, and every setting of the training. Together with
-    `TRAINING_VERSION` it is the key. `name` begins the folder's name, `make` trains.
+    The recipe is all that decides the weights, as plain data: hashes of the training
+    data and of the base model, and every setting of the training. Together with
+    `TRAINING_VERSION` it is the key; `name` is how the folder's name begins.
     """
     key = sha256_of([dict(recipe), TRAINING_VERSION])[:12]
     folder = cache_home() / "trained" / f"{name}-{key}"
@@ -151,16 +151,8 @@ def train(
 ) -> Trained:
     """Train the profile's raw BERT, or a given encoder in place, for one epoch.
 
-    Parameters
-    ----------
-    seed
-        Of the batches, and of the first weights of what `objective` makes.
-    learning_rate
-        None for the profile's.
-    encoder
-        To go on with, instead of a new one with this pooling.
-    evaluators
-        What to measure before the first step, and after each quarter.
+    `objective` makes the objective for an encoder; `seed` draws its own first weights
+    and the batches. Evaluators run before the first step, and after each quarter.
     """
     rate = profile.learning_rate if learning_rate is None else learning_rate
     with random_state_kept():  # loading draws a pooler, where there is none
@@ -307,11 +299,12 @@ class Yardstick:
         kept: NDArray[np.bool_] | None = None,
         cells: int = 1,
     ) -> Interval:
-        """Return the mean score of seeds, or their paired difference from others.
+        """Return the mean score of runs, or their paired difference from others.
 
         A set is judged by Spearman's correlation, `RETRIEVAL` by nDCG@10. `runs` and
-        `over` are what `measure` gave; one in `over` counts for all. `kept` is true for
-        the pairs of a set to judge; `cells` as in `similarity_score`.
+        `over` are what `measure` gave, one for each seed, the outer level of the
+        bootstrap; one in `over` counts for all. `kept` is True for the pairs of a set
+        to judge; `cells` as in `similarity_score`.
         """
         ours = np.stack([run[name] for run in runs])
         theirs = None
@@ -341,15 +334,20 @@ class Trial:
     """An adapted model, what it gives item by item, and how long training took."""
 
     folder: str
-    items: Items
+    items: Items = field(repr=False)
     seconds: float = 0.0
+
+    @property
+    def ndcg(self) -> float:
+        """Mean nDCG@10."""
+        return float(self.items[RETRIEVAL].mean())
 
 
 class Study:
     """Adapt one base to one domain in many ways, all measured alike.
 
-    `before` is the base itself as a trial, `new` counts the models that were trained
-    and not found in the store; `general` are scored pairs of no domain, by name.
+    `general` are scored pairs of no domain, by name. `before` is the base itself as a
+    trial; `new` counts the models that were trained and not found in the store.
     """
 
     def __init__(

@@ -53,8 +53,7 @@ class Hits:
 class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    - ``"flat"`` compares with every row. The kinds from ``"int8"`` on do so too, with
-      the vector that a shorter code stands for.
+    - ``"flat"`` compares with every row, and so do the kinds from ``"int8"`` on.
     - ``"hnsw"`` walks a graph: fast, more memory.
     - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
     - ``"int8"`` keeps one byte a dimension, one of 256 even levels.

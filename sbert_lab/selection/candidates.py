@@ -13,9 +13,10 @@ from pathlib import Path
 
 from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab.models.onnx import OnnxEncoder
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
-from sbert_lab.models.static import StaticEncoder
+from sbert_lab.models.static import StaticEncoder, distil
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,8 @@ Model = Encoder | Bm25
 class Candidate:
     """One way to search text.
 
-    ``load`` loads it, or fits it to the texts of a corpus; ``needs`` are the entries of
-    the registry that it is made of; ``files`` returns the files it is loaded from, none
-    for what is fitted.
+    ``load`` loads it, or fits it to a corpus; ``needs`` are the registry's entries that
+    it is made of; ``files`` returns what it is loaded from, nothing if it is fitted.
     """
 
     name: str
@@ -112,16 +112,8 @@ def _bert_mini(_: Corpus) -> Encoder:
         reader.setLevel(level)
 
 
-def _onnx(name: str) -> Encoder:
-    from sbert_lab.models.onnx import OnnxEncoder
-
-    return OnnxEncoder.from_pretrained(name)
-
-
 def _distilled() -> Path:
     """Return the folder of static vectors, distilled from MiniLM on first use."""
-    from sbert_lab.models.static import distil
-
     name = "all-MiniLM-L6-v2"
     edition = next(iter(BY_NAME[name].sha256.values()))[:12]
     folder = cache_home() / "distilled" / f"{name}-{edition}"
@@ -159,7 +151,9 @@ def _graph(name: str, about: str) -> Candidate:
     def files() -> Sequence[Path]:
         return [*_entry_files(graph), resolve(words) / "tokenizer.json"]
 
-    return Candidate(name, about, lambda _: _onnx(graph), (graph, words), files)
+    return Candidate(
+        name, about, lambda _: OnnxEncoder.from_pretrained(graph), (graph, words), files
+    )
 
 
 #: By name, from the cheapest to the most expensive.

@@ -41,8 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def select(options: argparse.Namespace) -> tuple[str, int]:
     """Do what the options say; returns what to print, and the exit status.
 
-    The status is 1 where nothing keeps the constraints. A SystemExit names the option
-    to change.
+    The status is 1 where nothing keeps the constraints.
     """
     from concurrent.futures.process import BrokenProcessPool
 

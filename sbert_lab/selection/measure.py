@@ -120,16 +120,9 @@ def measure_survey(
 ) -> Survey:
     """Measure the costs of candidates side by side, and compare their quality.
 
-    Parameters
-    ----------
-    names, pairs, size
-        As `measure_all` had them, which gave `measured`.
-    rounds, processes
-        Repeats of the timings, and fresh processes for memory and loading.
-    index_mb
-        Of the index whose search is timed; see `search_costs`.
-    texts
-        Short and long texts of one timed call.
+    `measure_all` gave `measured`, for the same names, pairs and size. Timings take so
+    many `rounds`, memory and loading so many fresh `processes`; `texts` are the short
+    and the long ones of a timed call, `index_mb` is of the index that is searched.
     """
     chosen = {name: candidate(what) for name, what in names.items()}
     corpus, queries = _texts(pairs, size)
@@ -285,11 +278,10 @@ def search_costs(
 ) -> dict[str, Spread]:
     """Time an exact search for one query, in milliseconds for a million entries.
 
-    Vectors are searched in a flat FAISS index of random ones, since its time depends on
-    their number and width alone; words in the texts of `corpus`, over and over. Both
-    times grow with the number of entries, a million of vectors and 100,000 of words at
-    most. Candidates of one width share a measurement. Let `index_mb` be more than the
-    processor's cache: vectors that stay in it are searched twice as fast.
+    Vectors are searched in a flat FAISS index of random ones, shared by candidates of
+    one width, words in the texts of `corpus`, over and over: both times grow with the
+    number of entries. Let `index_mb` be more than the processor's cache: vectors that
+    stay in it are searched twice as fast.
     """
     shared = {
         name: name if isinstance(model, Bm25) else f"{model.dimension} dimensions"

@@ -177,6 +177,13 @@ def test_words_alone_find_a_name():
     assert "it" not in [one.document for one in memory.search("zebra", 4)]
 
 
+def test_a_query_of_unknown_words_is_left_to_the_vectors():
+    dense, both = (filled(max_tokens=8, hybrid=hybrid) for hybrid in (False, True))
+    query = "Who wrote this?"
+    assert as_pairs(both.search(query, 50)) == as_pairs(dense.search(query, 50))
+    assert as_pairs(both.search("cat", 50)) != as_pairs(dense.search("cat", 50))
+
+
 def test_a_hybrid_search_without_any_word():
     memory = Passages(tiny_encoder(), hybrid=True)
     memory.add("dots", "...")

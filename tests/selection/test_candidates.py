@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from conftest import tiny_encoder
 
-from sbert_lab.models import static
 from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.registry import BY_NAME, locate
@@ -75,7 +74,7 @@ def test_what_is_made_is_made_once_and_kept(name, own_cache, monkeypatch):
 
         return make
 
-    monkeypatch.setattr(static, "distil", maker("distilled", tiny_static))
+    monkeypatch.setattr(candidates, "distil", maker("distilled", tiny_static))
     check(name, load(name, CORPUS))
     check(name, load(name, CORPUS))
     assert len(made) == 1

@@ -93,6 +93,23 @@ def test_the_relevance_is_that_of_adaptation():
     assert list(found.group) == [str(one) for one in search.group]
 
 
+def test_each_side_of_pairs_is_encoded_as_what_it_is():
+    sides = []
+
+    class Sided(Angles):
+        def encode_query(self, texts):
+            sides.append(("query", *texts))
+            return self.encode(texts)
+
+        def encode_document(self, texts):
+            sides.append(("document", *texts))
+            return self.encode(texts)
+
+    degrees = dict.fromkeys(("q1", "q2", "a", "b"), 10)
+    on_pairs(Sided(degrees), pairs([("q1", "a"), ("q2", "b")]))
+    assert sides == [("query", "q1", "q2"), ("document", "a", "b")]
+
+
 def test_bm25_is_judged_by_its_own_scores():
     rows = [("bone pain", "pain of the bone"), ("cough", "cough and fever")]
     own = pairs([*rows, ("fever", "high fever")], ("fever fever", "x1", "pain"))
