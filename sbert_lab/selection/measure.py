@@ -378,9 +378,8 @@ def _own_bytes() -> int:
     if sys.platform == "darwin":  # says nothing of single areas
         return resident
     areas = process.memory_maps()
-    return resident - sum(
-        a.rss for a in areas if {".so", ".dll"} & {*Path(a.path).suffixes}
-    )
+    code = (a.rss for a in areas if {".so", ".dll"} & {*Path(a.path).suffixes})
+    return resident - sum(map(int, code))
 
 
 def _texts(pairs: Pairs | None, size: int | None) -> tuple[list[str], list[str]]:
