@@ -68,15 +68,9 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (whatever json 
 def new_folder(target: Path, marker: str) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `target` when the block ends well.
 
-    If the block raises, or the process dies inside it, `target` stays as it was.
-
-    Parameters
-    ----------
-    target
-        Where the folder shall stand. A previous one of its kind is replaced whole.
-    marker
-        A file that every folder of this kind holds. A folder with other files and
-        without this one is somebody else's, and is refused.
+    If the block raises, or the process dies inside it, `target` stays as it was. A
+    previous folder is replaced whole if it holds `marker`, a file that every folder of
+    this kind has; one with other files is somebody else's, and is refused.
     """
     target = Path(target)
     if target.exists() and not target.is_dir():
@@ -93,17 +87,12 @@ def new_folder(target: Path, marker: str) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        for file in beside.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        for file in filter(Path.is_file, beside.rglob("*")):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
         _swap(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
 
 
 def _swap(new: Path, target: Path) -> None:
@@ -173,17 +162,8 @@ def progress(
 ) -> Iterator[Advance]:
     """Show a bar on standard error; yields a function that moves it.
 
-    Parameters
-    ----------
-    total
-        Items in all.
-    what
-        One word in front of the bar.
-    show
-        True or False decide; None shows it for `minimum` items or more, and only on a
-        terminal, so that logs and executed notebooks stay clean.
-    minimum
-        Fewer items than this would only flicker.
+    With `show` None it appears for `minimum` items or more, and only on a terminal, so
+    that logs and executed notebooks stay clean.
     """
     if show is None:
         show = total >= minimum and sys.stderr.isatty()

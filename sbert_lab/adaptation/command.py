@@ -65,13 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def adapt(options: argparse.Namespace) -> str:
-    """Do what the options say, and return what to print.
-
-    Raises
-    ------
-    SystemExit
-        With a message that names the file, the option or the model to change.
-    """
+    """Do what the options say, and return what to print."""
     from sbert_lab._utils import limit_memory
     from sbert_lab.adaptation.adapt import adapt as fill
     from sbert_lab.adaptation.report import REPORT, summary

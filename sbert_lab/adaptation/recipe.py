@@ -8,47 +8,21 @@ from math import inf
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to adapt a model; the defaults suit a few hundred pairs and more.
+    """How to adapt a model; the defaults suit a few hundred pairs and more."""
 
-    Parameters
-    ----------
-    epochs
-        How often every pair, or text, is seen.
-    batch_size
-        Pairs, or texts, in a batch; those of the others are each one's wrong answers.
-    learning_rate
-        The highest one, reached after `warmup` and falling to 0 from there.
-    temperature
-        τ of multiple negatives ranking.
-    negatives
-        Hard negatives to mine for each anchor; 0 mines none.
-    rank
-        From which rank in the base's search they are drawn, up to and without which.
-    relative_margin
-        How far below the right answer's similarity they stay, as a share of it; None
-        lets them lie above it.
-    base_weight
-        Share of the base's weights in the average at the end, 0 to 1: more forgets
-        less, and learns less.
-    warmup
-        Share of the steps in which the learning rate rises.
-    test_share
-        Share of the pairs kept aside where no test is given.
-    seed
-        Of the split, the draw of negatives, the batches and dropout.
-    """
-
-    epochs: int = 2
-    batch_size: int = 64
-    learning_rate: float = 2e-4
-    temperature: float = 0.05
-    negatives: int = 2
-    rank: tuple[int, int] = (0, 10)
+    epochs: int = 2  #: how often every pair, or text, is seen
+    batch_size: int = 64  #: each one's wrong answers are those of the others in it
+    learning_rate: float = 2e-4  #: the highest one; it falls to 0 from there
+    temperature: float = 0.05  #: τ of multiple negatives ranking
+    negatives: int = 2  #: hard negatives to mine for each anchor; 0 mines none
+    rank: tuple[int, int] = (0, 10)  #: they are drawn from these ranks of a search
+    #: How far below the right answer's similarity they stay, as a share of it.
     relative_margin: float | None = None
+    #: Share of the base's weights in the average at the end: more forgets less.
     base_weight: float = 0.4
-    warmup: float = 0.1
-    test_share: float = 0.2
-    seed: int = 0
+    warmup: float = 0.1  #: share of the steps in which the learning rate rises
+    test_share: float = 0.2  #: of the pairs, kept aside where no test is given
+    seed: int = 0  #: of the split, the negatives, the batches and dropout
 
     def __post_init__(self) -> None:
         """Refuse a number that is out of range."""

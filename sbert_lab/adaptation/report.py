@@ -74,12 +74,9 @@ def compare(
 ) -> dict[str, Any]:
     """Compare two models item by item, for JSON.
 
-    Returns
-    -------
-    dict
-        ``comparisons``, one a metric, those of the search first: ``name``, ``metric``,
-        ``items``, and as intervals ``before``, ``after`` and the paired ``difference``.
-        ``better`` and ``worse``, the queries that gained most ranks, and lost most.
+    ``comparisons``, one a metric and those of the search first, have intervals
+    ``before``, ``after`` and of the paired ``difference``; ``better`` and ``worse`` are
+    the queries that gained most ranks, and lost most.
     """
     comparisons: list[dict[str, Any]] = []
 

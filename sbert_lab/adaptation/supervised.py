@@ -36,16 +36,8 @@ def train_on_pairs(
 ) -> Curve:
     """Train an encoder on pairs, in place; return step and loss.
 
-    Parameters
-    ----------
-    encoder, pairs, recipe
-        The base, all that is trained on, and how.
-    mined
-        Their hard negatives, of `mine_negatives`; beside those that the pairs have.
-    folder
-        Of the checkpoints, to go on from; None writes none.
-    show_progress
-        A bar on standard error; by default for long work on a terminal.
+    `mined` are hard negatives of `mine_negatives`, beside those that the pairs have.
+    Checkpoints go to `folder`, from which a stopped training goes on; None writes none.
     """
     wrong: list[list[str]] = [[own] for own in pairs.negative or ()]
     wrong = wrong or [[] for _ in pairs.anchor]

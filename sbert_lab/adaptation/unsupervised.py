@@ -49,17 +49,8 @@ def train_on_texts(
     other texts of its batch. ``"tsdae"`` writes a text anew from the vector of a part
     of its words, with a decoder that is thrown away; not every architecture has one
     (BERT has, MPNet has not). ``"pseudo-labels"`` is `pseudo_labels` and then
-    `train_margin_mse`.
-
-    Parameters
-    ----------
-    method, encoder, texts, recipe
-        Which of the three, the base, texts of the field, and how: see `RECIPES`.
-    teacher
-        Of pseudo-labels: a cross-encoder, or a better encoder than the one that is
-        trained, whose similarity is taken. What it knows is what is learnt.
-    folder, show_progress
-        As for `train_on_pairs`.
+    `train_margin_mse`; its teacher is a cross-encoder, or a better encoder than the one
+    that is trained, whose similarity is taken. The rest is as for `train_on_pairs`.
 
     Sources: Gao, Yao and Chen 2021, section 3 (SimCSE); Wang, Reimers and Gurevych 2021
     (TSDAE); Wang, Thakur, Reimers and Gurevych 2022 (GPL).
@@ -190,16 +181,8 @@ def train_margin_mse(
     """Train an encoder so that its score margins are those of a teacher, in place.
 
     Scores are dot products, whatever the encoder's own measure; for unit vectors that
-    is the cosine. Texts are read with the encoder's prompts.
-
-    Parameters
-    ----------
-    encoder
-        To be trained; to go on from checkpoints, as it was at the beginning.
-    columns
-        ``anchor``, ``positive``, ``negative`` and ``label``: see `margin_columns`.
-    recipe, folder, show_progress
-        As for `train_on_pairs`.
+    is the cosine. Texts are read with the encoder's prompts. `columns` are those of
+    `margin_columns`, the rest is as for `train_on_pairs`.
 
     Source: Hofstätter et al. 2020, equation 5.
     """
@@ -248,13 +231,7 @@ def margin_scale(
 
 
 def different_texts(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return texts without those that another one repeats (`plain`); the first stays.
-
-    Raises
-    ------
-    DataError
-        Fewer than `LEAST` different ones, or an empty one.
-    """
+    """Return different texts (`plain`), the first of each."""
     kept: dict[str, str] = {}
     for text in texts:
         kept.setdefault(plain(text), text)

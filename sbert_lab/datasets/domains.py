@@ -1,11 +1,8 @@
-"""Fields to adapt a model to: pairs to learn, and a search that should become better.
-
-Two come with the project; made smaller for a quick look, or with categories kept
-aside to choose by.
-"""
+"""Fields to adapt a model to: pairs to learn, and a search to become better at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
@@ -19,9 +16,9 @@ from sbert_lab.datasets.python_docs import LIBRARIES, ApiEntry
 class Domain:
     """What is learnt from, and the search that should become better by it.
 
-    `test` shares no text with `pairs`; `group` names which of its queries belong
-    together, for intervals. `candidates` are where hard negatives come from; None for
-    the answers of training. `codes` and `candidate_codes` are ICD-10-CM's.
+    `test` shares no text with `pairs`; queries of one `group` belong together, for
+    intervals. `candidates` are where hard negatives come from; None for the answers of
+    training. `codes` and `candidate_codes` are ICD-10-CM's.
     """
 
     name: str
@@ -35,12 +32,9 @@ class Domain:
     def some(
         self, count: int | None, seed: int = 0
     ) -> tuple[Pairs, HierarchyGuard | None]:
-        """Draw pairs; a smaller count of the same seed gives some of the larger's.
+        """Draw pairs, in the file's order, and a guard against mining their relatives.
 
-        Returns
-        -------
-        Pairs, HierarchyGuard or None
-            In the order of the file, and what keeps their relatives from being mined.
+        A smaller count of the same seed gives some of the larger's.
         """
         drawn = np.random.default_rng(seed).permutation(len(self.pairs))
         rows = sorted(drawn[:count].tolist())
@@ -52,11 +46,7 @@ class Domain:
 
 
 def icd10cm_domain(queries: int | None = None, codes: int | None = None) -> Domain:
-    """Return the terms of ICD-10-CM, split by category.
-
-    `queries` and `codes` are how many to test with and to search in; None for all.
-    Candidates for hard negatives are all codes.
-    """
+    """Return the terms of ICD-10-CM by category, `queries` and `codes` to test with."""
     pairs = icd10cm.split_pairs("train")
     corpus = icd10cm.retrieval_corpus()
     test = icd10cm.retrieval_task("test", queries, codes)
@@ -82,8 +72,8 @@ def python_domain(
 ) -> Domain:
     """Return Python API search, split by library.
 
-    `queries` and `documents` are how many to test with and to search in; None for all.
-    `libraries` are names of `python_docs.LIBRARIES`; none for all.
+    `queries` and `documents` are how many to test with and to search in; `libraries`
+    are names of `python_docs.LIBRARIES`. Default: all.
     """
     if data is None:
         chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
@@ -98,22 +88,27 @@ def python_domain(
     )
 
 
+def _coded(domain: Domain) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the codes of the pairs and of the candidates, and the candidates."""
+    found = domain.codes, domain.candidate_codes, domain.candidates
+    if None in found:
+        raise ValueError(f"{domain.name} has no codes to draw by")
+    return cast(tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], found)
+
+
 def kept_aside(
     domain: Domain, share: float = 0.1, queries: int | None = None, seed: int = 0
 ) -> Domain:
     """Return a domain that learns from fewer categories, and is tested on the others.
 
-    To choose whatever has to be chosen without a look at the test: the pairs of some
-    categories of the training side become queries, and all candidates the corpus. A
-    term that is also written for a category that stays is no query.
-
-    `share` is that of the categories, `queries` how many of their terms to ask at most.
+    To choose whatever has to be chosen without a look at the test: the pairs of a
+    `share` of the categories become queries, and all candidates the corpus. A term that
+    is also written for a category that stays is no query. `queries` is how many to ask
+    at most.
     """
-    if domain.codes is None or domain.candidates is None:
-        raise ValueError(f"{domain.name} has no codes to keep categories aside by")
-    assert domain.candidate_codes is not None
+    codes, candidate_codes, candidates = _coded(domain)
     rng = np.random.default_rng(seed)
-    group = [code[:3] for code in domain.codes]
+    group = [code[:3] for code in codes]
     names = sorted(set(group))
     count = round(share * len(names))
     if not 0 < count < len(names):
@@ -134,12 +129,12 @@ def kept_aside(
     return replace(
         domain,
         pairs=domain.pairs.pick(stay),
-        codes=tuple(domain.codes[row] for row in stay),
+        codes=tuple(codes[row] for row in stay),
         test=RetrievalTask(
             tuple(domain.pairs.anchor[row] for row in asked),
-            tuple(domain.codes[row] for row in asked),
-            domain.candidate_codes,
-            domain.candidates,
+            tuple(codes[row] for row in asked),
+            candidate_codes,
+            candidates,
         ),
         group=tuple(group[row] for row in asked),
     )
@@ -155,20 +150,18 @@ def narrowed(
 
     Candidates are the answers of the pairs that stay, filled up at random.
     """
-    if domain.codes is None or domain.candidates is None:
-        raise ValueError(f"{domain.name} has no codes to draw")
-    assert domain.candidate_codes is not None
+    all_codes, candidate_codes, candidates = _coded(domain)
     rng = np.random.default_rng(seed)
     rows = sorted(rng.permutation(len(domain.pairs))[:pairs].tolist())
-    own = [domain.codes[row] for row in rows]
+    own = [all_codes[row] for row in rows]
     wanted = set(own)
-    places = rng.permutation(len(domain.candidates)).tolist()
-    places.sort(key=lambda place: domain.candidate_codes[place] not in wanted)
+    places = rng.permutation(len(candidates)).tolist()
+    places.sort(key=lambda place: candidate_codes[place] not in wanted)
     kept = sorted(places[: None if codes is None else max(codes, len(wanted))])
     return replace(
         domain,
         pairs=domain.pairs.pick(rows),
         codes=tuple(own),
-        candidates=tuple(domain.candidates[place] for place in kept),
-        candidate_codes=tuple(domain.candidate_codes[place] for place in kept),
+        candidates=tuple(candidates[place] for place in kept),
+        candidate_codes=tuple(candidate_codes[place] for place in kept),
     )

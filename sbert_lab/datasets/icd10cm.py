@@ -1,9 +1,8 @@
 """ICD-10-CM: 98,505 medical codes with descriptions, a hierarchy and synonyms.
 
-Public domain, in one small package, and real. Chapters hold blocks, blocks hold
-categories (three characters), categories hold ever finer codes. An *inclusion term* is
-what a clinician writes for a code ("Classical cholera" for A00.0); finding the code
-from the term is the retrieval task.
+Chapters hold blocks, blocks hold categories (three characters), categories hold ever
+finer codes. An *inclusion term* is what a clinician writes for a code ("Classical
+cholera" for A00.0); finding the code from the term is the retrieval task.
 """
 
 import csv
@@ -33,12 +32,10 @@ TEST_PER_MILLE = 180
 
 @dataclass(frozen=True)
 class Code:
-    """One entry of the classification.
+    """One entry of the classification; what does not exist is empty.
 
-    `kind` is ``"chapter"``, ``"block"``, ``"category"`` or ``"subcategory"``, `parent`
-    the code one step up, `category` the three characters it belongs to, `chapter`
-    ``"1"`` to ``"22"``; what does not exist is empty. Where a block holds a single
-    category of the same name, the block is called ``"B20-B20"``, as in print.
+    `kind` is ``"chapter"``, ``"block"``, ``"category"`` or ``"subcategory"``. A block
+    with a single category of the same name is called ``"B20-B20"``, as in print.
     """
 
     code: str
@@ -54,8 +51,7 @@ class Code:
 class RetrievalTask:
     """Queries, and the one document that each must find in a corpus.
 
-    `relevant` holds the name of each query's document; `corpus_codes` and
-    `corpus_texts` are the names and the texts of all: codes and their descriptions.
+    `relevant` holds the name of each query's document, `corpus_codes` the names of all.
     """
 
     queries: tuple[str, ...]
@@ -66,15 +62,7 @@ class RetrievalTask:
 
 @cache
 def load() -> tuple[Code, ...]:
-    """Return every entry in the order of the book, checksums verified.
-
-    Raises
-    ------
-    FileNotFoundError
-        The package is not installed; says what to type.
-    ChecksumError
-        Another edition than the one the results belong to.
-    """
+    """Return every entry in the order of the book, checksums verified."""
     entry = BY_NAME["icd10cm"]
     folder = locate(entry)
     if folder is None:
@@ -130,8 +118,7 @@ def sample(count: int | None, seed: int = 0) -> tuple[Code, ...]:
 def typed_queries() -> list[tuple[str, frozenset[str], str]]:
     """Return what a person would type, the categories that answer it, and the trap.
 
-    Written for this project (data/authored/typed_queries.csv); the categories were
-    looked up in the classification by hand.
+    Of data/authored/typed_queries.csv, written for this project.
     """
     path = project_root() / "data" / "authored" / "typed_queries.csv"
     with path.open(encoding="utf-8", newline="") as file:
@@ -148,6 +135,7 @@ def ancestors(code: Code) -> list[Code]:
     return line
 
 
+@cache
 def block_of(code: Code) -> Code:
     """Return the block that a category or a finer code stands in."""
     return next(above for above in ancestors(code) if above.kind == "block")
@@ -156,20 +144,19 @@ def block_of(code: Code) -> Code:
 def split_of(category: str) -> str:
     """Return ``"test"`` or ``"train"`` for a category, by a hash of its name.
 
-    The split is by category, so that no code, nor a near relative of it, stands on
-    both sides; and by hash, so that no seed and no order can change it.
+    By category, so that no near relative of a code stands on the other side; by hash,
+    so that no seed and no order can change it.
     """
     number = int.from_bytes(hashlib.sha256(category.encode()).digest()[:4], "big")
     return "test" if number % 1000 < TEST_PER_MILLE else "train"
 
 
 def split_pairs(split: str) -> list[tuple[str, Code]]:
-    """Return each inclusion term of a split with its code: 12,403 in both splits.
+    """Return each inclusion term of ``"train"`` or ``"test"`` with its code.
 
-    `split` is ``"train"`` or ``"test"``. Left out are repetitions and cross-references
-    ("Conditions classifiable to C50.-"), which name codes instead of diseases. Terms of
-    codes above category level belong to train. A term that is written for codes of both
-    splits is left out of test: it would have been seen.
+    Left out are repetitions and cross-references ("Conditions classifiable to C50.-").
+    Terms of codes above category level belong to train; a term that is written for
+    codes of both splits is left out of test.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: 'train' or 'test'")
@@ -189,10 +176,9 @@ def split_pairs(split: str) -> list[tuple[str, Code]]:
 
 
 def retrieval_corpus() -> list[Code]:
-    """Return the codes to search in.
+    """Return the codes to search in: at most five characters, or an inclusion term.
 
-    Those with at most five characters, dot included, or with an inclusion term. Finer
-    ones repeat their parent's description with an encounter or a side added.
+    Finer ones repeat their parent's description with an encounter or a side added.
     """
     return [c for c in load() if len(c.code) <= 5 or c.inclusion_terms]
 
@@ -203,10 +189,7 @@ def retrieval_task(
     codes: int | None = None,
     seed: int = 0,
 ) -> RetrievalTask:
-    """Return the terms of a split, and the corpus in which to find their codes.
-
-    `split` is ``"train"`` or ``"test"``; the others are as in `drawn_task`.
-    """
+    """Return the terms of a split, and the corpus in which to find their codes."""
     pairs = [(term, code.code) for term, code in split_pairs(split)]
     corpus = [(code.code, code.description) for code in retrieval_corpus()]
     return drawn_task(pairs, corpus, queries, codes, seed)
@@ -221,14 +204,8 @@ def drawn_task(
 ) -> RetrievalTask:
     """Return a retrieval task, or a smaller one drawn from it, in the same order.
 
-    Parameters
-    ----------
-    pairs
-        Each query and the name of the document that answers it.
-    corpus
-        Name and text of each document.
-    queries, documents
-        How many to draw at random; the corpus are the answers, filled up. None is all.
+    `pairs` are queries and the names of their documents, `corpus` names and texts.
+    `queries` and `documents` are how many to draw, the corpus filled up; None is all.
     """
     rng = np.random.default_rng(seed)
     if queries is not None and queries < len(pairs):
@@ -252,11 +229,9 @@ def drawn_task(
 class HierarchyGuard:
     """A guard against false negatives: none is a relative of the positive's code.
 
-    Who writes a term for a code is not wrong to be shown the heading above it, or a
-    finer code below: neither can be taught as a wrong answer. Siblings can.
-
-    `anchor_codes` are those of each pair's positive, `corpus_codes` of each corpus
-    text; None where the positives are the corpus.
+    The heading above a code, or a finer code below, cannot be taught as a wrong answer;
+    siblings can. `anchor_codes` are those of each pair's positive, `corpus_codes` of
+    each corpus text; None where the positives are the corpus.
     """
 
     anchor_codes: tuple[str, ...]
@@ -266,10 +241,7 @@ class HierarchyGuard:
         """Refuse codes that are not in the book."""
         for code in (*self.anchor_codes, *(self.corpus_codes or ())):
             if code not in by_code():
-                raise ValueError(
-                    f"{code!r} is no code of ICD-10-CM; dots belong to a code, as in "
-                    "'A00.0'"
-                )
+                raise ValueError(f"{code!r} is no code of ICD-10-CM, such as 'A00.0'")
 
     def __call__(
         self, anchor_rows: NDArray[np.int64], corpus_rows: NDArray[np.int64]
@@ -305,8 +277,8 @@ class HierarchyGuard:
 class Page:
     """A block as a document, longer than any encoder reads.
 
-    Its categories are one paragraph each, their codes one line each, with inclusion
-    terms; `places` says where each category begins and ends, in characters.
+    Its categories are one paragraph each; `places` says where each begins and ends, in
+    characters.
     """
 
     name: str
@@ -323,7 +295,7 @@ class Page:
 def pages(
     count: int | None = None, *, holding: Collection[str] = (), seed: int = 0
 ) -> tuple[Page, ...]:
-    """Return ICD-10-CM as documents, a page for each block, in the order of the book.
+    """Return a page for each block, in the order of the book.
 
     Of `count` pages, all that hold a category of `holding` are there, and others drawn
     at random; None takes the whole book.

@@ -1,10 +1,8 @@
 """Six tasks made of ICD-10-CM, one for each kind that MTEB knows: `TASKS`.
 
-What is tested is of the test split of `icd10cm.split_of`: by category, so that a model
-trained on the other split has seen no code of these, nor a near relative. Where a few
-of many are taken, a hash of their names says which, so that no seed and no order can
-change a task (the first two come from generators with a fixed seed). `content_hash`
-names an edition.
+What is tested is of the test split of `icd10cm.split_of`. Where a few of many are
+taken, a hash of their names says which, so that no seed and no order can change a task
+(the first two come from generators with a fixed seed).
 """
 
 import hashlib
@@ -62,8 +60,7 @@ def content_hash(data: object) -> str:
 def term_retrieval(queries: int | None = None) -> RetrievalTask:
     """Return `icd10cm.retrieval_task` of the test split.
 
-    `queries` is for a quick look: so many terms, and five times as many codes; a small
-    corpus is an easier one.
+    `queries` is for a quick look: so many terms, and five times as many codes.
     """
     return retrieval_task("test", queries, None if queries is None else 5 * queries)
 
@@ -73,9 +70,8 @@ def graded_hierarchy(
 ) -> ScoredPairs:
     """Return pairs of descriptions, graded by the steps to a common heading.
 
-    How alike two entries are is read off the book, not off their words. An anchor is a
-    subcategory with an inclusion term and a sibling; it has six partners, one for every
-    score:
+    An anchor is a subcategory with an inclusion term and a sibling; it has six
+    partners, all of the same split, one for every score:
 
     === ======================================================
     5   one of its inclusion terms
@@ -85,9 +81,6 @@ def graded_hierarchy(
     1   a code of another block of its chapter
     0   a code of another chapter
     === ======================================================
-
-    All partners are of the same split, so that no code, nor a near relative of it,
-    stands on both sides. An anchor that has the words of a partner is left out.
 
     `anchors` is how many to draw at random; None takes all.
     """
@@ -103,10 +96,10 @@ def graded_hierarchy(
             break
         code = by_code()[names[place]]
         chapters = _groups("chapter", split)
-        block = _groups("block", split)[_block(code)]
+        block = _groups("block", split)[block_of(code).code]
         pools = [
             [c for name in chapters if name != code.chapter for c in chapters[name]],
-            [c for c in chapters[code.chapter] if _block(c) != _block(code)],
+            [c for c in chapters[code.chapter] if block_of(c) != block_of(code)],
             [c for c in block if c.category != code.category],
             [c for c in _groups("parent", split)[code.parent] if c is not code],
         ]
@@ -127,13 +120,9 @@ def graded_hierarchy(
 def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
     """Return descriptions with their chapter, of train and of test categories.
 
-    Chapters differ tenfold in size: a chapter gives at most `TRAIN_PER_CHAPTER` and
-    `TEST_PER_CHAPTER` descriptions, of as many categories as it has, so that no few
-    diseases with many codes speak for it. A test description that is also one of
-    training is left out.
-
-    `per_chapter` is a lower limit for both, for a quick look; at least 16, since the
-    protocol draws eight of each class.
+    A chapter gives at most `TRAIN_PER_CHAPTER` and `TEST_PER_CHAPTER` descriptions, of
+    as many categories as it has; none of training is in test. `per_chapter` is a lower
+    limit for a quick look, at least 16: the protocol draws eight of each class.
     """
     if per_chapter is not None and per_chapter < 16:
         raise ValueError(f"per_chapter={per_chapter}: 16 or more")
@@ -144,16 +133,14 @@ def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
 
 def chapter_clusters(per_chapter: int | None = None) -> LabelledTexts:
     """Return descriptions of test categories with their chapter, to be clustered."""
-    most = CLUSTERED_PER_CHAPTER if per_chapter is None else per_chapter
-    return _by_chapter("test", most)
+    return _by_chapter("test", per_chapter or CLUSTERED_PER_CHAPTER)
 
 
 def synonym_pairs(terms: int | None = None) -> ScoredPairs:
     """Return two pairs for each inclusion term: score 1 with its code, 0 with another.
 
-    The other one is a sibling: a code under the same heading. Term and heading are
-    the same in both pairs, so that neither tells the answer. Left out are terms that
-    repeat a description, and siblings that say the same or carry the term too.
+    The other one is a sibling, so that neither term nor heading tells the answer. Left
+    out are terms that repeat a description, and siblings that say the same.
     """
     rows: list[tuple[str, str, float, str]] = []
     for term, code in _terms(terms):
@@ -171,10 +158,7 @@ def candidate_reranking(queries: int | None = None) -> RerankingTask:
     """Return terms of the test split, each with `CANDIDATES` codes to put in order.
 
     Besides the right code: up to `NEAR` of its siblings, then of its category; then
-    codes whose descriptions share most words with the term (Jaccard's index), and where
-    these are too few, others of its chapter. All have different descriptions, and each
-    is a wrong answer beyond doubt: neither a heading of the right code nor under it,
-    and without the term.
+    codes whose descriptions share most words with the term, then others of its chapter.
     """
     terms = _terms(queries)
     candidates = tuple(_candidates(term, code) for term, code in terms)
@@ -339,10 +323,7 @@ def _terms(count: int | None) -> list[tuple[str, Code]]:
 
 
 def _is_wrong(other: Code, term: str, code: Code) -> bool:
-    """Return whether a code is no answer to the term of another, beyond doubt.
-
-    A heading of the right code is half an answer, and so is what stands under it.
-    """
+    """Return whether a code is no answer: neither heading, finer code nor synonym."""
     texts = {text.lower() for text in (other.description, *other.inclusion_terms)}
     return (
         not texts & {term.lower(), code.description.lower()}
@@ -360,14 +341,9 @@ def _groups(level: str, split: str = "") -> dict[str, list[Code]]:
     groups: dict[str, list[Code]] = defaultdict(list)
     for code in retrieval_corpus():
         if code.category and (not split or split_of(code.category) == split):
-            key = _block(code) if level == "block" else getattr(code, level)
+            key = block_of(code).code if level == "block" else getattr(code, level)
             groups[key].append(code)
     return groups
-
-
-@cache
-def _block(code: Code) -> str:
-    return block_of(code).code
 
 
 def _drawn(codes: Sequence[Code], term: str, code: Code) -> list[Code]:
@@ -390,13 +366,9 @@ def _most_alike(text: str) -> list[Code]:
     """Return the codes that share a word with a text, by Jaccard's index."""
     codes, words_of, rows_of = _word_index()
     words = _words(text)
-    shared = Counter(row for word in words for row in rows_of.get(word, ()))
-
-    def place(row: int) -> tuple[float, int]:
-        union = len(words) + len(words_of[row]) - shared[row]
-        return (-shared[row] / union, row)
-
-    return [codes[row] for row in sorted(shared, key=place)]
+    shared = sorted({row for word in words for row in rows_of.get(word, ())})
+    jaccard = {r: len(words & words_of[r]) / len(words | words_of[r]) for r in shared}
+    return [codes[row] for row in sorted(shared, key=lambda row: -jaccard[row])]
 
 
 @cache

@@ -1,9 +1,8 @@
 """Pairs of a premise and a hypothesis, and whether the one follows from the other.
 
 `authored` is the project's own, `icd10cm_entailment` is read off the hierarchy of
-ICD-10-CM. SICK and AllNLI (SNLI and MultiNLI) have licences of their own and are not
-part of this project: they are read from ``$SBERT_LAB_DATA_HOME``, AllNLI from the hub
-too.
+ICD-10-CM. SICK and AllNLI have licences of their own and are read from
+``$SBERT_LAB_DATA_HOME``, AllNLI from the hub too.
 """
 
 import csv
@@ -38,24 +37,14 @@ class Inference:
 
 
 def authored() -> tuple[Inference, ...]:
-    """Read the project's own pairs, data/authored/nli.csv.
-
-    400 premises, each with an entailed, a neutral and a contradicting hypothesis; the
-    label rules stand in data/authored/README.md.
-    """
+    """Read the project's own 1,200 pairs, data/authored/nli.csv; rules beside it."""
     path = project_root() / "data" / "authored" / "nli.csv"
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(Inference(**row) for row in csv.DictReader(file))  # type: ignore[arg-type]
 
 
 def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
-    """Read the entailment judgements of SICK (Marelli et al. 2014).
-
-    Its splits share most of their sentences, and 49 test pairs are training pairs too.
-    `split` is ``"train"``, ``"trial"`` or ``"test"``: 4,500, 500 and 4,927 pairs.
-    `premise_id` names the split and the first pair with that premise. Of the authors'
-    files; the hub's copy has no entailment judgement.
-    """
+    """Read the entailment judgements of SICK; its splits share most sentences."""
     _check_split(split, tuple(SICK_FILES))
     home = resolve("sick")
     pairs = _Pairs("sick", split)
@@ -65,31 +54,13 @@ def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
     return tuple(pairs.found)
 
 
-def all_nli(
-    split: str = "train", rows: int | None = None, seed: int = 0
-) -> tuple[Inference, ...]:
+def all_nli(split: str = "train") -> tuple[Inference, ...]:
     """Read AllNLI: SNLI (Bowman et al. 2015) and MultiNLI (Williams et al. 2018).
 
-    Sentence-BERT (Reimers and Gurevych 2019) was trained on the two. This is the subset
-    ``pair-class`` of ``sentence-transformers/all-nli`` on the hub; a folder of that
-    name in ``$SBERT_LAB_DATA_HOME/all-nli`` comes first. Pairs on which the annotators
-    did not agree are not in it.
-
-    Parameters
-    ----------
-    split
-        ``"train"``, ``"dev"`` or ``"test"``: 942,069, 19,657 and 19,656 pairs.
-    rows
-        Draw so many pairs without replacement; None takes all. A pair has the same
-        `premise_id` in every draw.
-    seed
-        Of the draw.
-
-    Raises
-    ------
-    ValueError
-        No such split, more rows than there are, or a row that is not a labelled pair;
-        the last names file and row.
+    The subset ``pair-class`` of ``sentence-transformers/all-nli`` on the hub; a folder
+    of that name in ``$SBERT_LAB_DATA_HOME/all-nli`` comes first. `split` is
+    ``"train"``, ``"dev"`` or ``"test"``. A row that is no labelled pair is named with
+    its file.
     """
     _check_split(split, ("train", "dev", "test"))
     folder = resolve("all-nli") / "pair-class"
@@ -106,26 +77,14 @@ def all_nli(
                 pairs.add(record["premise"], record["hypothesis"], record["label"])
             except (KeyError, ValueError) as error:
                 raise ValueError(f"{path}, row {row}: {error}") from None
-    count = len(pairs.found)
-    if rows is None:
-        return tuple(pairs.found)
-    if not 1 <= rows <= count:
-        raise ValueError(f"rows={rows}: 1 to {count}, or None for all of them")
-    drawn = np.random.default_rng(seed).choice(count, rows, replace=False)
-    return tuple(pairs.found[place] for place in np.sort(drawn))
+    return tuple(pairs.found)
 
 
 def nli_triplets(pairs: Sequence[Inference]) -> list[tuple[str, str, str]]:
     """Return (premise, entailed hypothesis, contradicting hypothesis) triplets.
 
-    As in SimCSE (Gao et al. 2021, section 4), where the contradiction is the hard
-    negative. That paper draws one of a premise's contradictions; here the i-th
-    entailment goes with the i-th contradiction, up to the fewer of the two, so that
-    nothing is left to chance and no hypothesis comes twice.
-
-    Pairs of one premise are those with the same text. Premises are in the order in
-    which they first come; those without an entailment or without a contradiction are
-    left out, and neutral pairs count for nothing.
+    As in SimCSE (Gao et al. 2021, section 4), but the i-th entailment of a premise goes
+    with its i-th contradiction, up to the fewer of the two, so that nothing is drawn.
     """
     found: dict[str, tuple[list[str], list[str]]] = {}
     for pair in pairs:
@@ -175,9 +134,7 @@ _OPPOSITES = (("right", "left"), ("with", "without"))
 _MARK = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
 
 
-def icd10cm_entailment(
-    split: str = "train", per_label: int | None = None, seed: int = 0
-) -> tuple[Inference, ...]:
+def icd10cm_entailment(split: str = "train") -> tuple[Inference, ...]:
     """Return pairs labelled by ICD-10-CM, as many of each label, in random order.
 
     ============== ==================================================================
@@ -189,30 +146,22 @@ def icd10cm_entailment(
     neutral        a code, and a heading of another category of its block
     ============== ==================================================================
 
-    Premise, hypothesis and every code in between are of categories of one split. A pair
-    of texts that the rules would give two labels is left out. A hypothesis with *right*
-    or *without* in it must not give its label away, so all labels get as many
-    hypotheses with such a word, and as many without. What a bag of words still knows
-    of the label from the hypothesis alone: half are right, where chance is a third.
-
-    `per_label` is how many of each; None takes as many as the rarest label has.
+    All codes are of categories of one split. A pair of texts with two labels is left
+    out. A hypothesis with *right* or *without* in it must not give its label away: all
+    labels get as many with such a word, and as many without.
     """
     _check_split(split, ("train", "test"))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found = _labelled(split, rng)
     strata: dict[tuple[Label, bool], list[tuple[str, str]]] = defaultdict(list)
     for texts, (_, labels) in found.items():
         if len(labels) == 1:
-            strata[next(iter(labels)), _is_marked(texts[1])].append(texts)
+            strata[next(iter(labels)), bool(_MARK.search(texts[1]))].append(texts)
     sizes = [min(len(strata[lab, mark]) for lab in LABELS) for mark in (False, True)]
-    count = sum(sizes) if per_label is None else per_label
-    if count > sum(sizes):
-        raise ValueError(f"per_label={count}: there are {sum(sizes)} of each label")
-    unmarked = round(count * sizes[0] / sum(sizes))
     chosen = [
         (strata[label, mark][row], label)
         for label in LABELS
-        for mark, size in ((False, unmarked), (True, count - unmarked))
+        for mark, size in zip((False, True), sizes, strict=True)
         for row in rng.choice(len(strata[label, mark]), size, replace=False)
     ]
     pairs = []
@@ -221,10 +170,6 @@ def icd10cm_entailment(
         code, _ = found[premise, hypothesis]
         pairs.append(Inference(code.code, code.chapter, premise, hypothesis, label))
     return tuple(pairs)
-
-
-def _is_marked(text: str) -> bool:
-    return bool(_MARK.search(text))
 
 
 def _labelled(
@@ -237,7 +182,7 @@ def _labelled(
     nearby: dict[tuple[str, bool], list[Code]] = defaultdict(list)
     for code in codes:
         if len(code.code) <= 7:  # longer ones say which encounter it is
-            nearby[blocks[code.code], _is_marked(code.description)].append(code)
+            nearby[blocks[code.code], bool(_MARK.search(code.description))].append(code)
     found: dict[tuple[str, str], tuple[Code, set[Label]]] = {}
 
     def add(code: Code, hypothesis: str, label: Label) -> None:

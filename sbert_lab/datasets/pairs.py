@@ -1,10 +1,8 @@
 """Your own pairs: reading a file, splitting it, the leak check, and what answers what.
 
-A training run that meets a bad row after an hour, or a test set that leaks into the
-training data, costs more than this file. Every problem of a file is reported at once,
-with its row and column, and nothing is dropped or repaired in silence. Rows are
-numbered as an editor numbers lines: the header of a CSV is row 1, and a record of
-several lines has the number of its last.
+Every problem of a file is reported at once, with its row and column, and nothing is
+repaired in silence. Rows are numbered as an editor numbers lines: the header of a CSV
+is row 1, and a record of several lines has the number of its last.
 """
 
 import csv
@@ -37,20 +35,19 @@ _SHOWN = 10  # problems listed in the message; the rest are counted
 class DataError(ValueError):
     """A data file is not usable; `problems` holds every reason, one a line."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        rest = len(problems) - _SHOWN
-        shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        rest = len(self.problems) - _SHOWN
+        shown = "\n".join(f"  {problem}" for problem in self.problems[:_SHOWN])
         more = f"\n  … and {rest} more" if rest > 0 else ""
-        super().__init__(f"{len(problems)} problem(s):\n{shown}{more}")
+        super().__init__(f"{len(self.problems)} problem(s):\n{shown}{more}")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts by role, row by row.
+    """Texts by role: an `anchor` and its `positive` belong together, a `negative` not.
 
-    An `anchor` and its `positive` belong together, a `negative` does not. `rows` are
-    the row numbers of the file `source`, for messages.
+    `rows` are the row numbers of the file `source`, for messages.
     """
 
     anchor: tuple[str, ...]
@@ -94,36 +91,21 @@ def plain(text: str) -> str:
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
     """Read and check a file of pairs: CSV, TSV, JSONL or Parquet, in UTF-8.
 
-    Parameters
-    ----------
-    path
-        The file.
-    columns
-        Role to column name, e.g. ``{"anchor": "question", "positive": "answer"}``;
-        other columns are then ignored. Without it the columns must be called after
-        `ROLES`, and others are an error, for a misspelt ``negative`` would be lost
-        without a word.
-
-    Raises
-    ------
-    DataError
-        With every problem: missing column, empty text, wrong type, wrong encoding,
-        repeated pair.
+    `columns` gives a role its column, e.g. ``{"anchor": "question", "positive":
+    "answer"}``; other columns are then ignored. Without it the columns are called after
+    `ROLES`, and others are an error, for a misspelt ``negative`` would be lost. A
+    `DataError` lists every problem of the file.
     """
     path = Path(path)
     wanted = dict(columns) if columns else {role: role for role in ROLES}
-    unknown = sorted(wanted.keys() - set(ROLES))
-    if unknown:
-        raise DataError([f"{path}: role {unknown[0]!r} is none of {', '.join(ROLES)}"])
-    if len(set(wanted.values())) < len(wanted):
-        raise DataError([f"{path}: one column has two roles: {wanted}"])
+    if not wanted.keys() <= set(ROLES) or len(set(wanted.values())) < len(wanted):
+        raise DataError(f"columns={wanted}: a column for each of {', '.join(ROLES)}")
     names, records = read_table(path)
     used = {role: name for role, name in wanted.items() if name in names}
     needed = {"anchor", "positive", *(columns or ())}
     problems = [
         f"{path}: column {wanted.get(role, role)!r} is missing; the file has "
-        f"{', '.join(map(repr, names)) or 'no columns'} (a .csv has commas between "
-        "its columns, a .tsv tabs)"
+        f"{', '.join(map(repr, names))} (a .csv has commas, a .tsv tabs)"
         for role in ROLES
         if role in needed and role not in used
     ]
@@ -165,15 +147,8 @@ def _checked(
         problems.append(f"{path}: there are no rows")
     if problems:
         raise DataError(problems)
-    found = {role: tuple(values) for role, values in kept.items()}
-    return Pairs(
-        anchor=found["anchor"],
-        positive=found["positive"],
-        negative=found.get("negative"),
-        label=found.get("label"),
-        source=path,
-        rows=tuple(rows),
-    )
+    columns: dict[str, Any] = {role: tuple(values) for role, values in kept.items()}
+    return Pairs(**columns, source=path, rows=tuple(rows))
 
 
 def _value(role: str, value: object) -> tuple[object, str]:
@@ -204,9 +179,7 @@ def read_table(path: Path) -> Table:
         return _csv(path, "\t" if kind == ".tsv" else ",")
     if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
         return _jsonl(path)
-    raise DataError(
-        [f"{path}: {kind or 'no'} suffix; give .csv, .tsv, .jsonl, .parquet"]
-    )
+    raise DataError(f"{path}: {kind or 'no'} suffix; give .csv, .tsv, .jsonl, .parquet")
 
 
 def read_utf8(path: Path) -> str:
@@ -219,10 +192,8 @@ def read_utf8(path: Path) -> str:
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            [
-                f"{path}, row {row}: byte 0x{content[error.start]:02x} is not UTF-8; "
-                "save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”)"
-            ]
+            f"{path}, row {row}: byte 0x{content[error.start]:02x} is not UTF-8; "
+            "save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”)"
         ) from error
 
 
@@ -233,10 +204,8 @@ def _csv(path: Path, separator: str) -> Table:
         records = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise DataError(
-            [
-                f"{path}, row {reader.line_num + 1}: {error}; a text with quotes or "
-                'separators stands in quotes, and its own quotes are doubled ("")'
-            ]
+            f"{path}, row {reader.line_num + 1}: {error}; a text with quotes or "
+            'separators stands in quotes, and its own quotes are doubled ("")'
         ) from error
     names = list(reader.fieldnames or ())
     problems = [
@@ -258,7 +227,7 @@ def _jsonl(path: Path) -> Table:
         try:
             records += [(row, dict(json.loads(line)))] if line.strip() else []
         except (ValueError, TypeError) as error:
-            raise DataError([f"{path}, row {row}: no JSON object ({error})"]) from error
+            raise DataError(f"{path}, row {row}: no JSON object ({error})") from error
     names = list(dict.fromkeys(name for _, record in records for name in record))
     return names, records
 
@@ -270,34 +239,18 @@ def _parquet(path: Path) -> Table:
     try:
         table = parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError([f"{path}: not a readable Parquet file ({error})"]) from error
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
     return list(table.column_names), list(enumerate(table.to_pylist(), 1))
 
 
 def split_pairs(
     pairs: Pairs, test_share: float = 0.2, seed: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Split pairs into training and test, with no text on both sides.
+    """Return the rows of training and of test, from 0, with no text on both sides.
 
-    A question asked in two ways, or an answer that serves two questions, ties rows
-    together: with one of them in training, the other tests memory. So whole groups of
-    rows (`row_groups`) are drawn at random until the test has its share. A group that
-    is larger than the share goes to training.
-
-    `test_share` is above 0 and below 1; a little less comes out, since groups are not
-    cut.
-
-    Returns
-    -------
-    tuple of int, tuple of int
-        Rows of training and of test, from 0, rising; `Pairs.pick` takes them.
-
-    Raises
-    ------
-    ValueError
-        `test_share` is out of range.
-    DataError
-        Fewer than `LEAST` pairs are left on a side; says why.
+    Whole groups of rows (`row_groups`) are drawn at random until the test has its
+    share, or a little less; one that is larger goes to training. A `DataError` says why
+    where fewer than `LEAST` pairs are left on a side.
     """
     if not 0 < test_share < 1:
         raise ValueError(f"test_share={test_share}: above 0 and below 1, such as 0.2")
@@ -306,10 +259,8 @@ def split_pairs(
     wanted = max(LEAST, round(test_share * len(pairs)))
     if len(pairs) < wanted + LEAST:
         raise DataError(
-            [
-                f"{pairs.source}: {len(pairs)} pairs are too few to train on {LEAST} "
-                f"and test on {wanted} others; bring more, or a test of their own"
-            ]
+            f"{pairs.source}: {len(pairs)} pairs are too few to train on {LEAST} "
+            f"and test on {wanted} others; bring more, or a test of their own"
         )
     in_test, taken = np.zeros(len(sizes), bool), 0
     for number in np.random.default_rng(seed).permutation(len(sizes)):
@@ -318,11 +269,8 @@ def split_pairs(
             taken += int(sizes[number])
     if taken < LEAST:
         raise DataError(
-            [
-                f"{pairs.source}: {sizes.max()} of {len(pairs)} rows hang together by "
-                f"texts they share, which leaves {taken} pairs to test on; bring a "
-                "test file of other texts, or drop what is shared by so many rows"
-            ]
+            f"{pairs.source}: {sizes.max()} of {len(pairs)} rows hang together by "
+            f"texts they share, which leaves {taken} pairs to test on; bring a test"
         )
     test = in_test[group]
     return tuple(np.flatnonzero(~test).tolist()), tuple(np.flatnonzero(test).tolist())
@@ -331,9 +279,8 @@ def split_pairs(
 def row_groups(pairs: Pairs) -> NDArray[np.int64]:
     """Return the group of each row, int64 ``[n]``, numbered as they first occur.
 
-    Two rows are of one group if they share a text, in whichever of the two columns and
-    written however (`plain`), or if other rows tie them together. Negatives do not
-    count: one is often the answer to another question.
+    Two rows are of one group if they share a text in either column (`plain`), or other
+    rows tie them together. Negatives do not count: one often answers another question.
     """
     parent = list(range(len(pairs)))
 
@@ -357,22 +304,12 @@ def find_leaks(
     held_out: Iterable[Sequence[str]],
     normalize: Callable[[str], str] = plain,
 ) -> list[tuple[int, int]]:
-    """Return what of an evaluation is also trained on: a score on it is a memory.
+    """Return (item, first training row that holds it) of what is also trained on.
 
     An item has leaked where one training row holds all its texts, in whatever order: a
-    pair needs both of them, a single text such as a query just itself.
-
-    Parameters
-    ----------
-    training, held_out
-        The texts of each training row, and of each item that is judged.
-    normalize
-        Texts are equal if it makes them so.
-
-    Returns
-    -------
-    list of tuple
-        (item, the first training row that holds it), both from 0.
+    pair needs both of them, a single text such as a query just itself. `training` and
+    `held_out` are the texts of each row and item; rows and items count from 0. Texts
+    are equal if `normalize` makes them so.
     """
     items = [Counter(map(normalize, item)) for item in held_out]
     # For each text that is judged: how many times each training row holds it.
@@ -393,13 +330,7 @@ def find_leaks(
 
 
 def check_no_leak(train: Pairs, test: Pairs) -> None:
-    """Refuse two files that share a text: the score on the second would be a memory.
-
-    Raises
-    ------
-    DataError
-        With both places of every shared text.
-    """
+    """Refuse two files that share a text, with both places of every such text."""
     known, judged = list(train.texts()), list(test.texts())
     problems = []
     for place, first in find_leaks(
@@ -420,9 +351,8 @@ def check_no_leak(train: Pairs, test: Pairs) -> None:
 class PairSearch:
     """A search made of pairs: the anchors ask, the positives answer.
 
-    `queries` ``[q]`` and `corpus` ``[n]`` are different texts, `relevant` the corpus
-    rows that answer each query. Queries of one `group`, int64 ``[q]``, share a text, by
-    way of other rows too: an interval draws them together.
+    `relevant` holds the corpus rows that answer each query. Queries of one `group`,
+    int64 ``[q]``, share a text: an interval draws them together.
     """
 
     queries: tuple[str, ...]
@@ -438,12 +368,6 @@ def retrieval_from_pairs(
 
     Texts that are the same but for case and spacing (`plain`) are one, as first
     written; the corpus keeps its order. Its default is all positives and negatives.
-
-    Raises
-    ------
-    DataError
-        Labels tell rows apart, an answer is not in the corpus, or too little is there
-        to search.
     """
     check_labels(pairs)
     if corpus is None:
@@ -472,12 +396,8 @@ def retrieval_from_pairs(
         groups[key] = group
     if len(set(groups.values())) < 2 or len(different) < 2:
         raise DataError(
-            [
-                f"{pairs.source}: {len(queries)} different anchors in "
-                f"{len(set(groups.values()))} groups that share no text, and "
-                f"{len(different)} texts to search in; a test needs two of each at "
-                "least, and a hundred to see a difference"
-            ]
+            f"{pairs.source}: {len(queries)} different anchors and {len(different)} "
+            "texts to search in, of which a test needs two of each, in two groups"
         )
     return PairSearch(
         tuple(queries.values()),
@@ -491,9 +411,7 @@ def check_labels(pairs: Pairs) -> None:
     """Refuse labels that tell rows apart, where each positive is a right answer."""
     if pairs.label is not None and len(set(pairs.label)) > 1:
         raise DataError(
-            [
-                f"{pairs.source}: its labels go from {min(pairs.label):g} to "
-                f"{max(pairs.label):g}, but each positive is taken as a right answer: "
-                "keep the rows where it is one, without the column of labels"
-            ]
+            f"{pairs.source}: its labels go from {min(pairs.label):g} to "
+            f"{max(pairs.label):g}, but each positive is taken as a right answer: "
+            "keep the rows where it is one, without the column of labels"
         )

@@ -1,16 +1,14 @@
 """Python API search: what a function does, in its author's words, finds the function.
 
-The second domain, to show that what works on medical codes was not tuned to them. The
-*query* is the first sentence of a documentation string; the *document* is the qualified
-name, the parameters, and the beginning of what the string says after that sentence:
+The *query* is the first sentence of a documentation string; the *document* is the
+qualified name, the parameters, and the beginning of what the string says after it:
 
     query     Turns an image by an angle
     document  library.Image.rotate(angle, expand)
               angle: In degrees, against the clock. expand: Whether …
 
-The files of installed libraries (`LIBRARIES`) are parsed, never imported, and nothing
-of their texts is kept in this repository. The split is by library. The data depend on
-the versions that are installed; a missing library is left out.
+The files of installed libraries (`LIBRARIES`) are parsed, never imported. The split is
+by library; a missing library is left out.
 """
 
 import ast
@@ -55,9 +53,9 @@ _BEFORE = {"train": (), "dev": ("train",), "test": ("train", "dev")}
 class Library:
     """A library that is read where it is installed.
 
-    `distribution` is its name on PyPI, `package` what is imported, and `side`
-    ``"train"``, ``"dev"`` (to make choices on) or ``"test"``. Of large ones only the
-    subfolders `parts` are read; `internal` modules are not meant for users.
+    `distribution` is its name on PyPI, `package` what is imported, and `side` its
+    split. Of large ones only the subfolders `parts` are read; `internal` modules are
+    left out.
     """
 
     distribution: str
@@ -100,11 +98,10 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class ApiEntry:
-    """One public function, class, method or property.
+    """One public function, class, method or property, without markup.
 
-    `name` is qualified, as in ``"networkx.shortest_path"``, and unique; `sentence` the
-    first of the documentation, `details` what it says after that, cut to `DETAIL_WORDS`
-    words, both without markup.
+    `name` is qualified, as in ``"networkx.shortest_path"``, and unique; `details` are
+    the first `DETAIL_WORDS` words after the first sentence.
     """
 
     name: str
@@ -128,13 +125,8 @@ def load(libraries: tuple[Library, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
     """Return all documented entries, library by library, in the order of the names.
 
     The first call parses the libraries, in about half a minute; the result is kept
-    under `cache_home` for the versions at hand. Libraries that are not installed are
-    left out.
-
-    Raises
-    ------
-    FileNotFoundError
-        Of some side, less than half of the libraries are installed; says what to type.
+    under `cache_home` for the versions at hand. An error says what to type where less
+    than half of the libraries of a side are installed.
     """
     found = installed(libraries)
     versions = [metadata.version(each.distribution) for each in found]
@@ -143,10 +135,8 @@ def load(libraries: tuple[Library, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
     kept = cache_home() / "python_docs" / f"{key[:16]}.json"
     try:
         return tuple(ApiEntry(**row) for row in json.loads(kept.read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):  # none yet, or damaged
         log.info("reading the docstrings of %d libraries", len(found))
-    except (ValueError, TypeError):
-        log.warning("%s is damaged: the libraries are read again", kept)
     entries = tuple(entry for library in found for entry in entries_of(library))
     write_json(kept, [asdict(entry) for entry in entries])
     return entries
@@ -155,14 +145,12 @@ def load(libraries: tuple[Library, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
 def installed(libraries: Sequence[Library] = LIBRARIES) -> tuple[Library, ...]:
     """Return those libraries that are installed; an error if they are too few."""
     found = tuple(each for each in libraries if _folder_of(each))
-    for side in sorted({each.side for each in libraries}):
-        here, all_of = (sum(e.side == side for e in x) for x in (found, libraries))
-        if 2 * here < all_of:
-            missing = (e.distribution for e in libraries if e not in found)
-            raise FileNotFoundError(
-                f"{here} of {all_of} libraries for {side} installed, which is too few; "
-                f"type: pip install -c constraints.txt {' '.join(missing)}"
-            )
+    wanted, here = (Counter(e.side for e in some) for some in (libraries, found))
+    if any(2 * here[side] < wanted[side] for side in wanted):
+        missing = " ".join(e.distribution for e in libraries if e not in found)
+        raise FileNotFoundError(
+            f"too few libraries; type: pip install -c constraints.txt {missing}"
+        )
     return found
 
 
@@ -176,10 +164,7 @@ def _folder_of(library: Library) -> Path | None:
 
 
 def entries_of(library: Library) -> tuple[ApiEntry, ...]:
-    """Return the documented entries of one library, in the order of the names.
-
-    Left out is what is deprecated, and what has no sentence to start with.
-    """
+    """Return the entries of one library that are not deprecated, by name."""
     folder = _folder_of(library)
     if folder is None:
         raise FileNotFoundError(f"{library.distribution} is not installed")
@@ -205,15 +190,12 @@ def split_pairs(split: str, data: Sequence[ApiEntry] | None = None) -> list[Pair
     """Return each sentence that can be a query, with its entry, of one split.
 
     A sentence is no query if it is too short or too long, holds formulas or
-    placeholders, says nothing of the function ("See …", "Alias of …"), stands for
-    several functions, differs from two others in names only, or gives away a name that
-    nobody would type without knowing it, such as ``read_csv``.
+    placeholders, says nothing of the function ("See …"), stands for several, differs
+    from two others in names only, or gives away a name such as ``read_csv``.
 
-    Left out of dev is what stands in libraries of train, and of test what stands in
-    those of train or dev: pairs whose sentence or whose details share `NEAR` of their
-    words with those of an entry there, be it a query or not.
-
-    `data` are entries; the default is all of `load`.
+    Left out of dev is what stands in train, and of test what stands in train or dev:
+    pairs whose sentence or details share `NEAR` of their words with those of an entry
+    there. `data` are entries; the default is all of `load`.
     """
     if split not in _BEFORE:
         raise ValueError(f"split={split!r}: {', '.join(map(repr, _BEFORE))}")
@@ -231,7 +213,9 @@ def _pairs_of(split: str, data: tuple[ApiEntry, ...]) -> tuple[Pair, ...]:
         and QUERY_WORDS[0] <= len(each.sentence.split()) <= QUERY_WORDS[1]
         and same[bare(each.sentence)] == 1
         and templates[_template(each.sentence)] < 3
-        and _says_something(each.sentence)
+        and each.sentence.isascii()
+        and not _UNREADABLE.search(each.sentence)
+        and not _UNHELPFUL.match(each.sentence)
         and not _names_itself(each)
         and not _within(each.sentence, each.document)
     ]
@@ -248,9 +232,7 @@ def training_pairs(
 ) -> Pairs:
     """Return a split as anchors, the queries, and positives, their documents."""
     pairs = split_pairs(split, data)
-    queries = tuple(query for query, _ in pairs)
-    documents = tuple(each.document for _, each in pairs)
-    return Pairs(queries, documents, source=Path(f"python_docs {split}"))
+    return Pairs(tuple(q for q, _ in pairs), tuple(e.document for _, e in pairs))
 
 
 def retrieval_task(
@@ -260,10 +242,9 @@ def retrieval_task(
     seed: int = 0,
     data: Sequence[ApiEntry] | None = None,
 ) -> RetrievalTask:
-    """Return the sentences of a split, and the corpus that holds their entries.
+    """Return the sentences of a split, and the corpus of all entries of its libraries.
 
-    The corpus are all entries of the split's libraries, queries or not. The parameters
-    are those of `split_pairs` and `icd10cm.drawn_task`.
+    The parameters are those of `split_pairs` and `icd10cm.drawn_task`.
     """
     data = load() if data is None else data
     pairs = [(query, each.name) for query, each in split_pairs(split, data)]
@@ -282,15 +263,6 @@ _UNHELPFUL = re.compile(
     r"call signature|equivalent to|calls)\b",
     re.IGNORECASE,
 )
-
-
-def _says_something(sentence: str) -> bool:
-    """Return whether a sentence is English, and about what its function does."""
-    return (
-        sentence.isascii()
-        and not _UNREADABLE.search(sentence)
-        and not _UNHELPFUL.match(sentence)
-    )
 
 
 def _template(sentence: str) -> str:
@@ -319,11 +291,9 @@ def near_rows(
 ) -> list[int]:
     """Return the rows of `texts` that have nearly the words of one of `others`.
 
-    `threshold`, above 0 and up to 1, is the share of the words of both that they have
-    in common (Jaccard's index). A text without words is near none.
-
-    Source: two such texts share a word among the rarest of each, so only those are
-    looked up; Chaudhuri et al. 2006, section 4.
+    `threshold` is a share of the words of both (Jaccard's index). Two such texts share
+    a word among the rarest of each, so only those are looked up (Chaudhuri et al. 2006,
+    section 4).
     """
     rows = [frozenset(bare(text).split()) for text in texts]
     known = list({frozenset(bare(text).split()) for text in others})
@@ -338,16 +308,15 @@ def near_rows(
     for number, each in enumerate(known):
         for word in rarest(each):
             places[word].add(number)
-    found = []
-    for row, words in enumerate(rows):
+
+    def is_near(words: frozenset[str]) -> bool:
         met = set[int]().union(*(places.get(word, ()) for word in rarest(words)))
-        for number in met:
-            common = len(words & known[number])
-            both = len(words) + len(known[number]) - common
-            if common >= threshold * both - 1e-9:
-                found.append(row)
-                break
-    return found
+        return any(
+            len(words & known[n]) >= threshold * len(words | known[n]) - 1e-9
+            for n in met
+        )
+
+    return [row for row, words in enumerate(rows) if is_near(words)]
 
 
 # The text of a docstring
@@ -378,8 +347,7 @@ _HEADINGS = frozenset(
 def first_sentence(docstring: str) -> tuple[str, str]:
     """Return the first sentence of a docstring, without markup, and what follows it.
 
-    A signature in the first line is skipped. The sentence is empty if the docstring is,
-    or begins with a heading or a field.
+    It is empty if the docstring is, or begins with a heading or a field.
     """
     paragraph, rest = _first_paragraph(docstring)
     if _SIGNATURE.fullmatch(paragraph):
@@ -448,8 +416,7 @@ _Origin = tuple[str, str]  # the module and the name of a definition
 class Definition:
     """A function, class, method or property, as its file defines it.
 
-    `parameters` are names, with the stars of ``*args``, without `self`; None for a
-    property, and for a class without a constructor of its own.
+    `parameters` are None for a property, and for a class without a constructor.
     """
 
     docstring: str
@@ -464,10 +431,10 @@ class _Module:
     """What a file binds: definitions, ``from`` imports, and its ``__all__``."""
 
     is_package: bool
-    definitions: dict[str, Definition] = field(default_factory=dict)
+    definitions: dict[str, Definition]
+    listed: list[str] | None
     imports: dict[str, _Origin] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
-    listed: list[str] | None = None
 
 
 _Modules = dict[str, _Module]
@@ -479,20 +446,18 @@ def read_library(
     """Return what a library offers, by name, in the order of the names.
 
     Public are the names in ``__all__``, or those without an underscore, under every
-    module without one. A function that several modules offer is listed once, under its
-    shortest name: ``scipy.optimize.minimize``, not ``scipy.optimize._minimize``'s.
-    Not seen: names that are assigned (``loads = decoder.loads``), and what a library
-    makes while it is imported, such as the functions of numpy that are written in C.
+    module without one, each once, under its shortest name. Not seen: names that are
+    assigned, and what a library makes while it is imported.
     """
     modules = _modules(folder.resolve(), parts)
     names = _public_names(modules, internal)
     found: dict[str, Definition] = {}
     taken: set[tuple[str, str, str]] = set()
     for origin, name in sorted(names.items(), key=lambda item: _place(item[1])):
-        found.setdefault(name, _definition(modules, origin))
+        found.setdefault(name, modules[origin[0]].definitions[origin[1]])
         # A private base is seen through its public subclass, the first by name.
         for owner in _line(modules, origin, names):
-            for member, each in _definition(modules, owner).members.items():
+            for member, each in modules[owner[0]].definitions[owner[1]].members.items():
                 if not member.startswith("_") and (*owner, member) not in taken:
                     taken.add((*owner, member))
                     found.setdefault(f"{name}.{member}", each)
@@ -503,17 +468,13 @@ def _place(name: str) -> tuple[int, int, str]:
     return name.count("."), len(name), name
 
 
-def _definition(modules: _Modules, origin: _Origin) -> Definition:
-    return modules[origin[0]].definitions[origin[1]]
-
-
 def _line(
     modules: _Modules, origin: _Origin, public: dict[_Origin, str]
 ) -> list[_Origin]:
     """Return a class and the bases that have no public name of their own."""
     line = [origin]
     for owner in line:
-        for base in _definition(modules, owner).bases:
+        for base in modules[owner[0]].definitions[owner[1]].bases:
             found = _origin(modules, owner[0], base)
             if found and found not in public and found not in line:
                 line.append(found)
@@ -538,10 +499,7 @@ def _public_names(modules: _Modules, internal: Sequence[str]) -> dict[_Origin, s
 def _exported(
     modules: _Modules, module: str, seen: frozenset[str] = frozenset()
 ) -> set[str]:
-    """Return the public names that a module offers.
-
-    What a plain module imports is for its own use; what a package imports it offers.
-    """
+    """Return a module's public names; what a package imports, it offers."""
     here = modules.get(module)
     if here is None or module in seen:
         return set()
@@ -592,22 +550,22 @@ def _parsed(path: Path, name: str) -> _Module | None:
         except (SyntaxError, ValueError):
             log.info("%s is not Python of this version: left out", path)
             return None
-    module = _Module(path.name == "__init__.py")
+    module = _Module(
+        path.name == "__init__.py", _definitions(body_of_file), _listed(body_of_file)
+    )
     for node in _statements(body_of_file):
         if isinstance(node, ast.ImportFrom):
             source = node.module or ""
             if node.level:
                 above = name.split(".")
                 above = above[: len(above) - node.level + module.is_package]
-                source = ".".join([*above, *([source] if source else [])])
+                source = ".".join([*above, source]).rstrip(".")
             for alias in node.names:
                 if alias.name == "*":
                     module.stars.append(source)
                 else:
                     origin = (source, alias.name)
                     module.imports.setdefault(alias.asname or alias.name, origin)
-    module.definitions = _definitions(body_of_file)
-    module.listed = _listed(body_of_file)
     return module
 
 
@@ -626,18 +584,20 @@ def _listed(body: Sequence[ast.stmt]) -> list[str] | None:
     """Return ``__all__``; None if there is none, or it must be computed."""
     names: list[str] | None = None
     for node in _statements(body):
-        value: ast.expr | None = None
         match node:
-            case ast.Assign(targets=[ast.Name("__all__")], value=value):
+            case (
+                ast.Assign(targets=[ast.Name("__all__")], value=value)
+                | ast.AnnAssign(target=ast.Name("__all__"), value=ast.expr() as value)
+            ):
                 names = []
-            case ast.AugAssign(target=ast.Name("__all__"), value=value):
+            case ast.AugAssign(target=ast.Name("__all__"), value=value) | ast.Expr(
+                ast.Call(ast.Attribute(ast.Name("__all__"), "extend"), [value])
+            ):
                 pass
-            case ast.AnnAssign(target=ast.Name("__all__"), value=value):
-                names = []
-            case ast.Expr(ast.Call(ast.Attribute(ast.Name("__all__"), method), args)):
-                value = args[0] if method == "extend" else node.value
-        if value is None:
-            continue
+            case ast.Expr(ast.Call(ast.Attribute(ast.Name("__all__")))):
+                return None
+            case _:
+                continue
         try:
             names = [*(names or []), *(str(each) for each in ast.literal_eval(value))]
         except (ValueError, TypeError):
@@ -650,8 +610,7 @@ def _definitions(
 ) -> dict[str, Definition]:
     """Return the functions of a block by name, and its classes unless it is one.
 
-    Of several with one name (overloads, getter and setter) the first that says what it
-    does stays.
+    Of several with one name (overloads, setters) the first with a docstring stays.
     """
     found: dict[str, Definition] = {}
     for node in _statements(body):
@@ -670,16 +629,17 @@ def _definitions(
 def _class(node: ast.ClassDef) -> Definition:
     members = _definitions(node.body, in_class=True)
     made = members.get("__init__") or members.get("__new__")
-    docstring = ast.get_docstring(node) or ""
-    bases = tuple(base.id for base in node.bases if isinstance(base, ast.Name))
-    parameters = made.parameters if made else None
-    deprecated = _deprecated(node, docstring)
-    return Definition(docstring, parameters, deprecated, bases, members)
+    return Definition(
+        ast.get_docstring(node) or "",
+        made.parameters if made else None,
+        _deprecated(node),
+        tuple(base.id for base in node.bases if isinstance(base, ast.Name)),
+        members,
+    )
 
 
 def _function(node: _Function, in_class: bool) -> Definition:
     decorators = {_last_name(each) for each in node.decorator_list}
-    docstring = ast.get_docstring(node) or ""
     parameters = None
     if not (in_class and any("property" in name for name in decorators)):
         given = node.args
@@ -689,13 +649,15 @@ def _function(node: _Function, in_class: bool) -> Definition:
         named += [each.arg for each in given.kwonlyargs]
         named += [f"**{given.kwarg.arg}"] if given.kwarg else []
         parameters = tuple(n for n in named if not n.lstrip("*").startswith("_"))
-    return Definition(docstring, parameters, _deprecated(node, docstring))
+    return Definition(ast.get_docstring(node) or "", parameters, _deprecated(node))
 
 
-def _deprecated(node: _Function | ast.ClassDef, docstring: str) -> bool:
-    return any(
-        _last_name(each) in ("deprecated", "deprecate") for each in node.decorator_list
-    ) or any(line.startswith(".. deprecated::") for line in docstring.splitlines())
+def _deprecated(node: _Function | ast.ClassDef) -> bool:
+    decorators = {_last_name(each) for each in node.decorator_list}
+    lines = (ast.get_docstring(node) or "").splitlines()
+    return not decorators.isdisjoint(("deprecated", "deprecate")) or any(
+        line.startswith(".. deprecated::") for line in lines
+    )
 
 
 def _last_name(node: ast.expr) -> str:

@@ -107,19 +107,10 @@ def run(
     update: bool = False,
     out: Path | None = None,
 ) -> Run:
-    """Execute one notebook.
+    """Execute one notebook; its page and record go to `out`, by default build/.
 
-    Parameters
-    ----------
-    update
-        Also write the outputs back into `path` and the record into data/results.
-    out
-        Where the executed notebook, its page and its record go, instead of build/.
-
-    Raises
-    ------
-    NotebookFailed
-        With the cell and its error.
+    With `update` also write the outputs back into `path`, and the record into
+    data/results. Raises `NotebookFailed` with the cell and its error.
     """
     out = out or project_root() / "build"
     written = out / "results" / profile / f"{path.stem}.json"

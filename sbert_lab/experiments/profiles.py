@@ -8,7 +8,10 @@ asks for the name, so that the code that a test runs is the code that a reader r
 import dataclasses
 import json
 import os
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 VARIABLE = "SBERT_LAB_PROFILE"
 CHANGES = "SBERT_LAB_SET"
@@ -24,7 +27,6 @@ MODELS = (
     "all-MiniLM-L6-v2",
 )
 KINDS = ("Retrieval", "STS", "Classification", "Reranking")
-PUBLIC_STS = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick")
 
 
 @dataclass(frozen=True)
@@ -94,95 +96,21 @@ class Profile:
     timed_texts: tuple[int, int] = (256, 48)  #: short and long ones
 
 
-PROFILES = {
-    "smoke": Profile(
-        name="smoke",
-        about="every test run: checks the structure, decides nothing",
-        decides=False,
-        budget_s=30,
-        budget_mb=3_000,
-        base="bert-mini",
-        candidates=(
-            "bm25",
-            "wordllama-256",
-            "paraphrase-MiniLM-L3-v2",
-            "all-MiniLM-L6-v2-int8",
-            "all-MiniLM-L6-v2",
-        ),
-        kinds=("Retrieval", "STS", "Reranking"),
-        libraries=("tornado", "fsspec", "pillow"),
-        authored_premises=16,
-        premises=16,
-        ablation_premises=16,
-        graded_anchors=16,
-        domain_pairs=128,
-        known_pairs=40,
-        pair_counts=(24, 40),
-        trial_pairs=24,
-        texts=64,
-        runs=2,
-        ladder_anchors=30,
-        anchors=60,
-        benchmark=16,
-        queries=60,
-        codes=1_000,
-        corpus=200,
-        domain_queries=30,
-        domain_codes=150,
-        trial_queries=30,
-        second_queries=20,
-        second_documents=60,
-        rerank_queries=24,
-        rerank_aside=12,
-        rerank_depths=(5, 10, 20),
-        pages=4,
-        typed=3,
-        repeats=3,
-        turns=1,
-        processes=1,
-        index_mb=40,
-        timed_texts=(40, 8),
-    ),
-    "laptop": Profile(
-        name="laptop",
-        about="readers: real models and data, no network, two CPU cores",
-    ),
-    "paper": Profile(
-        name="paper",
-        about="reproduction of published figures; a GPU, and the hub",
-        budget_s=21_600,
-        budget_mb=16_000,
-        model="all-mpnet-base-v2",
-        raw_model="bert-base-uncased",
-        sbert="sentence-transformers/bert-base-nli-mean-tokens",
-        base="all-mpnet-base-v2",
-        candidates=(*MODELS, "all-mpnet-base-v2"),
-        kinds=(*KINDS, "Clustering", "PairClassification"),
-        sts=PUBLIC_STS,
-        mteb=("STSBenchmark", "SICK-R", "STS12", "Banking77Classification"),
-        nli=("all-nli",),
-        scored="stsb",
-        premises=None,
-        ablation_premises=None,
-        graded_anchors=None,
-        domain_pairs=None,
-        texts=100_000,
-        batch_size=16,
-        learning_rate=2e-5,
-        ablation_rate=2e-5,
-        dropout=0.1,
-        corpus=None,
-        trial_queries=None,
-        second_queries=3_000,
-        second_documents=4_000,
-        rerank_queries=None,
-        rerank_aside=1_000,
-        pages=None,
-        repeats=25,
-        turns=9,
-        processes=5,
-    ),
-}
+def _read() -> dict[str, Profile]:
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return {
+        name: Profile(name=name, **{key: _value(v) for key, v in fields.items()})
+        for name, fields in tomllib.loads(text).items()
+    }
+
+
+def _value(told: Any) -> Any:  # noqa: ANN401  (whatever TOML or JSON holds)
+    if told == "all":
+        return None
+    return tuple(told) if isinstance(told, list) else told
+
+
+PROFILES = _read()
 
 
 def current() -> Profile:
@@ -194,5 +122,5 @@ def current() -> Profile:
     if name not in PROFILES:
         raise ValueError(f"{VARIABLE}={name!r}: choose one of {', '.join(PROFILES)}")
     told = json.loads(os.environ.get(CHANGES) or "{}")
-    changes = {key: tuple(v) if isinstance(v, list) else v for key, v in told.items()}
+    changes = {key: _value(value) for key, value in told.items()}
     return dataclasses.replace(PROFILES[name], **changes)

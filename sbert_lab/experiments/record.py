@@ -38,32 +38,17 @@ class ClaimFailed(AssertionError):
 class Hypothesis:
     """What is expected, stated before it is measured.
 
-    Parameters
-    ----------
-    id
-        Short name, unique in the notebook.
-    statement
-        One sentence that a reader understands without the notebook.
-    metric
-        What is measured, with its unit.
-    direction, margin
-        It holds if the whole interval lies above `margin` (``">"``), below it
-        (``"<"``), or inside ± `margin` (``"within"``).
-    machine
-        It is about time or memory: it may fail without stopping the run, and `verify`
-        does not compare its verdict.
-    reputed
-        It is what the field says, put to the test: that it fails is a finding and does
-        not stop the run. `verify` asks for the same verdict.
+    It holds if the whole interval lies above `margin` (``">"``), below it (``"<"``), or
+    inside ± `margin` (``"within"``).
     """
 
     id: str
-    statement: str
-    metric: str
+    statement: str  #: one sentence that a reader understands without the notebook
+    metric: str  #: what is measured, with its unit
     direction: Direction
     margin: float
-    machine: bool = False
-    reputed: bool = False
+    machine: bool = False  #: about time or memory: may fail, and is not verified
+    reputed: bool = False  #: what the field says: that it fails is a finding
 
 
 @dataclass
@@ -191,13 +176,8 @@ def start(
 ) -> Experiment:
     """Begin the record of ``"NN_slug"``, and show what the run uses.
 
-    Parameters
-    ----------
-    uses
-        Names of models and data, whose checksums are verified and recorded; or folders
-        of the reader's own.
-    trains
-        Many models are trained: memory is spared.
+    `uses` are names of models and data, whose checksums are verified and recorded, or
+    the reader's own folders. Where many models are trained (`trains`) memory is spared.
     """
     if trains:
         limit_memory()

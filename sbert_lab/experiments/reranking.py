@@ -116,24 +116,12 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What a first stage found, and what a second one says of it.
-
-    Parameters
-    ----------
-    task
-        q queries, and the corpus.
-    rows
-        Of the corpus, int64 ``[q, k]``, best first.
-    first
-        Scores of the first stage, float32 ``[q, k]``, falling.
-    second
-        Those of the second, float32 ``[q, j]``, for the first j candidates.
-    """
+    """What a first stage found for q queries, and what a second one says of it."""
 
     task: RetrievalTask = field(repr=False)
-    rows: Rows = field(repr=False)
-    first: Scores = field(repr=False)
-    second: Scores = field(repr=False)
+    rows: Rows = field(repr=False)  #: of the corpus ``[q, k]``, best first
+    first: Scores = field(repr=False)  #: of the first stage ``[q, k]``, falling
+    second: Scores = field(repr=False)  #: of the second ``[q, j]``, for the first j
 
     def order(self, depth: int = 0, mixture: Mixture | None = None) -> Rows:
         """Return the rows, the first `depth` sorted by a mixture, int64 ``[q, k]``.

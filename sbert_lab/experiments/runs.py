@@ -82,18 +82,11 @@ def get_or_train(
     recipe: Mapping[str, object],
     make: Callable[[], SentenceEncoder | CrossEncoder],
 ) -> Stored:
-    """Return the model that a recipe gives: from the store, or trained now.
+    """Return the model that a recipe gives: from the store, or trained now by `make`.
 
-    Parameters
-    ----------
-    name
-        How the folder's name begins.
-    recipe
-        All that decides the weights, as plain data: hashes of the training data and of
-        the base model, and every setting of the training. Together with
-        `TRAINING_VERSION` it is the key.
-    make
-        Trains the model.
+    The recipe is all that decides the weights, as plain data: hashes of the training
+    data and of the base model, and every setting of the training. Together with
+    `TRAINING_VERSION` it is the key; `name` is how the folder's name begins.
     """
     key = sha256_of([dict(recipe), TRAINING_VERSION])[:12]
     folder = cache_home() / "trained" / f"{name}-{key}"
@@ -158,18 +151,8 @@ def train(
 ) -> Trained:
     """Train the profile's raw BERT, or a given encoder in place, for one epoch.
 
-    Parameters
-    ----------
-    objective
-        Makes the objective for an encoder.
-    seed
-        Of the batches, and of the objective's own first weights.
-    learning_rate
-        None for the profile's.
-    encoder
-        To go on with, instead of a new one with this pooling.
-    evaluators
-        What to measure before the first step, and after each quarter.
+    `objective` makes the objective for an encoder; `seed` draws its own first weights
+    and the batches. Evaluators run before the first step, and after each quarter.
     """
     rate = profile.learning_rate if learning_rate is None else learning_rate
     with random_state_kept():  # loading draws a pooler, where there is none
@@ -318,19 +301,10 @@ class Yardstick:
     ) -> Interval:
         """Return the mean score of runs, or their paired difference from others.
 
-        Seeds are the outer level of the bootstrap.
-
-        Parameters
-        ----------
-        name
-            A set, judged by Spearman's correlation; or `RETRIEVAL`, by nDCG@10.
-        runs, over
-            What `measure` gave, one for each seed; one in `over` counts for all.
-        kept
-            True for the pairs of a set to judge, ``[n]``; None for all.
-        cells
-            Conditions that the runs of a set belong to, all seeds of the first one
-            first. A seed's score is their mean.
+        A set is judged by Spearman's correlation, `RETRIEVAL` by nDCG@10. `runs` and
+        `over` are what `measure` gave, one for each seed, the outer level of the
+        bootstrap; one in `over` counts for all. `kept` is True for the pairs of a set
+        to judge; `cells` as in `similarity_score`.
         """
         ours = np.stack([run[name] for run in runs])
         theirs = None
@@ -372,15 +346,8 @@ class Trial:
 class Study:
     """Adapt one base to one domain in many ways, all measured alike.
 
-    `before` is the base itself as a trial, `new` counts the models that were trained
-    and not found in the store.
-
-    Parameters
-    ----------
-    base
-        Name or folder of the model to begin with.
-    general
-        Scored pairs of no domain, by name.
+    `general` are scored pairs of no domain, by name. `before` is the base itself as a
+    trial; `new` counts the models that were trained and not found in the store.
     """
 
     def __init__(

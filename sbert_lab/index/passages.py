@@ -32,11 +32,7 @@ _ABOUT, _DOCUMENTS = "passages.json", "documents.json"
 
 @dataclass(frozen=True)
 class Cited(Chunk):
-    """A passage that was found, and its score: comparable within one search only.
-
-    The cross-encoder's if there is one, else that of the fusion if the search is
-    hybrid, else cosine or dot product.
-    """
+    """A passage that was found, and its score: comparable within one search only."""
 
     score: float
 
@@ -44,8 +40,7 @@ class Cited(Chunk):
 class Passages:
     """Documents that can be asked, and that can change at any time.
 
-    A text is encoded once: not again when its document is replaced by one that still
-    holds it, or when it stands in two.
+    A text is encoded once, in however many documents it stands.
 
     Parameters
     ----------
@@ -54,8 +49,7 @@ class Passages:
     cross_encoder
         Sorts what was found anew.
     hybrid
-        Look for words too, by BM25. It is fitted again by the first search after a
-        change, in a time that grows with all the texts.
+        Look for words too, by BM25, fitted again by the first search after a change.
     max_tokens, overlap
         Of a passage, see `chunking.splitter`; by default all that the encoder reads,
         and none.
@@ -104,7 +98,7 @@ class Passages:
         return dict(self._documents)
 
     def add(self, name: str, text: str) -> None:
-        """Add a document, or replace the one of this name; see `add_all`."""
+        """Add a document, or replace the one of this name."""
         self.add_all({name: text})
 
     def add_all(self, documents: Mapping[str, str]) -> None:
@@ -201,9 +195,7 @@ class Passages:
     ) -> Self:
         """Read what `save` wrote; nothing is encoded.
 
-        A ValueError tells of damage, or of another encoder than the passages were
-        encoded with. One without ``fingerprint()`` is known by its class, dimension,
-        metric and prompt alone.
+        A ValueError tells of damage, or of another encoder than the passages'.
         """
         folder = Path(folder)
         if not (folder / _ABOUT).is_file():

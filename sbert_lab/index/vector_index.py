@@ -6,7 +6,7 @@ index below searches by inner product and none can be read as L2.
 
 import json
 import statistics
-import time
+import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -53,8 +53,7 @@ class Hits:
 class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    - ``"flat"`` compares with every row. The kinds from ``"int8"`` on do so too, with
-      the vector that a shorter code stands for.
+    - ``"flat"`` compares with every row, and so do the kinds from ``"int8"`` on.
     - ``"hnsw"`` walks a graph: fast, more memory.
     - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
     - ``"int8"`` keeps one byte a dimension, one of 256 even levels.
@@ -94,8 +93,6 @@ class VectorIndex:
         ----------
         ids
             n different integers or strings; the default is 0 … n-1.
-        metric
-            ``"cosine"`` or ``"dot"``.
         model_hash
             Fingerprint of the encoder that made the vectors, if known.
         seed
@@ -105,12 +102,6 @@ class VectorIndex:
             ``ivfpq``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor of
             d up to about d / 8), ``nprobe`` (16). Of ``pq``: ``m`` (up to d / 4). Of
             ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
-
-        Raises
-        ------
-        ValueError
-            Vectors that are not finite, ids that repeat, an unknown kind, metric or
-            setting, or too few vectors to learn from.
         """
         if metric not in METRICS:
             raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
@@ -164,9 +155,8 @@ class VectorIndex:
     def remove(self, ids: ArrayLike) -> None:
         """Take vectors out of every later answer; all of them, or none.
 
-        The rows keep their memory until the index is built again: a graph cannot
-        lose a node without losing the paths through it. An ``hnsw`` index that lost a
-        large part of its rows finds less; tune it again, or build it anew.
+        The rows keep their memory until the index is built again, and an ``hnsw`` index
+        that lost a large part of them finds less.
         """
         if self.kind in ("pq", "binary", "binary+int8"):
             raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
@@ -220,31 +210,30 @@ class VectorIndex:
         *,
         vectors: Vectors | None = None,
     ) -> list[dict[str, float]]:
-        """Measure recall and time at several values of ef_search, nprobe or candidates.
+        """Measure recall and time at several values of the setting in `EFFORT`.
 
         Returns one dictionary a value: the setting, ``recall``, ``low`` and ``high``
         (95 % interval of its mean over `queries`), ``ms_per_query`` (all in one batch,
         median of three). The rest is as in `recall_against_exact`.
         """
-        if self.kind not in EFFORT:
-            raise ValueError(f"a {self.kind} index has nothing to tune")
         name = EFFORT[self.kind]
         before, found = self.settings[name], []
         try:
             for effort in efforts:
                 self.settings[name] = int(effort)
                 recall = self.recall_against_exact(queries, k, vectors=vectors)
-                seconds = statistics.median(self._seconds(queries, k) for _ in range(3))
-                mean, spread = float(recall.mean()), 0.0
-                if len(recall) > 1:
-                    spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
+                turns = timeit.repeat(
+                    lambda: self.search(queries, k), number=1, repeat=3
+                )
+                mean = float(recall.mean())
+                spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
                 found.append(
                     {
                         name: float(effort),
                         "recall": mean,
                         "low": mean - spread,
                         "high": mean + spread,
-                        "ms_per_query": 1e3 * seconds / len(queries),
+                        "ms_per_query": 1e3 * statistics.median(turns) / len(queries),
                     }
                 )
         finally:
@@ -262,12 +251,12 @@ class VectorIndex:
         """Set the least search effort that reaches a recall, by measurement.
 
         The lower end of the 95 % interval of the mean recall over `queries` must reach
-        it, so that it may be expected of other queries too; a few hundred are enough.
-        Returns what `sweep` found for each value tried; the last one is now set. A
-        ValueError says that none is enough, and leaves the setting as it was.
+        it, so that it may be expected of other queries too. Returns what `sweep` found
+        for each value tried; the last one is now set. A ValueError says that none is
+        enough, and leaves the setting as it was.
         """
-        if not 0 < target_recall <= 1:
-            raise ValueError(f"target_recall={target_recall}: over 0 and at most 1")
+        if self.kind not in EFFORT:
+            raise ValueError(f"a {self.kind} index has nothing to tune")
         first, last = max(k, 8), 2048
         if self.kind != "hnsw":
             first, last = 1, self.settings.get("nlist", 100)
@@ -328,9 +317,7 @@ class VectorIndex:
         """
         folder = Path(folder)
         if not (folder / "index.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no index (index.json); build it and save it there"
-            )
+            raise FileNotFoundError(f"{folder} holds no index; build it and save it")
         try:
             about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
             if about.pop("format") != 2:
@@ -346,8 +333,7 @@ class VectorIndex:
             )
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise ValueError(
-                f"the index in {folder} is damaged ({error}); build it again, or copy "
-                "the whole folder again"
+                f"the index in {folder} is damaged ({error}); build it again"
             ) from error
         listed = enumerate(index.ids.tolist())
         index._row = {key: row for row, key in listed if not index._removed[row]}
@@ -382,11 +368,6 @@ class VectorIndex:
             scores /= self.dimension if self.metric == "cosine" else 1
         return np.where(rows < 0, -np.inf, scores).astype(np.float32), rows
 
-    def _seconds(self, queries: Vectors, k: int) -> float:
-        start = time.perf_counter()
-        self.search(queries, k)
-        return time.perf_counter() - start
-
     def _prepared(self, vectors: Vectors) -> Vectors:
         """Return vectors as float32 ``[n, dimension]``, scaled for cosine."""
         rows = checked(vectors, "vectors")
@@ -415,9 +396,8 @@ class VectorIndex:
     def _same_model(self, model_hash: str) -> None:
         if model_hash and self.model_hash and model_hash != self.model_hash:
             raise ValueError(
-                f"this index holds vectors of model {self.model_hash[:12]}, these come "
-                f"from model {model_hash[:12]}: distances between them mean nothing. "
-                "Encode both with the same model, or build the index again"
+                "the index holds vectors of another model, and distances between them "
+                "mean nothing: encode both with the same, or build the index again"
             )
 
 
@@ -443,10 +423,8 @@ def _settings(
         raise ValueError(f"kind={kind!r}: one of {', '.join(defaults)}")
     chosen = defaults[kind] | given
     if chosen.keys() != defaults[kind].keys() or min(chosen.values(), default=1) < 1:
-        raise ValueError(
-            f"settings {given}: {kind} has {', '.join(defaults[kind]) or 'none'}, each "
-            "1 or more"
-        )
+        names = ", ".join(defaults[kind]) or "none"
+        raise ValueError(f"settings {given}: {kind} has {names}, each 1 or more")
     if "m" in chosen and chosen["m"] not in divisors:
         raise ValueError(f"m={chosen['m']}: choose a divisor of d, {divisors}")
     if "m" in chosen and count < max(256, chosen.get("nlist", 0)):
@@ -488,14 +466,10 @@ def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # 
 def _checked_ids(ids: ArrayLike, count: int) -> Ids:
     """Return ids as int64 or strings ``[count]``, or say what is wrong."""
     items = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)  # type: ignore[arg-type]
-    if len(items) != count:
-        raise ValueError(f"{count} vectors, but {len(items)} ids")
-    if len(set(items)) < len(items):
-        twice = next(item for item in items if items.count(item) > 1)
-        raise ValueError(f"id {twice!r} occurs twice; ids must differ")
-    if all(isinstance(item, str) for item in items) and items:
+    if len(items) != count or len(set(items)) < count:
+        raise ValueError(f"{count} vectors need {count} different ids")
+    if items and all(isinstance(item, str) for item in items):
         return np.array(items)
-    if all(type(item) is int or isinstance(item, np.integer) for item in items):
-        return np.array(items, np.int64)
-    kinds = sorted({type(item).__name__ for item in items})
-    raise ValueError(f"ids must be all integers or all strings, not {', '.join(kinds)}")
+    if not all(isinstance(item, int | np.integer) for item in items):
+        raise ValueError("ids must be all integers or all strings")
+    return np.array(items, np.int64)

@@ -1,8 +1,5 @@
 """Two models of one shape become one: the mean of their weights.
 
-Between a model and what was fine-tuned from it much of what was forgotten returns
-before much of what was learned is lost.
-
 Source: Wortsman et al. 2022, equation 1 (WiSE-FT).
 """
 
@@ -18,14 +15,7 @@ def average(
 ) -> SentenceEncoder:
     """Return a new encoder, ``share · first + (1 − share) · second``, weight by weight.
 
-    Parameters
-    ----------
-    first, second
-        Of the same shape, tokenizer and pooling, usually a base and what was trained
-        from it; neither is changed. Everything but weights is the second's.
-    share
-        Of the first, from 0 to 1. At 0 and 1 the result has the one's weights to the
-        bit.
+    They are a base and what was trained from it; all but the weights is the second's.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: from 0, all second, to 1, all first")

@@ -1,8 +1,7 @@
 """Batches of tokens, and the one loop in which a model reads them.
 
-A batch is padded to its longest text, so its cost is rows times that length. Sorting
-by length and closing a batch at a budget of tokens keeps both the waste and the
-memory constant, whatever the texts are.
+Sorting by length and closing a batch at a budget of tokens keeps padding and memory
+small, whatever the texts are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,36 +36,25 @@ def in_batches(
     advance: Callable[[NDArray[np.int64]], object] | None = None,
     **options: Any,  # noqa: ANN401
 ) -> Vectors:
-    """Run a transformer over token sequences, and return what `read` takes from it.
+    """Run a transformer over n token sequences, and return what `read` takes from it.
 
-    Without dropout or gradient. On a CPU a plain BERT reads texts of one length
-    together and no padding at all (`packed_bert`).
+    Without dropout or gradient; on a CPU a plain BERT reads without padding
+    (`packed_bert`). The result is float32 ``[n, K]`` in the order of `sequences`,
+    ``[0, 0]`` for none.
 
     Parameters
     ----------
-    model
-        A transformers model.
-    sequences
-        n texts as token ids, special tokens included.
     read
         Called with the output for B texts, whose ``last_hidden_state`` is
         ``[B, L, D]``, and the mask ``[B, L]``; returns ``[B, K]``.
     token_type_ids
         Which of two texts each token belongs to, 0 or 1; None for a single text.
-    pad
-        Id of the padding token.
     token_budget
-        Tokens in a batch; the default is `TOKEN_BUDGET` of the device. Changes speed
-        and memory, not the result.
+        Tokens in a batch, by default `TOKEN_BUDGET` of the device.
     advance
         Called after each batch with the positions of its texts.
     options
         For the model, such as ``output_hidden_states=True``; it then always pads.
-
-    Returns
-    -------
-    NDArray
-        float32 ``[n, K]``, in the order of `sequences`; ``[0, 0]`` for none.
     """
     if not len(sequences):
         return np.empty((0, 0), np.float32)
@@ -150,9 +138,8 @@ def token_budget_batches(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield batches of positions ``[b]`` into `lengths` ``[n]``, longest texts first.
 
-    Together they hold each position once. A batch costs its rows times its longest
-    text or, `packed`, its tokens, and `budget` at most; a text longer than that makes
-    a batch of its own.
+    A batch costs its rows times its longest text or, `packed`, its tokens: `budget` at
+    most, unless one text alone is longer.
     """
     if budget < 1:
         raise ValueError(f"token budget {budget}: a batch needs at least one token")

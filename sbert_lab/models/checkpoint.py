@@ -1,20 +1,10 @@
 """Model folders in the format of sentence-transformers: read, check, load, write.
 
-Two spellings are in use, that of releases 2 to 5 and that of release 6. Both are read;
-the older one is written, because every release and the common servers load it. No
-pickle is opened, no code from a folder is run. A folder holds::
-
-    modules.json                        the pipeline: Transformer, Pooling, Dense …
-    config.json, model.safetensors      the transformer and its weights
-    tokenizer.json, …                   the tokenizer
-    sentence_bert_config.json           where texts are cut
-    1_Pooling/config.json               how token vectors become one
-    2_Dense/                            optional linear layers
-    config_sentence_transformers.json   prompts and similarity
-    sbert_lab.json                      checksums, only in folders written here
-
-A cross-encoder is written as a plain transformers folder; its ``config.json`` names
-the function that follows the score.
+The spelling of releases 2 to 5 and that of release 6 are read; the older one is
+written, because every release loads it. No pickle is opened, no code from a folder is
+run. A sentence encoder's folder is that of its transformer and tokenizer, with
+``modules.json`` (the pipeline) and a folder or file of settings for each module; a
+cross-encoder's ``config.json`` names its activation. ``sbert_lab.json``: checksums.
 """
 
 import json
@@ -41,6 +31,8 @@ from sbert_lab.models.pooling import POOLING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Parts = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +63,8 @@ class CheckpointError(ValueError):
 class Dense(nn.Module):
     """A linear layer after pooling: ``y = activation(W x + b)``, ``[B, D] -> [B, D']``.
 
-    Parameters
-    ----------
-    weights
-        ``linear.weight`` ``[D', D]`` and, if there is a bias, ``linear.bias`` ``[D']``.
-    activation
-        A name of `ACTIVATIONS`.
+    ``weights`` has ``linear.weight`` ``[D', D]`` and perhaps ``linear.bias`` ``[D']``;
+    ``activation`` is a name of `ACTIVATIONS`.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], activation: str) -> None:
@@ -105,11 +93,10 @@ class Normalize(nn.Module):
 class Layout:
     """What a sentence encoder's folder says, free of either spelling.
 
-    ``dimension`` is the width ``D`` of the token vectors, ``head`` what follows pooling
-    (`Dense` layers and ``"normalize"``), ``max_seq_length`` the longest text in tokens
-    (None leaves it to tokenizer and model), ``include_prompt`` whether a prompt's
-    tokens are pooled too, ``default_prompt`` the name of the prompt to use when none
-    is given, ``transformer`` the transformer's folder inside the model folder.
+    ``dimension`` is the width of the token vectors, ``head`` what follows pooling,
+    ``max_seq_length`` the longest text in tokens (None: what the model bears),
+    ``include_prompt`` whether a prompt's tokens are pooled too, ``default_prompt`` the
+    name of a prompt, ``transformer`` the transformer's folder inside the model folder.
     """
 
     dimension: int
@@ -126,10 +113,9 @@ class Layout:
 
 
 def read(folder: str | Path) -> Layout:
-    """Read and check a sentence encoder's folder, in either spelling.
+    """Read and check a sentence encoder's folder; the transformer is not loaded.
 
-    A plain transformers folder, without ``modules.json``, is read as mean pooling over
-    its last layer, with a warning. The transformer's weights are not loaded.
+    A plain transformers folder is read with mean pooling, and a warning.
     """
     folder = Path(folder)
     modules, settings, length = _read_common(folder, "feature-extraction")
@@ -141,20 +127,20 @@ def read(folder: str | Path) -> Layout:
     modes: tuple[str, ...] = ("mean",)
     include_prompt = True
     if len(modules) > 1:
-        if kinds[1] != "Pooling" or not {"Dense", "Normalize"}.issuperset(kinds[2:]):
-            raise CheckpointError(
-                f"{folder}: {' '.join(kinds)} is not read; one Pooling must follow one "
-                "Transformer, then Dense and Normalize"
-            )
+        _check(
+            kinds[1] == "Pooling" and {"Dense", "Normalize"}.issuperset(kinds[2:]),
+            f"{folder}: {' '.join(kinds)} is not read; one Pooling must follow one "
+            "Transformer, then Dense and Normalize",
+        )
         pooling = _json(folder / modules[1][1] / "config.json")
         flags = [name for flag, name in POOLING_FLAGS.items() if pooling.get(flag)]
         named = pooling.get("pooling_mode") or flags
         modes = (named,) if isinstance(named, str) else tuple(named)
         include_prompt = bool(pooling.get("include_prompt", True))
-    if not modes or not POOLING.keys() >= set(modes):
-        raise CheckpointError(
-            f"{folder}: pooling modes {modes} are not among {', '.join(POOLING)}"
-        )
+    _check(
+        modes and POOLING.keys() >= set(modes),
+        f"{folder}: pooling modes {modes} are not among {', '.join(POOLING)}",
+    )
     head: list[Dense | Literal["normalize"]] = []
     reached = width * len(modes)
     for kind, path in modules[2:]:
@@ -179,33 +165,24 @@ def read(folder: str | Path) -> Layout:
     )
 
 
-def load_transformer(
-    folder: Path,
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Load a transformer in float32 and its tokenizer from a folder.
+def load_transformer(folder: Path) -> "Parts":
+    """Load a transformer in float32, and its tokenizer.
 
-    Half-precision weights are widened. Every weight that the model needs must be there
-    with the right shape; only an unused pooler may be absent, and is then left out.
+    Every weight must be there; only an unused pooler may be absent, and is left out.
     """
     from transformers import AutoModel
 
-    model, tokenizer, absent = _load(
-        folder, AutoModel, lambda _, name: name.startswith("pooler.")
-    )
+    parts, absent = _load(folder, AutoModel, lambda _, name: name.startswith("pooler."))
     if absent:
-        model.pooler = None  # else it would be random numbers, and saved as if learnt
-    return model, tokenizer
+        parts[0].pooler = None  # else random, and saved as if learnt
+    return parts
 
 
-def load_cross(
-    folder: Path, head_seed: int | None
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, int | None]:
-    """Load a cross-encoder: transformer, tokenizer, activation, length limit.
+def load_cross(folder: Path, head_seed: int | None) -> tuple["Parts", str, int | None]:
+    """Load a cross-encoder: transformer and tokenizer, activation, length limit.
 
-    Read are plain transformers folders, which releases up to 5 wrote, and those of
-    release 6, whose ``modules.json`` names one Transformer. Of a sentence encoder, or
-    a plain one, the transformer is taken, and a head drawn from a normal distribution
-    with `head_seed`, as BERT's layers begin.
+    Of a sentence encoder, or a plain one, the transformer is taken and a head drawn
+    with `head_seed` as BERT's layers begin.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -214,15 +191,13 @@ def load_cross(
     task = "sequence-classification" if whole else "feature-extraction"
     modules, _, length = _read_common(folder, task)
     prompts = settings.get("prompts") or {}
-    if whole and (
-        len(modules) > 1
-        or prompts.get(settings.get("default_prompt_name"))
-        or length.get("processing_kwargs")
-    ):
-        raise CheckpointError(
-            f"{folder} has more than one Transformer, a default prompt or "
-            "processing_kwargs, which are not read here; save it without them"
-        )
+    default = prompts.get(settings.get("default_prompt_name"))
+    _check(
+        not whole
+        or (len(modules) == 1 and not default and not length.get("processing_kwargs")),
+        f"{folder} has more than one Transformer, a default prompt or "
+        "processing_kwargs, which are not read here; save it without them",
+    )
     inside = folder / modules[0][1]
     config = _json(inside / "config.json")
     activation = _activation(
@@ -240,33 +215,23 @@ def load_cross(
         inner = name.startswith(f"{model.base_model_prefix}.")
         return not has_head and ("pooler." in name or not inner)
 
-    model, tokenizer, head = _load(
+    parts, head = _load(
         inside, AutoModelForSequenceClassification, of_head, **one_score
     )
-    if head and head_seed is None:
-        raise CheckpointError(
-            f"{folder} has no head that gives a score ({', '.join(head)} missing). To "
-            "train one, say head_seed=0 or another number"
-        )
-    if head and head_seed is not None:
-        _draw(model, head, head_seed)
+    _check(
+        not head or head_seed is not None,
+        f"{folder} has no head that gives a score ({', '.join(head)} missing). To "
+        "train one, say head_seed=0 or another number",
+    )
+    _draw(parts[0], head, head_seed or 0)
     if length.get("do_lower_case"):
-        lower_case(tokenizer.backend_tokenizer)  # so that it is saved with it
-    return model, tokenizer, activation, length.get("max_seq_length")
+        lower_case(parts[1].backend_tokenizer)  # so that it is saved with it
+    return parts, activation, length.get("max_seq_length")
 
 
-def write(
-    folder: Path,
-    layout: Layout,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-) -> None:
-    """Write a sentence encoder's folder in the older spelling, atomically.
-
-    A model folder that stands there is replaced as a whole; if writing fails or the
-    process dies, it stays as it was.
-    """
-    with _new(folder, transformer, tokenizer, layout.max_seq_length) as target:
+def write(folder: Path, layout: Layout, parts: "Parts") -> None:
+    """Write a sentence encoder's folder in the older spelling, atomically."""
+    with _new(folder, parts, layout.max_seq_length) as target:
         files: dict[str, object] = {
             "sentence_bert_config.json": {
                 "max_seq_length": layout.max_seq_length,
@@ -311,14 +276,10 @@ def write(
 
 
 def write_cross(
-    folder: Path,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    activation: str,
-    max_seq_length: int,
+    folder: Path, parts: "Parts", activation: str, max_seq_length: int
 ) -> None:
     """Write a cross-encoder's folder that every release loads, atomically."""
-    with _new(folder, transformer, tokenizer, max_seq_length) as target:
+    with _new(folder, parts, max_seq_length) as target:
         path = spelled(ACTIVATIONS[activation]())
         config = _json(target / "config.json")
         config["sentence_transformers"] = {"activation_fn": path}
@@ -344,41 +305,41 @@ def _read_common(
     folder: Path, task: str
 ) -> tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]:
     """Check files; return modules, settings, and where the transformer cuts texts."""
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is not a folder; give the path of a saved model"
-        )
+    _check(folder.is_dir(), f"{folder} is not a folder; give that of a saved model")
     sums = _json(folder / _SUMS, optional=True).get("sha256", {})
     for name, expected in sums.items():
-        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
-            raise CheckpointError(
-                f"{folder / name} is missing or not the file that was saved (its "
-                f"sha256 differs); copy it again or, if you changed it on purpose, "
-                f"delete {_SUMS}"
-            )
+        file = folder / name
+        _check(
+            file.is_file() and sha256_file(file) == expected,
+            f"{file} is missing or not the file that was saved (its sha256 differs); "
+            f"copy it again or, if you changed it on purpose, delete {_SUMS}",
+        )
     modules = _modules(folder)
     inside = folder / modules[0][1]
-    if not any(inside.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{inside} has no model.safetensors; copy it again. A pickle (*.bin) can "
-            "run code and is not read: load it where you trust it, save as safetensors"
-        )
-    if not any((inside / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise CheckpointError(
-            f"{inside} has no tokenizer (tokenizer.json or vocab.txt); copy it from "
-            "the model that the weights come from"
-        )
+    _check(
+        any(inside.glob("*.safetensors")),
+        f"{inside} has no model.safetensors; copy it again. A pickle (*.bin) can run "
+        "code and is not read: load it where you trust it, save as safetensors",
+    )
+    _check(
+        any((inside / name).is_file() for name in ("tokenizer.json", "vocab.txt")),
+        f"{inside} has no tokenizer; copy tokenizer.json from the same model",
+    )
     length: dict[str, Any] = {}
     # Once the file's name told the architecture: sentence_roberta_config.json.
     for path in sorted(inside.glob("sentence_*_config.json")):
         length = _json(path)
     cut = length.get("max_seq_length")
-    if length.get("transformer_task", task) != task or (cut is not None and cut < 3):
-        raise CheckpointError(
-            f"{inside}: the task must be {task!r} and max_seq_length 3 or more, not "
-            f"{length}"
-        )
+    _check(
+        length.get("transformer_task", task) == task and (cut is None or cut >= 3),
+        f"{inside}: the task must be {task!r}, max_seq_length 3 or more, not {length}",
+    )
     return modules, _json(folder / _SETTINGS, optional=True), length
+
+
+def _check(sound: object, problem: str) -> None:
+    if not sound:
+        raise CheckpointError(problem)
 
 
 @contextmanager
@@ -386,8 +347,6 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged file makes a library raise into our error."""
     try:
         yield
-    except CheckpointError:
-        raise
     except Exception as error:
         raise CheckpointError(
             f"{path} is missing, damaged or not what it should be; copy it again "
@@ -408,22 +367,24 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     listing = folder / "modules.json"
     if not listing.is_file():
         return [("Transformer", "")]  # a plain transformers folder
-    pipeline = []
     with _explained(listing):
-        for module in json.loads(listing.read_text(encoding="utf-8")):
-            name, path = module["type"], module.get("path", "")
-            package, kind = name.split(".")[0], name.split(".")[-1]
-            known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
-            if package != "sentence_transformers" or not known:
-                raise CheckpointError(
-                    f"{folder}: module {name} is not read here; no code from a model "
-                    "folder is run"
-                )
-            if path.startswith("/") or ".." in Path(path).parts:
-                raise CheckpointError(f"{folder}: module path {path!r} points outside")
-            pipeline.append((kind, path))
-    if not pipeline or pipeline[0][0] != "Transformer":
-        raise CheckpointError(f"{folder}: modules.json must start with a Transformer")
+        modules = json.loads(listing.read_text(encoding="utf-8"))
+        named = [(module["type"], module.get("path", "")) for module in modules]
+    pipeline = []
+    for name, path in named:
+        package, kind = name.split(".")[0], name.split(".")[-1]
+        known = kind in {"Transformer", "Pooling", "Dense", "Normalize"}
+        outside = path.startswith("/") or ".." in Path(path).parts
+        _check(
+            package == "sentence_transformers" and known and not outside,
+            f"{folder}: module {name} in {path!r} is not read here; no code from a "
+            "model folder is run, nothing outside it is opened",
+        )
+        pipeline.append((kind, path))
+    _check(
+        pipeline and pipeline[0][0] == "Transformer",
+        f"{folder}: modules.json must start with a Transformer",
+    )
     return pipeline
 
 
@@ -434,58 +395,56 @@ def _dense(folder: Path, width: int) -> Dense:
     with _explained(folder / "model.safetensors"):
         weights = load_file(folder / "model.safetensors")
         shape = tuple(weights["linear.weight"].shape)
-    if shape != (config.get("out_features"), width) or config.get("use_residual"):
-        raise CheckpointError(
-            f"{folder}: a layer from {width} dimensions without residual is read here, "
-            f"not {config} with weights of shape {shape}"
-        )
+    _check(
+        shape == (config.get("out_features"), width) and not config.get("use_residual"),
+        f"{folder}: a layer from {width} dimensions without residual is read here, "
+        f"not {config} with weights of shape {shape}",
+    )
     return Dense({name: w.float() for name, w in weights.items()}, activation)
 
 
 def _activation(folder: Path, path: object) -> str:
     """Return the short name of an activation that a folder spells as a path."""
     name = str(path).rsplit(".", 1)[-1].lower()
-    if not str(path).startswith("torch.nn.") or name not in ACTIVATIONS:
-        raise CheckpointError(
-            f"{folder}: activation {path!r} is not one of torch.nn's "
-            f"{', '.join(ACTIVATIONS)}; no code from a model folder is run"
-        )
+    _check(
+        str(path).startswith("torch.nn.") and name in ACTIVATIONS,
+        f"{folder}: activation {path!r} is not one of torch.nn's "
+        f"{', '.join(ACTIVATIONS)}; no code from a model folder is run",
+    )
     return name
 
 
 def _load(
     folder: Path,
     auto: Any,  # noqa: ANN401
-    may_lack: "Callable[[PreTrainedModel, str], bool]",
+    may_lack: Callable[[Any, str], bool],
     **options: int,
-) -> tuple[Any, Any, list[str]]:
+) -> tuple[tuple[Any, Any], list[str]]:
     """Load model and tokenizer; return them, and the absent weights that may be so."""
     from transformers import AutoTokenizer
 
+    safe = {"local_files_only": True, "trust_remote_code": False}
     with _explained(folder), quiet_transformers(), random_state_kept():
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
         model, report = auto.from_pretrained(
             folder,
-            local_files_only=True,
-            trust_remote_code=False,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **safe,
             **options,
         )
     absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
     missing = sorted(set(report["missing_keys"]).difference(absent))
     wrong = sorted(str(key[0]) for key in report["mismatched_keys"])
-    if missing or wrong:
-        raise CheckpointError(
-            f"{folder}: the weights do not belong to this config.json: "
-            f"{len(missing)} tensors missing, {len(wrong)} of another shape, first "
-            f"{[*missing, *wrong][0]}; copy both from the same model"
-        )
-    return model, tokenizer, absent
+    _check(
+        not missing and not wrong,
+        f"{folder}: the weights do not belong to this config.json: {len(missing)} "
+        f"tensors missing, {len(wrong)} of another shape, first "
+        f"{[*missing, *wrong, ''][0]}; copy both from the same model",
+    )
+    return (model, tokenizer), absent
 
 
 def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
@@ -502,17 +461,12 @@ def _draw(model: "PreTrainedModel", names: list[str], seed: int) -> None:
 
 
 @contextmanager
-def _new(
-    folder: Path,
-    transformer: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    max_seq_length: int | None,
-) -> Iterator[Path]:
+def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[Path]:
     """Yield a new folder with transformer and tokenizer; seal it with checksums."""
     with new_folder(folder, marker="config.json") as target:
         with quiet_transformers():
-            transformer.save_pretrained(target)
-            tokenizer.save_pretrained(target)
+            parts[0].save_pretrained(target)
+            parts[1].save_pretrained(target)
         config = _json(target / "tokenizer_config.json")
         config["model_max_length"] = max_seq_length
         write_json(target / "tokenizer_config.json", config)

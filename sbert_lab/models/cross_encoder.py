@@ -1,9 +1,7 @@
 """`CrossEncoder`: two texts go in together, one score comes out.
 
-Where `SentenceEncoder` makes a vector of each text and compares those, here every token
-of one text sees every token of the other. That judges better and cannot be prepared:
-each pair costs a pass. So it is put on top of a search, to sort its first k answers
-anew (`rerank`).
+Every token of one text sees every token of the other. That judges better than comparing
+vectors, but each pair costs a pass; so it sorts the first k answers of a search anew.
 """
 
 import inspect
@@ -27,15 +25,9 @@ from sbert_lab.models.transformer import TransformerModel
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-OWN = "own"  # the activation that the model was saved with
-
 
 class Ranking(NamedTuple):
-    """Documents sorted by score, best first.
-
-    ``order`` are their places in what was given, int64 ``[k]``; ``scores`` float32
-    ``[k]``, falling.
-    """
+    """Documents sorted by score, best first: their places and scores, ``[k]`` each."""
 
     order: NDArray[np.int64]
     scores: Vectors
@@ -44,19 +36,9 @@ class Ranking(NamedTuple):
 class CrossEncoder(TransformerModel):
     """A transformer with a head of one score, as a function of two texts.
 
-    Use `from_pretrained` to load one.
-
-    Parameters
-    ----------
-    transformer
-        A transformers model for sequence classification with one label: its ``logits``
-        are ``[B, 1]``.
-    tokenizer
-        Its fast tokenizer.
-    activation
-        What follows the score unless `predict` is told otherwise: one of `ACTIVATIONS`.
-    max_seq_length
-        Longest pair in tokens, special tokens included; None for what the model bears.
+    Use `from_pretrained` to load one. The transformer is a sequence classifier of one
+    label, logits ``[B, 1]``; `activation`, one of `ACTIVATIONS`, follows the score;
+    `max_seq_length` counts the tokens of a pair, special ones included.
 
     Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
@@ -73,8 +55,7 @@ class CrossEncoder(TransformerModel):
         config = transformer.config
         if config.num_labels != 1:
             raise CheckpointError(
-                f"the head gives {config.num_labels} scores a pair, as a classifier "
-                "does; a cross-encoder here gives one (num_labels=1)"
+                f"the head gives {config.num_labels} scores a pair, not num_labels=1"
             )
         _check_activation(activation)
         self.activation = activation
@@ -92,46 +73,20 @@ class CrossEncoder(TransformerModel):
         device: str | torch.device | None = None,
         allow_hub: bool = True,
     ) -> Self:
-        """Load a cross-encoder, or begin one from an encoder.
+        """Load a cross-encoder, as `SentenceEncoder.from_pretrained` does an encoder.
 
-        Parameters
-        ----------
-        name_or_path, device, allow_hub
-            As in `SentenceEncoder.from_pretrained`.
-        head_seed
-            Of a plain encoder, which has no head: draw one with this seed. Without it
-            such a folder is refused, for its scores would mean nothing.
+        A plain encoder has no head: `head_seed` draws one, and without it the folder is
+        refused, for its scores would mean nothing.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
-        transformer, tokenizer, activation, length = checkpoint.load_cross(
-            folder, head_seed
-        )
-        encoder = cls(
-            transformer, tokenizer, activation=activation, max_seq_length=length
-        )
+        parts, activation, length = checkpoint.load_cross(folder, head_seed)
+        encoder = cls(*parts, activation=activation, max_seq_length=length)
         return encoder.on_device(device)
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that sentence-transformers' CrossEncoder loads.
-
-        Atomic: a killed process leaves the folder as it was, or the new one.
-        """
-        checkpoint.write_cross(
-            Path(folder),
-            self.transformer,
-            self.tokenizer,
-            self.activation,
-            self.max_seq_length,
-        )
-
-    def token_ids(
-        self, texts: Sequence[str] | Sequence[tuple[str, str]]
-    ) -> list[NDArray[np.int64]]:
-        """Return the tokens of single texts as `pair_ids` gives those of pairs."""
-        return [
-            np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(list(texts))
-        ]
+        """Write a folder that sentence-transformers' CrossEncoder loads, atomically."""
+        parts, length = (self.transformer, self.tokenizer), self.max_seq_length
+        checkpoint.write_cross(Path(folder), parts, self.activation, length)
 
     def pair_ids(
         self, first: Sequence[str], second: Sequence[str]
@@ -139,17 +94,11 @@ class CrossEncoder(TransformerModel):
         """Return the tokens of each pair, int64 ``[L, 2]``, cut at `max_seq_length`.
 
         First the token's id, then the text that it belongs to, 0 or 1.
-        `last_truncated` says how many pairs were cut.
         """
-        return self.token_ids(list(zip(first, second, strict=True)))
-
-    def pair_lengths(
-        self, first: NDArray[np.int64], second: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Return the tokens of pairs, uncut, from those that `token_ids` gives each."""
-        alone = self._backend.num_special_tokens_to_add(False)
-        together = self._backend.num_special_tokens_to_add(True)
-        return first + second - 2 * alone + together
+        return [
+            np.array([encoding.ids, encoding.type_ids], np.int64).T
+            for encoding in self._encodings(list(zip(first, second, strict=True)))
+        ]
 
     def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
         """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
@@ -163,7 +112,7 @@ class CrossEncoder(TransformerModel):
     def _readers(self) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
         """Return a model for `in_batches`, and how its output becomes ``[B, 1]``.
 
-        A BERT without its head, which alone can read without padding, or the whole.
+        Of a BERT the model without its head, which can read without padding.
         """
         from transformers import BertForSequenceClassification
 
@@ -180,21 +129,14 @@ class CrossEncoder(TransformerModel):
         first: Sequence[str],
         second: Sequence[str],
         *,
-        activation: str | None = OWN,
+        activation: str | None = "own",
         token_budget: int | None = None,
         show_progress: bool | None = None,
     ) -> Vectors:
-        """Score pairs of texts, float32 ``[n]``.
+        """Score pairs of texts, the query first, float32 ``[n]``.
 
-        Parameters
-        ----------
-        first, second
-            The two texts of each pair; a query comes first.
-        activation
-            What follows the score: ``"own"``, the one that the model was saved with,
-            another of `ACTIVATIONS`, or None for nothing.
-        token_budget, show_progress
-            As in `SentenceEncoder.encode`.
+        `activation` follows the score: the model's ``"own"``, another of `ACTIVATIONS`,
+        or None for nothing. The other options are those of `SentenceEncoder.encode`.
         """
         first, second = check_texts(first, "first"), check_texts(second, "second")
         if len(first) != len(second):
@@ -202,7 +144,7 @@ class CrossEncoder(TransformerModel):
                 f"{len(first)} first texts and {len(second)} second ones; to score one "
                 "query with many documents, use rerank"
             )
-        name = self.activation if activation == OWN else activation or "identity"
+        name = self.activation if activation == "own" else activation or "identity"
         _check_activation(name)
         model, read = self._readers()
         out: Vectors = np.empty(len(first), np.float32)
@@ -226,9 +168,8 @@ class CrossEncoder(TransformerModel):
         bad = np.flatnonzero(~np.isfinite(out))
         if len(bad):
             raise ValueError(
-                f"{len(bad)} scores are not finite, the first for "
-                f"{first[bad[0]][:40]!r} and {second[bad[0]][:40]!r}: the weights are "
-                "damaged or training diverged; load the model again"
+                f"{len(bad)} scores are not finite, first of {first[bad[0]][:40]!r}: "
+                "damaged weights or a training that diverged; load the model again"
             )
         found: Vectors = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
         return found

@@ -1,8 +1,8 @@
 """Embeddings on disk, so that the same text is never encoded twice by one model.
 
-One SQLite file a model, named by the hash of its weights: changed weights cannot meet
-old vectors. Rows are keyed by the hash of the text. SQLite's own locking makes it safe
-for several processes to read and write at once, and a killed writer leaves no half row.
+One SQLite file a model, named by the model's fingerprint; rows are keyed by the text's
+hash. Several processes may read and write at once, and a killed writer leaves no half
+row.
 """
 
 import hashlib
@@ -23,8 +23,7 @@ _WAIT = 60.0  # seconds to wait for another process's write
 class EmbeddingCache:
     """Vectors by model and text, in `folder` or ``embeddings`` under `cache_home`.
 
-    ``hits`` and ``misses`` count the texts that were found, and that had to be encoded,
-    through this object.
+    ``hits`` and ``misses`` count the texts that were found, and that were not.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -39,10 +38,7 @@ class EmbeddingCache:
     def get(
         self, model_hash: str, texts: Sequence[str], dimension: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Look texts up: their vectors ``[n, dimension]``, and which are known ``[n]``.
-
-        Rows that are not known hold zeros.
-        """
+        """Return vectors ``[n, dimension]`` (0 if unknown), and if known, ``[n]``."""
         vectors = np.zeros((len(texts), dimension), np.float32)
         known = np.zeros(len(texts), bool)
         if not self.path(model_hash).is_file():

@@ -1,12 +1,8 @@
 """BERT without padding: the forward pass that `encode` takes on a CPU.
 
-Padded positions cost as much as real ones. Here the tokens of a whole batch stand
-packed in one matrix ``[T, D]``, T tokens and nothing else, and every linear layer is
-one matrix product over it. Only attention must know where a text ends; texts of one
-length stand together, and each such group ``[B, L]`` attends on its own, with no mask.
-
-The weights are the model's own, read where they are; nothing is copied, so a step of
-training is seen at once. The result equals the model's own forward pass (tested).
+The T tokens of a batch stand packed in one matrix ``[T, D]``, and every linear layer is
+one product over it. Texts of one length stand together, and each such group ``[B, L]``
+attends on its own, with no mask. The weights are the model's own, not copies.
 """
 
 from collections.abc import Sequence
@@ -31,10 +27,9 @@ def is_supported(transformer: Any) -> bool:  # noqa: ANN401  (any transformers m
 
 
 def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
-    """Return the matrices that batches of up to `tokens` tokens are worked out in.
+    """Return matrices for up to `tokens` tokens, which every layer writes into anew.
 
-    Every layer of every batch writes into the same few: fresh memory for each product
-    would cost a tenth of the time.
+    Fresh memory for each product would cost a tenth of the time.
     """
     config, weight = model.config, model.embeddings.word_embeddings.weight
     widths = [config.hidden_size] * 5 + [config.intermediate_size]
@@ -49,17 +44,9 @@ def packed_bert(
 ) -> list[Tensor]:
     """Run BERT over groups of texts of equal length, without dropout or gradient.
 
-    Parameters
-    ----------
-    model
-        A transformers ``BertModel`` for which `is_supported` holds.
-    groups
-        Token ids, int64 ``[B, L]`` each, B and L differing from group to group. Their
-        last hidden states are returned, ``[B, L, D]`` each.
-    space
-        From `workspace`, for at least as many tokens; made anew if not given.
-    segments
-        Which of two texts each token belongs to, 0 or 1; all 0 if not given.
+    Each group is int64 ``[B, L]``, and gives its last hidden states ``[B, L, D]``.
+    `space` is from `workspace`; `segments`, of the groups' shapes, tell the two texts
+    of a pair apart.
 
     Source: Vaswani et al. 2017, section 3; Devlin et al. 2019, section 3.
     """
@@ -80,9 +67,8 @@ def packed_bert(
             queries, keys, values = (
                 t[rows].view(*shape, heads, -1).transpose(1, 2) for t in (q, k, v)
             )
-            attended = F.scaled_dot_product_attention(
-                queries, keys, values
-            )  # [B, H, L, D/H]
+            # [B, H, L, D/H]
+            attended = F.scaled_dot_product_attention(queries, keys, values)
             mixed[rows].view(*shape, heads, -1).copy_(attended.transpose(1, 2))
         x = dense.LayerNorm(_linear(mixed, dense.dense, out).add_(x))
         torch.ops.aten.gelu_(_linear(x, layer.intermediate.dense, inner))

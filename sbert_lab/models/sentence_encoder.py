@@ -1,8 +1,7 @@
 """`SentenceEncoder`: text goes in, vectors come out; and `Encoder`, what all have.
 
-The same vectors as sentence-transformers, to 1e-5 in float32, and faster: a large
-chunk of texts is tokenised at once, equal token sequences are encoded once, batches
-are filled to a budget of tokens, and a CPU reads them without padding (`batching`).
+The same vectors as sentence-transformers, to 1e-5 in float32, and faster: equal token
+sequences are encoded once, and batches are filled to a budget of tokens (`batching`).
 """
 
 import copy
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import METRICS, Advance, Metric, Vectors, progress
+from sbert_lab._utils import Advance, Metric, Vectors, progress
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout, Normalize
@@ -43,8 +42,7 @@ Encode = Callable[[Sequence[str]], Encoded]
 class Encoder(Protocol):
     """What every encoder has in common, be it a transformer, a table or word counts.
 
-    Optional are ``encode_query`` and ``encode_document``, for models that tell the two
-    apart, and ``metric``, ``"cosine"`` or ``"dot"``, for those that need the latter.
+    Optional are ``encode_query``, ``encode_document`` and ``metric``.
     """
 
     @property
@@ -71,27 +69,14 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Encoded:
 
 def metric_of(encoder: Encoder) -> Metric:
     """Return the measure that the vectors are made for, ``"cosine"`` unless it says."""
-    metric = getattr(encoder, "metric", "cosine")
-    if metric not in METRICS:
-        raise ValueError(
-            f"{type(encoder).__name__}.metric is {metric!r}, not {METRICS}"
-        )
-    return cast(Metric, metric)
+    return cast(Metric, getattr(encoder, "metric", "cosine"))
 
 
 class SentenceEncoder(TransformerModel):
     """A transformer, a pooling, and what follows, as one function from text to vector.
 
-    Parameters
-    ----------
-    transformer
-        A transformers model that returns ``last_hidden_state`` ``[B, L, D]``.
-    tokenizer
-        Its fast tokenizer.
-    layout
-        Pooling, layers after it, length limit, prompts: see `Layout`.
-
-    Use `from_pretrained` to load one.
+    Use `from_pretrained` to load one. The transformer gives ``last_hidden_state``
+    ``[B, L, D]``, its tokenizer is a fast one, and `Layout` says the rest.
     """
 
     def __init__(
@@ -100,21 +85,13 @@ class SentenceEncoder(TransformerModel):
         tokenizer: "PreTrainedTokenizerBase",
         layout: Layout,
     ) -> None:
-        super().__init__(
-            transformer,
-            tokenizer,
-            layout.max_seq_length,
-            do_lower_case=layout.do_lower_case,
-        )
+        lower, length = layout.do_lower_case, layout.max_seq_length
+        super().__init__(transformer, tokenizer, length, do_lower_case=lower)
         self.layout = layout
-        self.pooling = Pooling(
-            layout.dimension, layout.pooling, include_prompt=layout.include_prompt
-        )
+        self.pooling = Pooling(layout.dimension, layout.pooling)
+        head = copy.deepcopy(layout.head)
         self.head = nn.Sequential(
-            *[
-                copy.deepcopy(part) if isinstance(part, Dense) else Normalize()
-                for part in layout.head
-            ]
+            *[part if isinstance(part, Dense) else Normalize() for part in head]
         )
         self.prompts = {"query": "", "document": ""} | layout.prompts
 
@@ -126,18 +103,11 @@ class SentenceEncoder(TransformerModel):
         device: str | torch.device | None = None,
         allow_hub: bool = True,
     ) -> Self:
-        """Load a model; every error says what to do.
+        """Load a model, onto the GPU if there is one and no `device` is given.
 
-        Parameters
-        ----------
-        name_or_path
-            A registered name such as ``"all-MiniLM-L6-v2"``, a folder in either
-            spelling, a plain transformers folder (read with mean pooling), or
-            ``"owner/name"`` on the hub.
-        device
-            ``"cpu"``, ``"cuda"`` …; the default is the GPU if there is one.
-        allow_hub
-            False never asks the network.
+        `name_or_path` is a registered name such as ``"all-MiniLM-L6-v2"``, a folder in
+        either spelling, a plain transformers folder (read with mean pooling), or
+        ``"owner/name"`` on the hub; `allow_hub` False never asks the network.
         """
         entry = BY_NAME.get(str(name_or_path))
         if entry is not None and entry.form != "encoder":
@@ -151,17 +121,14 @@ class SentenceEncoder(TransformerModel):
         return cls(*parts, layout).on_device(device)
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that every sentence-transformers release since 2.3 loads.
-
-        Atomic: a killed process leaves the folder as it was, or the new one.
-        """
+        """Write a folder that sentence-transformers loads, atomically."""
         layout = dataclasses.replace(
             self.layout,
             head=tuple(p if isinstance(p, Dense) else "normalize" for p in self.head),
             prompts=self.prompts,
             max_seq_length=self.max_seq_length,
         )
-        checkpoint.write(Path(folder), layout, self.transformer, self.tokenizer)
+        checkpoint.write(Path(folder), layout, (self.transformer, self.tokenizer))
 
     @property
     def dimension(self) -> int:
@@ -197,9 +164,9 @@ class SentenceEncoder(TransformerModel):
         skipped: int = 0,
         **options: Any,  # noqa: ANN401  (token_budget and advance of in_batches)
     ) -> Vectors:
-        """Encode texts that are token ids already, float32 ``[n, full dimension]``.
+        """Encode token ids without gradients, float32 ``[n, full dimension]``.
 
-        Without gradients; `skipped` leading tokens of each are not pooled.
+        `skipped` leading tokens of each text are not pooled.
         """
         return in_batches(
             self.transformer,
@@ -221,12 +188,10 @@ class SentenceEncoder(TransformerModel):
         show_progress: bool | None = None,
         cache: EmbeddingCache | None = None,
     ) -> Vectors:
-        """Turn texts into vectors.
+        """Turn texts into vectors, float32 ``[n, d]``; a single string into ``[d]``.
 
         Parameters
         ----------
-        texts
-            Strings; a single string gives a single vector ``[d]``.
         prompt_name, prompt
             A prefix for every text, by its name in `prompts` or literally.
         normalize
@@ -234,35 +199,38 @@ class SentenceEncoder(TransformerModel):
         truncate_dim
             Keep the leading dimensions only.
         token_budget
-            Tokens in a batch; the default suits the device. Changes speed and memory,
-            not the result.
+            Tokens in a batch; changes speed and memory, not the result.
         show_progress
             A bar on standard error; by default for long work on a terminal.
         cache
             Where to look vectors up first, and to keep new ones.
 
-        Returns
-        -------
-        NDArray
-            float32 ``[n, d]``; ``[0, d]`` for no texts. Where vectors are not finite,
-            a ValueError names the first text.
+        Raises
+        ------
+        ValueError
+            A vector is not finite; the message names its text.
         """
         listed = [texts] if isinstance(texts, str) else check_texts(texts)
         prefix = self._prefix(prompt_name, prompt)
         skipped = self._prompt_tokens(prefix)
         width = truncate_dim if truncate_dim is not None else self.dimension
         if not 1 <= width <= self._full_dimension:
-            raise ValueError(
-                f"truncate_dim={width}: this model has 1 to {self._full_dimension} "
-                "dimensions"
-            )
+            most = self._full_dimension
+            raise ValueError(f"truncate_dim={width}: this model has 1 to {most}")
         out: Vectors = np.empty((len(listed), width), np.float32)
         truncated = 0
         with progress(len(listed), "encode", show=show_progress) as move:
+
+            def encode(chunk: list[str]) -> Vectors:
+                return self._encode_chunk(chunk, skipped, move, token_budget)
+
             for start in range(0, len(listed), CHUNK):
                 self.last_truncated = 0  # all may come from the cache
                 chunk = [prefix + text for text in listed[start : start + CHUNK]]
-                full = self._through_cache(chunk, skipped, cache, move, token_budget)
+                if cache is None:
+                    full = encode(chunk)
+                else:
+                    full = self._through_cache(chunk, skipped, cache, move, encode)
                 out[start : start + len(chunk)] = full[:, :width]
                 truncated += self.last_truncated
         if normalize:
@@ -287,16 +255,12 @@ class SentenceEncoder(TransformerModel):
         return options if given else {"prompt_name": found} | options
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "pooling": self.layout.pooling,
-            "include_prompt": self.layout.include_prompt,
-            "head": [
-                checkpoint.spelled(part.activation)
-                if isinstance(part, Dense)
-                else "normalize"
-                for part in self.head
-            ],
-        }
+        head = [
+            checkpoint.spelled(p.activation) if isinstance(p, Dense) else "normalize"
+            for p in self.head
+        ]
+        pooled = self.layout.include_prompt
+        return {"pooling": self.layout.pooling, "include_prompt": pooled, "head": head}
 
     def _prefix(self, name: str | None, literal: str | None) -> str:
         if literal is not None and name is not None:
@@ -305,23 +269,19 @@ class SentenceEncoder(TransformerModel):
         if literal is not None or name is None:
             return literal or ""
         if name not in self.prompts:
-            raise ValueError(
-                f"no prompt named {name!r}; this model has {sorted(self.prompts)}. "
-                "Pass the text itself as prompt=…"
-            )
+            known = sorted(self.prompts)
+            raise ValueError(f"no prompt named {name!r} in {known}; or give prompt=…")
         return self.prompts[name]
 
     def _through_cache(
         self,
         texts: list[str],
         skipped: int,
-        cache: EmbeddingCache | None,
+        cache: EmbeddingCache,
         advance: Advance,
-        token_budget: int | None,
+        encode: Callable[[list[str]], Vectors],
     ) -> Vectors:
         """Encode one chunk, ``[n, full dimension]``, asking the cache first."""
-        if cache is None:
-            return self._encode_chunk(texts, skipped, advance, token_budget)
         # A prompt that is not pooled gives another vector for the same characters.
         keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
         model_hash = self.fingerprint()
@@ -329,8 +289,7 @@ class SentenceEncoder(TransformerModel):
         advance(int(known.sum()))
         missing = np.flatnonzero(~known).tolist()
         if missing:
-            unknown = [texts[i] for i in missing]
-            new = self._encode_chunk(unknown, skipped, advance, token_budget)
+            new = encode([texts[i] for i in missing])
             cache.put(model_hash, [keys[i] for i in missing], new)
             vectors[missing] = new
         return vectors
@@ -351,12 +310,8 @@ class SentenceEncoder(TransformerModel):
         token_budget: int | None,
     ) -> Vectors:
         position: dict[tuple[int, ...], int] = {}  # each token sequence once
-        owner = np.array(
-            [
-                position.setdefault(tuple(encoding.ids), len(position))
-                for encoding in self._encodings(texts)
-            ]
-        )
+        found = [tuple(encoding.ids) for encoding in self._encodings(texts)]
+        owner = np.array([position.setdefault(ids, len(position)) for ids in found])
         copies = np.bincount(owner)
         unique = self.encode_token_ids(
             list(position),
@@ -368,8 +323,7 @@ class SentenceEncoder(TransformerModel):
         bad = np.flatnonzero(~np.isfinite(vectors).all(1))
         if len(bad):
             raise ValueError(
-                f"{len(bad)} vectors are not finite, the first for "
-                f"{texts[bad[0]][:60]!r}: the weights are damaged or training diverged"
-                "; load the model again"
+                f"{len(bad)} vectors are not finite, first of {texts[bad[0]][:60]!r}: "
+                "damaged weights or a training that diverged; load the model again"
             )
         return vectors

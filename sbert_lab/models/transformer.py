@@ -23,11 +23,7 @@ _IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
 
 
 class TransformerModel(nn.Module):
-    """Base of the encoders: length limit, token ids, fingerprint.
-
-    ``max_seq_length`` None takes what the model bears; ``last_truncated`` counts which
-    of the texts last seen were cut.
-    """
+    """Base of the encoders; ``last_truncated`` counts texts cut in the last call."""
 
     def __init__(
         self,
@@ -52,10 +48,9 @@ class TransformerModel(nn.Module):
 
     @property
     def max_seq_length(self) -> int:
-        """Longest input in tokens, special tokens included; longer ones are cut.
+        """Longest input in tokens, special ones included; set None for the most.
 
-        Of a pair the longer text is cut first. Set it to another number, or to None for
-        what the model bears.
+        Of a pair the longer text is cut first.
         """
         return self._max_seq_length
 
@@ -95,13 +90,8 @@ class TransformerModel(nn.Module):
     def _warn_of_cuts(self, truncated: int, total: int, what: str) -> None:
         self.last_truncated = truncated
         if truncated:
-            log.warning(
-                "%d of %d %s are longer than %d tokens and were cut there",
-                truncated,
-                total,
-                what,
-                self.max_seq_length,
-            )
+            message = "%d of %d %s are longer than %d tokens and were cut there"
+            log.warning(message, truncated, total, what, self.max_seq_length)
 
     def _encodings(self, inputs: list[Any]) -> "list[Encoding]":
         found = self._backend.encode_batch_fast(inputs)
@@ -109,27 +99,23 @@ class TransformerModel(nn.Module):
         return found
 
     def _settings(self) -> dict[str, Any]:
-        """Return what else changes a result, for the fingerprint."""
+        """Return what changes a result besides weights, config and tokenizer."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
         """Return the sha256 that names this model in caches, indexes and records.
 
-        It covers whatever changes a result: weights, configuration, tokenizer, what
-        follows. It is worked out anew when a weight has changed, which is seen by
-        PyTorch's version counter and by a sum over the bits of every weight, for edits
-        that the counter misses (``weight.data.mul_(2)``).
+        It covers whatever changes a result, and is worked out anew when a weight
+        changed, as seen by PyTorch's version counter and, for edits that it misses
+        (``weight.data.mul_(2)``), by a sum over the weights' bits.
         """
         config = {
             key: value
             for key, value in self.transformer.config.to_diff_dict().items()
             if key not in _IDLE and not key.endswith("_version")
         }
-        settings = self._settings() | {
-            "config": config,
-            "tokenizer": self._tokenizer_json,
-        }
-        written = json.dumps(settings, sort_keys=True)
+        read = {"config": config, "tokenizer": self._tokenizer_json}
+        written = json.dumps(self._settings() | read, sort_keys=True)
         state = self.state_dict(keep_vars=True)
         versions = [(name, v._version, _bit_sum(v)) for name, v in state.items()]
         if self._hashed[0] != (versions, written):

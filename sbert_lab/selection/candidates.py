@@ -1,10 +1,8 @@
 """The candidates, each an `Encoder` or BM25: from word counts to twelve layers.
 
-Any folder or hub repository of the reader's is one too. What has to be made first (a
-conversion, a distillation) is made once and kept in the cache folder.
+Any folder or hub repository of the reader's is one too.
 """
 
-import difflib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,9 +13,10 @@ from pathlib import Path
 
 from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab.models.onnx import OnnxEncoder
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
-from sbert_lab.models.static import StaticEncoder
+from sbert_lab.models.static import StaticEncoder, distil
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +32,8 @@ Model = Encoder | Bm25
 class Candidate:
     """One way to search text.
 
-    ``load`` loads it, or fits it to the texts of a corpus; ``needs`` are the entries of
-    the registry that it is made of; ``files`` returns the files it is loaded from, none
-    for what is fitted; ``libraries`` are imported beyond what the package always needs.
+    ``load`` loads it, or fits it to a corpus; ``needs`` are the registry's entries that
+    it is made of; ``files`` returns what it is loaded from, nothing if it is fitted.
     """
 
     name: str
@@ -43,17 +41,6 @@ class Candidate:
     load: Callable[[Corpus], Model]
     needs: tuple[str, ...] = ()
     files: Callable[[], Sequence[Path]] = tuple
-    libraries: tuple[str, ...] = ()
-
-    def is_here(self) -> bool:
-        """Return whether all it needs is on this machine."""
-        return not self.missing_libraries() and all(
-            locate(BY_NAME[name]) is not None for name in self.needs
-        )
-
-    def missing_libraries(self) -> tuple[str, ...]:
-        """Return which of its libraries are not installed."""
-        return tuple(name for name in self.libraries if find_spec(name) is None)
 
     def disk_mb(self) -> float | None:
         """Return the size of its files in MB of a million bytes, or None."""
@@ -62,49 +49,44 @@ class Candidate:
 
 
 def load(name_or_path: str, corpus: Corpus) -> Model:
-    """Load a candidate, or fit it to `corpus`.
-
-    A function of the module, so that another process can be told to call it.
-    """
+    """Load a candidate, or fit it to `corpus`; another process can be told to do it."""
     return candidate(name_or_path).load(corpus)
 
 
 def candidate(name_or_path: str) -> Candidate:
-    """Return a candidate by name, or one for a folder or a hub repository.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none; names what comes near.
-    """
+    """Return a candidate by name, or one for a folder or a hub repository."""
     if name_or_path in CANDIDATES:
         return CANDIDATES[name_or_path]
     entry = BY_NAME.get(name_or_path)
-    if entry is not None and entry.form in ("encoder", "static word vectors"):
-        return _entry(entry.name, _transformer if entry.form == "encoder" else _static)
-    path = Path(name_or_path).expanduser()
-    is_repository = name_or_path.count("/") == 1 and not path.is_absolute()
-    if not (path.is_dir() or is_repository):
-        near = difflib.get_close_matches(name_or_path, CANDIDATES, 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
+    if entry is not None and entry.form == "encoder":
+        return _entry(entry.name, SentenceEncoder.from_pretrained)
+    if entry is not None and entry.form == "static word vectors":
+        return _entry(entry.name, StaticEncoder.from_pretrained)
+    if not Path(name_or_path).expanduser().is_dir() and name_or_path.count("/") != 1:
         raise FileNotFoundError(
-            f"no candidate {name_or_path!r}{meant}: give a folder, a hub repository "
+            f"no candidate {name_or_path!r}: give a folder, a hub repository "
             f"owner/name, or one of {', '.join(CANDIDATES)}"
         )
     return Candidate(
         name_or_path,
         "a model of yours",
-        partial(_own, name_or_path),
+        lambda _: _own(name_or_path),
         files=lambda: _weights(resolve(name_or_path)),
     )
 
 
 def names_here() -> tuple[str, ...]:
     """Return the candidates that this machine can load, smallest first."""
-    return tuple(name for name, one in CANDIDATES.items() if one.is_here())
+    has_runtime = find_spec("onnxruntime") is not None
+    return tuple(
+        name
+        for name, one in CANDIDATES.items()
+        if all(locate(BY_NAME[needed]) is not None for needed in one.needs)
+        and (has_runtime or not any(needed.endswith("-onnx") for needed in one.needs))
+    )
 
 
-def _own(name_or_path: str, _: Corpus) -> Encoder:
+def _own(name_or_path: str) -> Encoder:
     folder = resolve(name_or_path)
     if (folder / "static_vectors.safetensors").is_file():
         return StaticEncoder.from_pretrained(folder)
@@ -120,43 +102,25 @@ def _lsa(corpus: Corpus) -> Encoder:
     return LsaEncoder.fit(corpus, dimension=2)
 
 
-def _transformer(name: str, _: Corpus) -> Encoder:
+def _bert_mini(_: Corpus) -> Encoder:
     reader = logging.getLogger("sbert_lab.models.checkpoint")
     level = reader.level
     reader.setLevel(logging.ERROR)  # a plain BERT is meant to be one
     try:
-        return SentenceEncoder.from_pretrained(name)
+        return SentenceEncoder.from_pretrained("bert-mini")
     finally:
         reader.setLevel(level)
 
 
-def _static(name: str, _: Corpus) -> Encoder:
-    return StaticEncoder.from_pretrained(name)
-
-
-def _onnx(name: str, _: Corpus) -> Encoder:
-    from sbert_lab.models.onnx import OnnxEncoder
-
-    return OnnxEncoder.from_pretrained(name)
-
-
-def _distilled(name: str, _: Corpus) -> Encoder:
-    return StaticEncoder.from_pretrained(_distilled_folder(name))
-
-
-def _distilled_folder(name: str) -> Path:
-    """Return the folder of static vectors, distilled from an encoder on first use."""
-    from sbert_lab.models.static import distil
-
-    folder = cache_home() / "distilled" / f"{name}-{_edition(name)}"
+def _distilled() -> Path:
+    """Return the folder of static vectors, distilled from MiniLM on first use."""
+    name = "all-MiniLM-L6-v2"
+    edition = next(iter(BY_NAME[name].sha256.values()))[:12]
+    folder = cache_home() / "distilled" / f"{name}-{edition}"
     if not folder.is_dir():
         log.info("%s is distilled once, into %s", name, folder)
         distil(SentenceEncoder.from_pretrained(name)).save(folder)
     return folder
-
-
-def _edition(name: str) -> str:
-    return next(iter(BY_NAME[name].sha256.values()))[:12]
 
 
 def _entry_files(name: str) -> Sequence[Path]:
@@ -174,27 +138,21 @@ def _weights(folder: Path) -> Sequence[Path]:
     return files
 
 
-def _onnx_files(name: str) -> Sequence[Path]:
-    words = resolve("all-MiniLM-L6-v2") / "tokenizer.json"
-    return [*_entry_files(name), words]
-
-
-def _entry(name: str, load: Callable[[str, Corpus], Encoder]) -> Candidate:
+def _entry(name: str, load: Callable[[str], Encoder]) -> Candidate:
     """Return a candidate that is an entry of the registry, and nothing else."""
     files = partial(_entry_files, name)
-    return Candidate(name, BY_NAME[name].about, partial(load, name), (name,), files)
+    return Candidate(name, BY_NAME[name].about, lambda _: load(name), (name,), files)
 
 
 def _graph(name: str, about: str) -> Candidate:
     """Return a candidate that is an ONNX graph with the words of MiniLM."""
-    entry = f"{name}-onnx"
+    graph, words = f"{name}-onnx", "all-MiniLM-L6-v2"
+
+    def files() -> Sequence[Path]:
+        return [*_entry_files(graph), resolve(words) / "tokenizer.json"]
+
     return Candidate(
-        name,
-        about,
-        partial(_onnx, entry),
-        (entry, "all-MiniLM-L6-v2"),
-        partial(_onnx_files, entry),
-        ("onnxruntime",),
+        name, about, lambda _: OnnxEncoder.from_pretrained(graph), (graph, words), files
     )
 
 
@@ -203,30 +161,25 @@ CANDIDATES = {
     one.name: one
     for one in (
         Candidate(
-            "bm25",
-            "Okapi BM25: words in common, weighted by how rare they are",
-            Bm25,
-            libraries=("bm25s",),
+            "bm25", "Okapi BM25: words in common, weighted by how rare they are", Bm25
         ),
         Candidate(
             "tfidf-lsa",
             "TF-IDF, reduced by a singular value decomposition of the corpus",
             _lsa,
-            libraries=("sklearn", "scipy"),
         ),
-        _entry("wordllama-256", _static),
+        _entry("wordllama-256", StaticEncoder.from_pretrained),
         Candidate(
             "all-MiniLM-L6-v2-static",
             "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
-            partial(_distilled, "all-MiniLM-L6-v2"),
+            lambda _: StaticEncoder.from_pretrained(_distilled()),
             ("all-MiniLM-L6-v2",),
-            lambda: _weights(_distilled_folder("all-MiniLM-L6-v2")),
-            ("sklearn",),
+            lambda: _weights(_distilled()),
         ),
         Candidate(
             "bert-mini",
             f"{BY_NAME['bert-mini'].about}; mean pooling",
-            partial(_transformer, "bert-mini"),
+            _bert_mini,
             ("bert-mini",),
             lambda: _weights(resolve("bert-mini")),
         ),
@@ -238,7 +191,7 @@ CANDIDATES = {
             "all-MiniLM-L6-v2-int8",
             "all-MiniLM-L6-v2 with 8-bit weights, by ONNX Runtime",
         ),
-        _entry("all-MiniLM-L6-v2", _transformer),
-        _entry("all-mpnet-base-v2", _transformer),
+        _entry("all-MiniLM-L6-v2", SentenceEncoder.from_pretrained),
+        _entry("all-mpnet-base-v2", SentenceEncoder.from_pretrained),
     )
 }

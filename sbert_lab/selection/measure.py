@@ -1,4 +1,4 @@
-"""One run that measures every candidate: quality, costs, and paired differences.
+"""Every candidate measured in one run: quality, costs, and paired differences.
 
 All candidates take turns, so that a busy moment of the machine hits each of them; every
 cost is the middle of several rounds with the smallest and largest beside it.
@@ -8,13 +8,13 @@ import logging
 import multiprocessing
 import platform
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from importlib import import_module, metadata
 from itertools import combinations
@@ -22,22 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
-from sbert_lab._utils import Advance, Vectors, progress
+from sbert_lab._utils import Vectors, progress
 from sbert_lab.datasets import icd10cm_tasks
 from sbert_lab.datasets.icd10cm_tasks import KINDS
 from sbert_lab.datasets.pairs import Pairs, retrieval_from_pairs
-from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.evaluation.metrics import ndcg_at_k
 from sbert_lab.evaluation.tasks import (
     TaskResult,
-    in_order,
     interval,
-    judge_ranking,
     measure,
     measure_bm25,
-    ranking,
 )
+from sbert_lab.index.exact import exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.onnx import OnnxEncoder
@@ -48,19 +48,16 @@ from sbert_lab.models.sentence_encoder import (
     encode_queries,
     metric_of,
 )
-from sbert_lab.selection.candidates import Candidate, Model, candidate, load
+from sbert_lab.selection.candidates import Model, candidate, load
 from sbert_lab.selection.recommend import Row, Spread, Survey
 
 #: The one task of a reader's own pairs.
 OWN = "your pairs"
 
-#: Candidates by name, or from what they shall be called to a name.
-Names = Sequence[str] | Mapping[str, str]
+#: Candidates, from what they are called to a name that `candidates.candidate` takes.
+Names = Mapping[str, str]
 
-_PACKAGE = {"sklearn": "scikit-learn"}  # where a library's package has another name
 _VERSIONS = ("torch", "transformers", "onnxruntime", "faiss-cpu", "scikit-learn")
-_LIBRARY = re.compile(r"\.(so|dylib|dll)(\.|$)")
-_LONG_WORDS = 50  # of a long text
 _ALONE = 100  # queries of a round that are encoded one by one
 
 #: What a process has imported before its memory and its loading are measured: the
@@ -77,10 +74,6 @@ _PRELOADED = (
 )
 
 
-class ProcessDied(RuntimeError):
-    """A process ended before it could say what it measured."""
-
-
 def measure_all(
     names: Names,
     *,
@@ -92,20 +85,11 @@ def measure_all(
 ) -> dict[str, dict[str, TaskResult]]:
     """Measure the quality of candidates, item by item: name to task to result.
 
-    Parameters
-    ----------
-    names
-        Names of `candidates.CANDIDATES`, folders, or hub repositories; or a mapping to
-        them from what they shall be called.
-    pairs
-        The reader's own: each anchor must then find its positives among all answers of
-        the file (nDCG@10), and nothing else is measured.
-    size, kinds
-        Without `pairs`: of the ICD-10-CM tasks, as in `evaluation.tasks.measure`.
-    cache
-        Where vectors are kept.
+    On the ICD-10-CM tasks, of `size` and `kinds` as in `evaluation.tasks.measure`; or
+    on a reader's `pairs`, where each anchor must find its positives among all answers
+    of the file (nDCG@10).
     """
-    chosen = _chosen(names)
+    chosen = {name: candidate(what) for name, what in names.items()}
     for one in chosen.values():  # made or missed before minutes of measuring
         one.disk_mb()
     corpus, _ = _texts(pairs, size)
@@ -124,37 +108,23 @@ def measure_all(
 
 def measure_survey(
     names: Names,
+    measured: Mapping[str, Mapping[str, TaskResult]],
     *,
-    measured: Mapping[str, Mapping[str, TaskResult]] | None = None,
     pairs: Pairs | None = None,
     size: int | None = None,
-    kinds: Sequence[str] = KINDS,
     rounds: int = 5,
     processes: int = 3,
     index_mb: float = 400,
     texts: tuple[int, int] = (256, 48),
-    cache: EmbeddingCache | None = None,
     show_progress: bool | None = None,
 ) -> Survey:
-    """Measure candidates side by side: quality, costs, and their paired differences.
+    """Measure the costs of candidates side by side, and compare their quality.
 
-    Parameters
-    ----------
-    names, pairs, size, kinds, cache
-        As in `measure_all`.
-    measured
-        What `measure_all` gave for them; None measures it now.
-    rounds, processes
-        Repeats of the timings, and fresh processes for memory and loading.
-    index_mb
-        Of the index whose search is timed; see `search_costs`.
-    texts
-        Short and long texts of one timed call.
+    `measure_all` gave `measured`, for the same names, pairs and size. Timings take so
+    many `rounds`, memory and loading so many fresh `processes`; `texts` are the short
+    and the long ones of a timed call, `index_mb` is of the index that is searched.
     """
-    chosen = _chosen(names)
-    if measured is None:
-        options = {"kinds": kinds, "cache": cache, "show_progress": show_progress}
-        measured = measure_all(names, pairs=pairs, size=size, **options)  # type: ignore[arg-type]
+    chosen = {name: candidate(what) for name, what in names.items()}
     corpus, queries = _texts(pairs, size)
     short = _cycled(queries, texts[0])
     long = _cycled(_paragraphs(corpus), texts[1])
@@ -162,9 +132,7 @@ def measure_survey(
     timed = encoding_costs(models, short, long, rounds, show_progress)
     searched = search_costs(models, short[:20], corpus, rounds, index_mb)
     loaders = {name: partial(load, one.name, corpus) for name, one in chosen.items()}
-    total = processes * len(chosen)
-    with progress(total, "memory", show=show_progress, minimum=1) as move:
-        grown = footprints(loaders, long, processes, move)
+    grown = footprints(loaders, long, processes, show_progress)
     rows = [
         Row(
             name=name,
@@ -179,7 +147,19 @@ def measure_survey(
         )
         for name, one in chosen.items()
     ]
-    return Survey(rows, _differences(measured), _about(pairs, size, kinds))
+    tasks = dict.fromkeys(task for found in measured.values() for task in found)
+    differences = {
+        task: {
+            (a, b): interval(measured[a][task], measured[b][task])
+            for a, b in combinations([n for n in measured if task in measured[n]], 2)
+        }
+        for task in tasks
+    }
+    data = f"ICD-10-CM, {len(tasks)} of {len(KINDS)} kinds of task"
+    data += "" if size is None else f", size {size}"
+    if pairs is not None:
+        data = f"{pairs.source.name}, {len(pairs)} pairs"
+    return Survey(rows, differences, _machine() | {"quality on": data})
 
 
 def on_pairs(
@@ -187,34 +167,24 @@ def on_pairs(
 ) -> TaskResult:
     """Measure a candidate on pairs: `retrieval_from_pairs` says who answers whom."""
     search = retrieval_from_pairs(pairs)
-    # Of equal scores the larger id comes first: here, the earlier text.
-    ids = [f"{len(search.corpus) - row:09d}" for row in range(len(search.corpus))]
-    asked = [f"query {number}" for number in range(len(search.queries))]
-    right = {
-        query: {ids[row]: 1 for row in rows}
-        for query, rows in zip(asked, search.relevant, strict=True)
-    }
     if isinstance(model, Bm25):
-        hits = zip(*model.search(search.queries, len(ids)), strict=True)
-        found = [in_order(s.tolist(), [ids[i] for i in rows]) for s, rows in hits]
-        result = judge_ranking(found, asked, right, "ndcg_at_10")
+        found = model.search(search.queries, 10)[1]
     else:
-        result = ranking(
-            asked,
+        found = exact_search(
             _vectors(model, search.queries, "encode_query", cache),
-            ids,
             _vectors(model, search.corpus, "encode_document", cache),
-            right,
-            metric=metric_of(model),
-        )
-    return replace(result, group=tuple(map(str, search.group)))
+            10,
+            metric_of(model),
+        )[1]
+    items = ndcg_at_k(found.tolist(), list(map(set, search.relevant)))
+    group = tuple(map(str, search.group))
+    score = float(items.mean())
+    return TaskResult(score, "ndcg_at_10", score, items, group=group)
 
 
 def _on_icd10cm(
     model: Model, size: int | None, kinds: Sequence[str], cache: EmbeddingCache | None
 ) -> dict[str, TaskResult]:
-    from sklearn.exceptions import ConvergenceWarning
-
     if isinstance(model, Bm25):
         found = measure_bm25(size)
         return {kind: found[kind] for kind in kinds if kind in found}
@@ -241,19 +211,6 @@ def _vectors(
     return vectors
 
 
-def _differences(
-    measured: Mapping[str, Mapping[str, TaskResult]],
-) -> dict[str, dict[tuple[str, str], Interval]]:
-    """Return the paired difference of every two candidates, task by task."""
-    return {
-        task: {
-            (a, b): interval(measured[a][task], measured[b][task])
-            for a, b in combinations([n for n in measured if task in measured[n]], 2)
-        }
-        for task in dict.fromkeys(task for found in measured.values() for task in found)
-    }
-
-
 def encoding_costs(
     models: Mapping[str, Model],
     short: Sequence[str],
@@ -263,26 +220,22 @@ def encoding_costs(
 ) -> dict[str, dict[str, Spread]]:
     """Time the encoding of texts, in batches and one at a time, in turns.
 
-    The first of ``rounds + 1`` rounds warms up. Returns name to some of
-    `recommend.COSTS`; percentiles are taken within a round. BM25 encodes a document by
-    indexing it, and a query by looking it up in an index of the short texts.
+    The first of ``rounds + 1`` rounds warms up; percentiles are taken within a round.
+    BM25 encodes a document by indexing it, and a query by looking it up in an index of
+    the short texts.
     """
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in models}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     total = (rounds + 1) * len(models)
-    logger = logging.getLogger("sbert_lab")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # said once, where quality is measured
+    logging.disable(logging.WARNING)  # said once, where quality is measured
     try:
         with progress(total, "time", show=show_progress, minimum=1) as move:
-            for turn in range(rounds + 1):
+            for _ in range(rounds + 1):
                 for name, model in models.items():
-                    for cost, value in _one_round(model, short, long).items():
-                        if turn:
-                            found[name].setdefault(cost, []).append(value)
+                    found[name].append(_one_round(model, short, long))
                     move(1)
     finally:
-        logger.setLevel(level)
-    return {name: _spreads(costs) for name, costs in found.items()}
+        logging.disable(logging.NOTSET)
+    return {name: _spreads(turns[1:]) for name, turns in found.items()}
 
 
 def _one_round(
@@ -302,11 +255,10 @@ def _one_round(
     }
 
 
-def _ask(model: Model, query: str) -> None:
+def _ask(model: Model, query: str) -> object:
     if isinstance(model, Bm25):
-        model.search([query], 10)
-    else:
-        encode_queries(model, [query])
+        return model.search([query], 10)
+    return encode_queries(model, [query])
 
 
 def _read(model: Model, texts: Sequence[str]) -> None:
@@ -314,7 +266,7 @@ def _read(model: Model, texts: Sequence[str]) -> None:
         with suppress(ValueError):  # not a word in them
             Bm25(texts)
     else:
-        encode_documents(model, list(texts))
+        encode_documents(model, texts)
 
 
 def search_costs(
@@ -326,55 +278,46 @@ def search_costs(
 ) -> dict[str, Spread]:
     """Time an exact search for one query, in milliseconds for a million entries.
 
-    Vectors are searched in a flat FAISS index of random ones, since its time depends on
-    their number and width alone; words in the texts of `corpus`, over and over. Both
-    times grow with the number of entries, a million of vectors and 100,000 of words at
-    most. Candidates of one width share a measurement. Let `index_mb` be more than the
-    processor's cache: vectors that stay in it are searched twice as fast.
+    Vectors are searched in a flat FAISS index of random ones, shared by candidates of
+    one width, words in the texts of `corpus`, over and over: both times grow with the
+    number of entries. Let `index_mb` be more than the processor's cache: vectors that
+    stay in it are searched twice as fast.
     """
-    rng = np.random.default_rng(0)
-    searches: dict[str, tuple[Callable[[int], object], int]] = {}
-    shared: dict[str, str] = {}
+    shared = {
+        name: name if isinstance(model, Bm25) else f"{model.dimension} dimensions"
+        for name, model in models.items()
+    }
+    searches: dict[str, tuple[Any, Any, int]] = {}
     for name, model in models.items():
-        shared[name] = f"{_dimension(model)} dimensions"
+        if shared[name] in searches:
+            continue
+        search: Any
+        asked: Any
         entries = int(min(1e6, max(1.0, index_mb * 1e6 / _bytes_per_entry(model))))
         if isinstance(model, Bm25):
             entries = min(entries, 100_000)
-            words, shared[name] = Bm25(np.resize(corpus, entries).tolist()), name
-            searches[name] = partial(_by_words, words, queries), entries
-        elif shared[name] not in searches:
-            asked = np.asarray(encode_queries(model, list(queries)))
-            index = _flat_index(model.dimension, entries, rng)
-            searches[shared[name]] = partial(_by_vectors, index, asked), entries
+            words = Bm25(np.resize(corpus, entries).tolist())
+            search, asked = words.search, [[query] for query in queries]
+        else:
+            search = _flat_index(model.dimension, entries).search
+            asked = np.asarray(encode_queries(model, list(queries)))[:, None]
+        searches[shared[name]] = search, asked, entries
     found: dict[str, list[float]] = {name: [] for name in searches}
-    for turn in range(rounds + 1):
-        for name, (search, entries) in searches.items():
-            each = [_seconds(search, i) for i in range(len(queries))]
-            if turn:
-                found[name].append(1e9 * float(np.median(each)) / entries)
-    return {name: _spread(found[owner]) for name, owner in shared.items()}
+    for _ in range(rounds + 1):
+        for name, (search, asked, entries) in searches.items():
+            each = [_seconds(search, query, 10) for query in asked]
+            found[name].append(1e9 * float(np.median(each)) / entries)
+    return {name: _spread(found[owner][1:]) for name, owner in shared.items()}
 
 
-def _by_words(words: Bm25, queries: Sequence[str], row: int) -> None:
-    words.search(queries[row : row + 1], 10)
-
-
-def _by_vectors(index: Any, queries: Vectors, row: int) -> None:  # noqa: ANN401
-    index.search(queries[row : row + 1], 10)
-
-
-def _flat_index(width: int, entries: int, rng: np.random.Generator) -> Any:  # noqa: ANN401
-    """Return a flat index of random unit vectors, never held twice."""
+def _flat_index(width: int, entries: int) -> Any:  # noqa: ANN401
+    """Return a flat index of random unit vectors."""
     import faiss
 
-    index = faiss.IndexFlatIP(width)
-    index.codes.resize(4 * entries * width)
-    index.ntotal = entries
-    rows = faiss.rev_swig_ptr(index.get_xb(), entries * width).reshape(-1, width)
+    rng, index = np.random.default_rng(0), faiss.IndexFlatIP(width)
     for start in range(0, entries, 10_000):
-        block = rows[start : start + 10_000]
-        rng.standard_normal(dtype=np.float32, out=block)
-        block /= np.linalg.norm(block, axis=1, keepdims=True)
+        count = min(10_000, entries - start)
+        index.add(normalized(rng.standard_normal((count, width), np.float32)))
     return index
 
 
@@ -382,84 +325,62 @@ def footprints(
     loaders: Mapping[str, Callable[[], Model]],
     texts: Sequence[str],
     rounds: int = 3,
-    advance: Advance = lambda _: None,
+    show_progress: bool | None = None,
 ) -> dict[str, dict[str, Spread]]:
     """Measure memory and loading, each time in a fresh process.
 
     Returns name to ``resident_mb``, by how much the process grew, libraries left out,
     and ``load_s``, seconds until the first text is encoded. Loaders are pickled.
     """
-    methods = multiprocessing.get_all_start_methods()
     # A fork server has imported the libraries once, and is otherwise empty.
     context = multiprocessing.get_context(
-        "forkserver" if "forkserver" in methods else "spawn"
+        "spawn" if sys.platform == "win32" else "forkserver"
     )
-    if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload(list(_PRELOADED))
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in loaders}
-    for _ in range(rounds):
-        for name, loader in loaders.items():
+    context.set_forkserver_preload(list(_PRELOADED))
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in loaders}
+    total = rounds * len(loaders)
+    with progress(total, "memory", show=show_progress, minimum=1) as move:
+        for name, loader in [*loaders.items()] * rounds:
             with ProcessPoolExecutor(1, mp_context=context) as fresh:
                 try:
                     one = fresh.submit(_footprint, loader, list(texts)).result()
                 except BrokenProcessPool as error:
-                    raise ProcessDied(
+                    raise BrokenProcessPool(
                         f"{name}: the process that loaded it died; is there memory "
                         "enough? Leave it out, or free some"
                     ) from error
-            for cost, value in one.items():
-                found[name].setdefault(cost, []).append(value)
-            advance(1)
-    return {name: _spreads(costs) for name, costs in found.items()}
+            found[name].append(one)
+            move(1)
+    return {name: _spreads(turns) for name, turns in found.items()}
 
 
 def _footprint(loader: Callable[[], Model], texts: list[str]) -> dict[str, float]:
-    import psutil
-
     for module in _PRELOADED:  # a fork server has done it, a spawned process has not
         with suppress(ImportError):
             import_module(module)
     logging.disable(logging.WARNING)  # said once, where the candidate is measured
-    process = psutil.Process()
-    before, start = _own_bytes(process), time.perf_counter()
+    before, start = _own_bytes(), time.perf_counter()
     model = loader()
     _ask(model, texts[0])
     seconds = time.perf_counter() - start
     _read(model, texts)
-    grown = _own_bytes(process) - before
-    return {"resident_mb": max(grown, 0) / 1e6, "load_s": seconds}
+    return {"resident_mb": max(_own_bytes() - before, 0) / 1e6, "load_s": seconds}
 
 
-def _own_bytes(process: Any) -> int:  # noqa: ANN401
+def _own_bytes() -> int:
     """Return what is resident, without the code of libraries.
 
     A library's pages become resident one by one, when they are first used: that of
     PyTorch would be counted as part of the smallest transformer.
     """
+    process = psutil.Process()
     resident = int(process.memory_info().rss)
-    if hasattr(process, "memory_maps"):  # not everywhere
-        resident -= sum(
-            area.rss
-            for area in process.memory_maps()
-            if _LIBRARY.search(Path(area.path).name)
-        )
-    return resident
-
-
-def _chosen(names: Names) -> dict[str, Candidate]:
-    """Return the candidates under the names they are called by, all sound."""
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"candidates must be different, one at least: {list(names)}")
-    if not isinstance(names, Mapping):
-        names = {name: name for name in names}
-    chosen = {name: candidate(what) for name, what in names.items()}
-    for one in chosen.values():
-        if missing := one.missing_libraries():
-            raise ModuleNotFoundError(
-                f"{one.name} needs {' and '.join(missing)}: pip install "
-                f"{' '.join(_PACKAGE.get(name, name) for name in missing)}"
-            )
-    return chosen
+    if sys.platform == "darwin":  # says nothing of single areas
+        return resident
+    areas = process.memory_maps()
+    return resident - sum(
+        a.rss for a in areas if {".so", ".dll"} & {*Path(a.path).suffixes}
+    )
 
 
 def _texts(pairs: Pairs | None, size: int | None) -> tuple[list[str], list[str]]:
@@ -472,14 +393,13 @@ def _texts(pairs: Pairs | None, size: int | None) -> tuple[list[str], list[str]]
 
 
 def _paragraphs(texts: Sequence[str]) -> list[str]:
-    """Join neighbouring texts until each has `_LONG_WORDS` words; one at least."""
-    joined, part = [], []
+    """Join neighbouring texts until each has 50 words; one at least."""
+    joined = [""]
     for text in texts:
-        part += text.split()
-        if len(part) >= _LONG_WORDS:
-            joined.append(" ".join(part))
-            part = []
-    return joined or [" ".join(part)]
+        joined[-1] = f"{joined[-1]} {text}".strip()
+        if joined[-1].count(" ") >= 49:
+            joined.append("")
+    return joined[:-1] or joined
 
 
 def _cycled(texts: Sequence[str], count: int) -> list[str]:
@@ -502,42 +422,22 @@ def _bytes_per_entry(model: Model) -> float:
     return float(4 * model.dimension)
 
 
-def _about(
-    pairs: Pairs | None, size: int | None, kinds: Sequence[str]
-) -> dict[str, str]:
-    """Return what a reader of the figures must know: machine, versions, data."""
+def _machine() -> dict[str, str]:
+    """Return what a reader of the figures must know of where they were measured."""
+    processor = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.is_file() and (line := re.search(r"model name\s*: (.*)", told.read_text())):
+        processor = line[1]
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    data = f"ICD-10-CM, {len(kinds)} of {len(KINDS)} kinds of task"
-    data += "" if size is None else f", size {size}"
-    if pairs is not None:
-        data = f"{pairs.source.name}, {len(pairs)} pairs"
     return {
-        "machine": f"{_processor()}, {torch.get_num_threads()} threads{gpu}",
+        "machine": f"{processor}, {torch.get_num_threads()} threads{gpu}",
         "python": platform.python_version(),
-        **{package: _version(package) for package in _VERSIONS},
-        "quality on": data,
+        **{d.name: d.version for d in metadata.distributions() if d.name in _VERSIONS},
     }
 
 
-def _processor() -> str:
-    """Return the processor's name, or its kind where the system does not tell."""
-    told = Path("/proc/cpuinfo")
-    if told.is_file():
-        for line in told.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _spreads(costs: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
-    return {cost: _spread(values) for cost, values in costs.items()}
+def _spreads(turns: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    return {cost: _spread([one[cost] for one in turns]) for cost in turns[0]}
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -6,8 +6,8 @@ it is, for all that was measured: of these the cheapest is recommended.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,20 +52,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate.
+    """One candidate: task to score and to the score's name, and each of `COSTS`.
 
-    Parameters
-    ----------
-    dimension
-        Width of its vectors; of a lexical one, its vocabulary.
-    bytes_per_entry
-        What an entry of the index takes.
-    disk_mb
-        Its files, in MB of a million bytes; None where it is fitted to the corpus.
-    quality, metrics
-        Task to score, with its 95 % interval, and to the name of the score.
-    cost
-        Some of `COSTS`; ``query_ms_p95``, ``search_ms`` and ``resident_mb`` at least.
+    ``dimension`` is of a lexical one its vocabulary; ``disk_mb``, in a million bytes,
+    is None where it is fitted to the corpus.
     """
 
     name: str
@@ -80,11 +70,8 @@ class Row:
 
     def ms(self, corpus: int) -> float:
         """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
-        return self.cost["query_ms_p95"].median + self.search_ms(corpus)
-
-    def search_ms(self, corpus: int) -> float:
-        """Return the milliseconds of an exact search in `corpus` entries."""
-        return self.cost["search_ms"].median * corpus / 1e6
+        search = self.cost["search_ms"].median * corpus / 1e6
+        return self.cost["query_ms_p95"].median + search
 
     def mb(self, corpus: int) -> float:
         """Return the MB in memory: the model, and an index of `corpus` entries."""
@@ -100,18 +87,19 @@ class Survey:
     """
 
     rows: Sequence[Row]
-    differences: Mapping[str, Mapping[tuple[str, str], Interval]] = field(
-        default_factory=dict
-    )
-    about: Mapping[str, str] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[tuple[str, str], Interval]]
+    about: Mapping[str, str]
 
     def row(self, name: str) -> Row:
         """Return a row by its name."""
-        return {row.name: row for row in self.rows}[name]
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise ValueError(f"no row {name!r}; there are {', '.join(rows)}")
+        return rows[name]
 
     def tasks(self) -> tuple[str, ...]:
         """Return the tasks that some row was measured on, in order."""
-        return tuple(dict.fromkeys(task for row in self.rows for task in row.quality))
+        return tuple(self.differences)
 
     def difference(self, task: str, first: str, second: str) -> Interval | None:
         """Return the paired difference of two rows, or None if it was not measured."""
@@ -120,21 +108,6 @@ class Survey:
             return known[first, second]
         other = known.get((second, first))
         return other and Interval(-other.mean, -other.high, -other.low, other.n)
-
-    def only(self, names: Sequence[str]) -> "Survey":
-        """Return a survey of these rows alone."""
-        known = [row.name for row in self.rows]
-        if missing := set(names) - set(known):
-            raise ValueError(f"no row {min(missing)!r}; there are {', '.join(known)}")
-        kept = set(names)
-        return Survey(
-            [row for row in self.rows if row.name in kept],
-            {
-                task: {pair: gap for pair, gap in gaps.items() if kept.issuperset(pair)}
-                for task, gaps in self.differences.items()
-            },
-            self.about,
-        )
 
 
 def write_survey(path: Path, survey: Survey) -> None:
@@ -153,59 +126,38 @@ def write_survey(path: Path, survey: Survey) -> None:
 
 def read_survey(path: Path) -> Survey:
     """Read what `write_survey` wrote; a ValueError tells of damage."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no recorded survey; `python -m sbert_lab select --measure` "
-            "measures the candidates on this machine"
-        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != 1:
             raise ValueError(f"its format is {content['format']}, not 1")
         differences = {
-            task: {(gap["first"], gap["second"]): _interval(gap) for gap in known}
-            for task, known in content["differences"].items()
+            task: {
+                (gap.pop("first"), gap.pop("second")): Interval(**gap) for gap in gaps
+            }
+            for task, gaps in content["differences"].items()
         }
         rows = [_row(entry) for entry in content["rows"]]
-        needed = {"query_ms_p95", "search_ms", "resident_mb"}
-        if not rows or not all(row.quality and needed <= {*row.cost} for row in rows):
-            raise ValueError("there is no row, or one without quality or costs")
-        return Survey(rows, differences, dict(content["about"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Survey(rows, differences, content["about"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no survey of this release ({error}); make it anew with "
+            f"{path} is no survey of this release ({error}); make one with "
             "`python -m sbert_lab select --measure`"
         ) from error
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
-    quality = {task: _interval(found) for task, found in entry["quality"].items()}
-    cost = {name: Spread(**found) for name, found in entry["cost"].items()}
-    return Row(**{**entry, "quality": quality, "cost": cost})
-
-
-def _interval(entry: Mapping[str, Any]) -> Interval:
-    return Interval(entry["mean"], entry["low"], entry["high"], entry["n"])
+def _row(entry: dict[str, Any]) -> Row:
+    quality = {task: Interval(**found) for task, found in entry["quality"].items()}
+    cost = {name: Spread(**entry["cost"][name]) for name in COSTS}
+    return Row(**(entry | {"quality": quality, "cost": cost}))
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What an application can bear.
+    """What an application can bear, for a `task` of the survey.
 
-    Parameters
-    ----------
-    task
-        Whose score counts: a task of the survey.
-    min_quality
-        The least score, a fraction.
-    max_ms
-        Milliseconds a query may take: encoded, and searched for exactly.
-    max_mb
-        MB of memory, for the model and the index together.
-    max_dimensions
-        Widest vectors; a lexical candidate, which has none, is not bound by it.
-    corpus
-        Entries to search in.
+    ``min_quality`` is a fraction; ``max_ms`` are for a query, encoded and searched for
+    exactly in `corpus` entries; ``max_mb`` are for model and index together. A lexical
+    candidate has no dimensions to limit.
     """
 
     task: str = "Retrieval"
@@ -243,62 +195,45 @@ class Constraints:
         return tuple(found)
 
 
-@dataclass(frozen=True)
-class Recommendation:
-    """The chosen row, and why: sentences, the weightiest first."""
+def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
+    """Choose a candidate; returns its row and the reasons, the weightiest first.
 
-    row: Row
-    reasons: tuple[str, ...]
-
-
-def recommend(survey: Survey, limits: Constraints) -> Recommendation:
-    """Choose a candidate.
-
-    Raises
-    ------
-    NothingFits
-        Says which candidate comes nearest, and what every one of them breaks.
-    ValueError
-        The survey has no such task; names those it has.
+    `NothingFits` says which candidate comes nearest, and what every one breaks.
     """
-    task = limits.task
+    task, corpus = limits.task, limits.corpus
     if task not in survey.tasks():
         raise ValueError(f"task {task!r}: one of {', '.join(survey.tasks())}")
     fitting = [row for row in survey.rows if not limits.broken_by(row)]
     if not fitting:
         raise NothingFits(_nothing(survey, limits))
     fitting.sort(key=lambda row: -row.quality[task].mean)
-    best = fitting[0]
-    gaps = {row.name: survey.difference(task, best.name, row.name) for row in fitting}
-    alike = [row for row in fitting if (gap := gaps[row.name]) and gap.low <= 0]
-    chosen = min(
-        [best, *alike], key=lambda row: (row.ms(limits.corpus), row.mb(limits.corpus))
-    )
+    best, *others = fitting
+    gaps = {row.name: survey.difference(task, best.name, row.name) for row in others}
+    alike = [row for row in others if (gap := gaps[row.name]) and gap.low <= 0]
+    chosen = min([best, *alike], key=lambda row: (row.ms(corpus), row.mb(corpus)))
     reasons = [
         f"{chosen.name}: {task} {chosen.metrics[task]} {chosen.quality[task]}, "
-        f"{chosen.ms(limits.corpus):.3g} ms a query and "
-        f"{chosen.mb(limits.corpus):,.0f} MB at {limits.corpus:,} entries."
+        f"{chosen.ms(corpus):.3g} ms a query and {chosen.mb(corpus):,.0f} MB at "
+        f"{corpus:,} entries."
     ]
-    gap = gaps[
-        chosen.name if chosen is not best or len(fitting) < 2 else fitting[1].name
-    ]
-    if chosen is not best and gap is not None:
+    if chosen is not best:
+        gap = gaps[chosen.name]
         reasons.append(
             f"{best.name} has the highest score that fits, but the difference "
-            f"{gap.signed()} may be chance; it takes {best.ms(limits.corpus):.3g} ms "
-            f"and {best.mb(limits.corpus):,.0f} MB."
+            f"{gap.signed() if gap else ''} may be chance; it takes "
+            f"{best.ms(corpus):.3g} ms and {best.mb(corpus):,.0f} MB."
         )
-    elif len(fitting) == 1:
+    elif not others:
         reasons.append("No other candidate keeps every constraint.")
-    elif gap is not None and gap.low > 0:
+    elif (gap := gaps[others[0].name]) and gap.low > 0:
         reasons.append(
-            f"It is better than {fitting[1].name}, the next one that fits, by "
+            f"It is better than {others[0].name}, the next one that fits, by "
             f"{gap.signed()}."
         )
     else:
         reasons.append(
             f"No candidate that cannot be told from it is cheaper; next comes "
-            f"{fitting[1].name}."
+            f"{others[0].name}."
         )
     floor = limits.min_quality
     if floor is not None and chosen.quality[task].low < floor:
@@ -306,7 +241,7 @@ def recommend(survey: Survey, limits: Constraints) -> Recommendation:
             f"Its interval reaches below the asked {floor:g}: on other items of this "
             "kind it may miss it."
         )
-    return Recommendation(chosen, tuple(reasons))
+    return chosen, reasons
 
 
 def _nothing(survey: Survey, limits: Constraints) -> str:
@@ -324,79 +259,67 @@ def _nothing(survey: Survey, limits: Constraints) -> str:
     )
 
 
-def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> tuple[Row, ...]:
+def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> list[Row]:
     """Return the rows that no other beats in quality, time and memory at once.
 
     A row is beaten if another is as good in all three, and better in one. Rows without
     the task are left out. By falling quality.
     """
-    points = {
-        row.name: (-row.quality[task].mean, row.ms(corpus), row.mb(corpus))
-        for row in rows
-        if task in row.quality
-    }
-
-    def is_beaten(name: str) -> bool:
-        mine = points[name]
-        return any(
+    known = sorted(
+        (row for row in rows if task in row.quality),
+        key=lambda row: -row.quality[task].mean,
+    )
+    points = [
+        (-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in known
+    ]
+    return [
+        row
+        for row, mine in zip(known, points, strict=True)
+        if not any(
             other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
-            for other in points.values()
+            for other in points
         )
-
-    kept = [row for row in rows if row.name in points and not is_beaten(row.name)]
-    return tuple(sorted(kept, key=lambda row: -row.quality[task].mean))
+    ]
 
 
-@dataclass(frozen=True)
-class Capacity:
-    """What one machine bears of one candidate.
+def capacity(row: Row, *, mb: float, ms: float, corpus: int) -> dict[str, int]:
+    """Return what one machine bears, with so much memory, at so long a wait.
 
     Entries whose index fits beside the model, and that an exact search gets through in
-    time; queries, one after the other; and long texts encoded in batches.
+    time; queries over `corpus` entries, one after the other, by the mean of their times
+    (none if those do not fit); and long texts encoded in batches.
     """
-
-    entries_in_memory: int
-    entries_in_time: int
-    queries_a_day: int
-    documents_a_day: int
-
-
-def capacity(row: Row, *, mb: float, ms: float, corpus: int = 100_000) -> Capacity:
-    """Return what a machine bears, with so much memory, at so long a wait.
-
-    Queries are counted over `corpus` entries, by the mean of their times; none are
-    served if those do not fit.
-    """
+    cost = {name: one.median for name, one in row.cost.items()}
     memory = (mb - row.mb(0)) / row.bytes_per_entry * 1e6
-    in_time = (ms - row.ms(0)) / row.cost["search_ms"].median * 1e6
-    each = 1e3 / row.cost["short_texts_alone"].median + row.search_ms(corpus)
-    return Capacity(
-        entries_in_memory=max(0, int(memory)),
-        entries_in_time=max(0, int(in_time)),
-        queries_a_day=int(_DAY * 1e3 / each) if corpus <= min(memory, in_time) else 0,
-        documents_a_day=int(_DAY * row.cost["long_texts"].median),
-    )
+    in_time = (ms - row.ms(0)) / cost["search_ms"] * 1e6
+    each = 1e3 / cost["short_texts_alone"] + cost["search_ms"] * corpus / 1e6
+    return {
+        "entries in memory": max(0, int(memory)),
+        "entries in time": max(0, int(in_time)),
+        "queries a day": int(_DAY * 1e3 / each) * (corpus <= min(memory, in_time)),
+        "documents encoded a day": int(_DAY * cost["long_texts"]),
+    }
 
 
 def decisions(
     survey: Survey, limits: Constraints, corpora: Sequence[int]
-) -> Iterator[tuple[int, str | None]]:
-    """Yield, for each number of entries, whom `recommend` chooses; None for nobody."""
+) -> dict[int, str | None]:
+    """Return whom `recommend` chooses for each number of entries; None for nobody."""
+    found: dict[int, str | None] = {}
     for corpus in corpora:
         try:
-            chosen = recommend(survey, replace(limits, corpus=corpus))
+            found[corpus] = recommend(survey, replace(limits, corpus=corpus))[0].name
         except NothingFits:
-            yield corpus, None
-        else:
-            yield corpus, chosen.row.name
+            found[corpus] = None
+    return found
 
 
 def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
     """Draw each candidate's quality, with its interval, against milliseconds a query.
 
-    Round marks are on the Pareto front of quality, time and memory, squares are beaten
-    in all three; hollow ones break a constraint. The larger a mark, the more memory. A
-    line joins those that nothing faster beats in quality. Numbers stand for names.
+    Round marks are on the Pareto front, squares are beaten; hollow ones break a
+    constraint. The larger a mark, the more memory. A line joins those that nothing
+    faster beats in quality.
     """
     from sbert_lab.evaluation.figures import colours, label, log_x, new_figure
 
@@ -411,14 +334,14 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
     for number, row in enumerate(rows, 1):
         score, at = row.quality[task], row.ms(corpus)
         # An interval of few items can lie beside its score.
-        below, above = (
-            max(0.0, score.mean - score.low),
-            max(0.0, score.high - score.mean),
-        )
+        reach = [
+            [max(0.0, score.mean - score.low)],
+            [max(0.0, score.high - score.mean)],
+        ]
         drawn = axes.errorbar(
             [at],
             [score.mean],
-            yerr=[[below], [above]],
+            yerr=reach,
             fmt="o" if row in front else "s",
             color=blue if row in front else orange,
             markersize=5 + 12 * (row.mb(corpus) / most) ** 0.5,
@@ -427,8 +350,7 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
             label=f"{number}  {row.name}",
         )
         drawn.lines[0].set_zorder(3)
-        side = 7 if number % 2 == 0 else -16  # neighbours on either side
-        label(axes, str(number), (at, score.mean), (side, 7))
+        label(axes, str(number), (at, score.mean), (7 if number % 2 == 0 else -16, 7))
         if not leading or score.mean > leading[-1][1]:
             leading.append((at, score.mean))
     axes.plot(*zip(*leading, strict=True), "-", color=blue, alpha=0.4, zorder=1)
@@ -436,7 +358,7 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
     axes.set_xlabel(f"milliseconds a query, {corpus:,} entries")
     axes.set_ylabel(f"{task}: {rows[0].metrics[task]}")
     axes.set_title("circle: on the Pareto front; hollow: breaks a constraint")
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6)
-    for text in legend.get_texts():
-        text.set_fontsize(11)
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6, fontsize=11
+    )
     return figure

@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 from huggingface_hub import constants
 
@@ -70,19 +69,6 @@ def subset(own):
     return own("all-nli/pair-class")
 
 
-def test_sick_sizes_and_labels(evaluation_data, monkeypatch):
-    monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(evaluation_data))
-    counted = [
-        Counter(pair.label for pair in sick_entailment(split))
-        for split in ("train", "trial", "test")
-    ]
-    assert counted == [
-        {"entailment": 1299, "neutral": 2536, "contradiction": 665},
-        {"entailment": 144, "neutral": 282, "contradiction": 74},
-        {"entailment": 1414, "neutral": 2793, "contradiction": 720},
-    ]
-
-
 def test_sick_is_read_as_published(own):
     folder = own("sick")
     write(folder / "test.jsonl", ROWS)  # the hub's copy has no entailment
@@ -129,43 +115,11 @@ def test_all_nli_of_the_hub_is_the_subset_of_classes(own, tmp_path):
     assert len(all_nli("test")) == 1
 
 
-def test_draw_is_seeded_in_order_and_without_repetition(subset):
-    rows = [(f"premise {n // 2}", f"hypothesis {n}", n % 3) for n in range(60)]
-    write(subset / "train.jsonl", rows)
-    whole = all_nli("train")
-    place = {pair: n for n, pair in enumerate(whole)}
-    draws = [all_nli("train", rows=20, seed=seed) for seed in range(10)]
-    for drawn in draws:
-        places = [place[pair] for pair in drawn]  # with the whole set's premise_id
-        assert places == sorted(set(places))
-        assert len(places) == 20
-    assert draws[0] == all_nli("train", 20, 0)
-    assert len(set(draws)) == 10
-    assert all_nli("train", rows=60) == whole
-    for wrong in (0, 61):
-        with pytest.raises(ValueError, match=f"rows={wrong}: 1 to 60, or None"):
-            all_nli("train", rows=wrong)
-
-
-@pytest.mark.parametrize("label", [-1, 3, "-", "0", True, 1.0, None])
+@pytest.mark.parametrize("label", [-1, 3, "0", True])
 def test_what_is_no_label_names_file_and_row(subset, label):
     write(subset / "test.jsonl", [*ROWS, ("a", "b", label)])
     with pytest.raises(ValueError, match=r"test\.jsonl, row 4: label .* is none of"):
-        all_nli("test", rows=1)
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ('{"premise": "a", "label": 0}', "'hypothesis'"),
-        ('{"premise": null, "hypothesis": "b", "label": 0}', "not two texts"),
-        ('{"premise": "a", ', "Expecting"),
-    ],
-)
-def test_broken_line_names_file_and_row(subset, line, complaint):
-    (subset / "dev.jsonl").write_text(f"\n\n{line}\n", "utf-8")
-    with pytest.raises(ValueError, match=rf"dev\.jsonl, row 3.*{complaint}"):
-        all_nli("dev")
+        all_nli("test")
 
 
 @pytest.mark.parametrize("reader", [sick_entailment, all_nli, icd10cm_entailment])
@@ -206,27 +160,6 @@ def test_authored_pairs_are_balanced_and_unrepeated():
     for label in LABELS:
         mine = [item for item in pairs if item.label == label]
         assert len(mine) == len({item.premise_id for item in mine}) == 400
-        assert 7.8 < np.mean([len(item.hypothesis.split()) for item in mine]) < 9.2
-        denial = re.compile(r"\b(not|no|never|cannot)\b|n't")
-        denied = sum(bool(denial.search(item.hypothesis.lower())) for item in mine)
-        assert 50 < denied < 80
-
-
-def test_authored_hypothesis_alone_does_not_give_the_label_away():
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold, cross_val_score
-    from sklearn.pipeline import make_pipeline
-
-    pairs = authored()
-    accuracy = cross_val_score(
-        make_pipeline(CountVectorizer(), LogisticRegression(max_iter=1_000)),
-        [item.hypothesis for item in pairs],
-        [item.label for item in pairs],
-        groups=[item.topic for item in pairs],
-        cv=GroupKFold(3),
-    ).mean()
-    assert accuracy < 0.45
 
 
 # What ICD-10-CM entails
@@ -238,13 +171,12 @@ def labelled():
 
 
 def test_labels_are_balanced_over_telling_words(labelled):
-    assert set(Counter(p.label for p in labelled).values()) == {len(labelled) // 3}
     telling = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
     marked = Counter(p.label for p in labelled if telling.search(p.hypothesis))
+    assert set(Counter(p.label for p in labelled).values()) == {len(labelled) // 3}
     assert len(set(marked.values())) == 1
     texts = [(p.premise, p.hypothesis) for p in labelled]
     assert len(set(texts)) == len(texts)
-    assert all(a.lower() != b.lower() for a, b in texts)
 
 
 def opposite(a, b):
@@ -277,10 +209,3 @@ def test_every_rule_is_true_in_the_book(labelled):
     assert contradictions["opposite"] > 1_000
     assert contradictions["note"] > 50
     assert contradictions["?"] < 0.02 * contradictions["opposite"]  # words in brackets
-
-
-def test_entailment_draws_are_seeded(labelled):
-    assert icd10cm_entailment("test") == labelled
-    some = icd10cm_entailment("test", per_label=50, seed=1)
-    assert len(some) == 150
-    assert some[:50] != icd10cm_entailment("test", per_label=50, seed=2)[:50]

@@ -83,9 +83,8 @@ def test_own_column_names_and_further_columns(path):
     )
     with pytest.raises(DataError, match="column 'q' has no role"):
         read_pairs(path)
-    for columns, problem in (({"anchor": "q", "positive": "q"}, "two roles"),
-                             ({"query": "q"}, "role 'query'")):  # fmt: skip
-        with pytest.raises(DataError, match=problem):
+    for columns in ({"anchor": "q", "positive": "q"}, {"query": "q"}):
+        with pytest.raises(DataError, match="a column for each"):
             read_pairs(path, columns=columns)
 
 
@@ -94,12 +93,9 @@ def test_own_column_names_and_further_columns(path):
     [
         ("p.csv", b"anchor,positive\nfine,fine\nx,K\xf6rper\n", "row 3: byte 0xf6"),
         ("p.csv", b"anchor,positive\na,b, and c\n", "row 2: more cells"),
-        ("p.csv", b"anchor;positive\na;b\n", "commas"),
         ("p.csv", b'anchor,positive\n\n"two\nlines",b\n\nc,\n', "row 6, .*empty"),
         ("p.csv", b'anchor,positive\nf,f\n"5 inch\nb,c', "row 3: .*doubled"),
-        ("p.csv", b"anchor,positive\nfine," + b"x" * 200_000, "row 2: field larger"),
         ("p.csv", b"anchor,anchor\na,b\n", "occurs twice"),
-        ("p.csv", b"", "the file has no columns"),
         ("p.csv", b"anchor,positive\n", "no rows"),
         ("p.jsonl", b'{"anchor": "a", "positive": "b"}\n{"a": \n', "row 2: no JSON"),
         ("p.jsonl", b'\n[1]\n', "row 2: no JSON"),
@@ -131,13 +127,6 @@ def test_marks_of_a_spreadsheet_and_zipped_lines(tmp_path):
     zipped = tmp_path / "p.jsonl.gz"
     zipped.write_bytes(gzip.compress(b'{"a": 1}\n\n{"b": "2"}\n'))
     assert read_table(zipped) == (["a", "b"], [(1, {"a": 1}), (3, {"b": "2"})])
-
-
-def test_picked_rows_keep_their_numbers():
-    pairs = Pairs(tuple("abcde"), tuple("fghij"), tuple("vwxyz"), rows=(2, 3, 4, 6, 9))
-    some = pairs.pick((1, 4))
-    assert some == Pairs(("b", "e"), ("g", "j"), ("w", "z"), rows=(3, 9))
-    assert Pairs(("a", "b"), ("c", "d")).rows == (1, 2)
 
 
 # Splitting

@@ -102,23 +102,6 @@ def test_one_retriever_keeps_its_order():
     np.testing.assert_array_equal(again[1], rows)
 
 
-def test_agreement_beats_one_first_place():
-    """The paper's point: two second places are worth more than one first."""
-    _, rows = reciprocal_rank_fusion([[[1, 2]], [[3, 2]]])
-    assert rows.tolist() == [[2, 1, 3]]
-    _, rows = reciprocal_rank_fusion([[[1, 2]], [[3, 2]]], constant=0, weights=[3, 1])
-    assert rows.tolist() == [[1, 2, 3]]
-
-
-def test_k_keeps_the_best():
-    rankings = [[[1, 2, 3]], [[3, 4, 5]]]
-    scores, rows = reciprocal_rank_fusion(rankings)
-    for k in (1, 3, 5, 9):
-        fewer = reciprocal_rank_fusion(rankings, k=k)
-        np.testing.assert_array_equal(fewer[0], scores[:, :k])
-        np.testing.assert_array_equal(fewer[1], rows[:, :k])
-
-
 def test_nothing_was_found():
     empty = np.empty((0, 5), np.int64)
     assert reciprocal_rank_fusion([empty, empty])[1].shape == (0, 0)

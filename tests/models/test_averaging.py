@@ -52,12 +52,6 @@ def test_the_result_is_a_model_of_its_own(tmp_path):
     assert average(first, second, 0.5).fingerprint() == again.fingerprint()
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_a_share_is_between_none_and_all(share):
-    with pytest.raises(ValueError, match="from 0, all second, to 1, all first"):
-        average(tiny_encoder(), tiny_encoder(), share)
-
-
 def test_strangers_are_refused():
     with pytest.raises(ValueError, match="different poolings"):
         average(tiny_encoder(), tiny_encoder(pooling=("cls",)), 0.5)

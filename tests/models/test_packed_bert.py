@@ -7,7 +7,6 @@ from conftest import WORDS, tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab import SentenceEncoder
 from sbert_lab.models import batching
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
@@ -58,25 +57,3 @@ def test_leaves_other_models_alone(change):
     for key, value in change.items():
         setattr(model.config, key, value)
     assert not is_supported(model)
-
-
-def test_another_architecture_takes_the_padded_way():
-    from transformers import MPNetConfig, MPNetModel
-
-    config = MPNetConfig(
-        vocab_size=60,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=34,
-    )
-    with torch.random.fork_rng():
-        model = MPNetModel(config).eval()
-    assert not is_supported(model)
-    _, tokenizer = tiny_parts()
-    encoder = SentenceEncoder(model, tokenizer, tiny_encoder().layout)
-    texts = ["the cat", "a quick brown fox jumps", "the cat"]
-    together = encoder.encode(texts)
-    assert together.shape == (3, 16)
-    np.testing.assert_allclose(encoder.encode(texts[1]), together[1], atol=2e-6)

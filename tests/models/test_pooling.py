@@ -99,13 +99,13 @@ def test_first_last_average_by_hand():
     assert first_last_average_pooling(layers, mask)[0, 0] == 2.0  # (1 + 3) / 2
 
 
-def test_text_without_tokens_gives_zeros():
-    tokens, mask = torch.randn(1, 3, 4), torch.zeros(1, 3)
-    assert torch.equal(mean_pooling(tokens, mask), torch.zeros(1, 4))
-    assert torch.equal(max_pooling(tokens, mask), torch.zeros(1, 4))
-
-
 @pytest.mark.parametrize("modes", [["average"], []])
 def test_refuses_modes_when_built(modes):
     with pytest.raises(ValueError, match="weightedmean"):
         Pooling(4, modes)
+
+
+def test_text_without_tokens_gives_zeros():
+    tokens, mask = torch.randn(1, 3, 4), torch.zeros(1, 3)
+    assert torch.equal(mean_pooling(tokens, mask), torch.zeros(1, 4))
+    assert torch.equal(max_pooling(tokens, mask), torch.zeros(1, 4))

@@ -56,10 +56,10 @@ def test_strange_texts_equal_sentence_transformers(minilm, peer):
 
 
 @pytest.mark.slow
-def test_5000_descriptions_equal_sentence_transformers(minilm, peer):
-    texts = [code.description for code in icd10cm.sample(5_000, seed=1)]
+def test_1000_descriptions_equal_sentence_transformers(minilm, peer):
+    texts = [code.description for code in icd10cm.sample(1_000, seed=1)]
     got, theirs = minilm.encode(texts), peer.encode(texts, batch_size=64)
-    assert got.shape == (5_000, 384)
+    assert got.shape == (1_000, 384)
     assert np.abs(got - theirs).max() <= 1e-5
 
 
@@ -96,16 +96,10 @@ def test_shapes(tiny):
     assert tiny.encode("the cat").shape == (16,)
     assert tiny.encode(("the cat", "a dog")).shape == (2, 16)
     assert tiny.encode(["the cat"]).dtype == np.float32
-    assert tiny.encode(["the cat"], truncate_dim=4).shape == (1, 4)
-
-
-def test_normalize_comes_after_truncation():
-    plain = tiny_encoder()
-    cut = plain.encode(["the cat", "a dog"], truncate_dim=4, normalize=True)
-    np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, atol=1e-6)
-    whole = plain.encode(["the cat", "a dog"])[:, :4]
-    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
-    np.testing.assert_allclose(cut, whole, atol=1e-6)
+    whole = tiny.encode(["the cat"])[:, :4]
+    np.testing.assert_array_equal(tiny.encode(["the cat"], truncate_dim=4), whole)
+    cut = tiny.encode(["the cat"], truncate_dim=4, normalize=True)
+    np.testing.assert_allclose(cut, whole / np.linalg.norm(whole), atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [None, b"bytes"])
@@ -140,16 +134,6 @@ def test_truncation_is_counted_and_reported_once(tiny, caplog):
     assert caplog.text.count("cut there") == 1
     assert "2 of 3 texts are longer than 24 tokens" in caplog.text
     np.testing.assert_array_equal(vectors[0], vectors[2])
-
-
-def test_training_mode_is_restored_part_by_part(tiny):
-    tiny.train()
-    tiny.pooling.eval()
-    first = tiny.encode(["the cat sat", "a dog"])
-    assert tiny.training
-    assert tiny.transformer.training
-    assert not tiny.pooling.training
-    np.testing.assert_array_equal(first, tiny.encode(["the cat sat", "a dog"]))
 
 
 def test_prompts(tmp_path):
@@ -291,10 +275,3 @@ def test_queries_and_documents_get_their_own_prompt():
         expected = encoder.encode([marks[mark] + text for text in FOUR])
         np.testing.assert_allclose(encode(encoder, FOUR), expected, atol=1e-6)
         np.testing.assert_array_equal(encode(static(), FOUR), static().encode(FOUR))
-
-
-def test_an_unknown_measure_is_refused():
-    encoder = static()
-    encoder.metric = "l2"
-    with pytest.raises(ValueError, match=r"StaticEncoder.metric is 'l2'"):
-        metric_of(encoder)
