@@ -177,7 +177,7 @@ def _published(options: argparse.Namespace) -> int:
     print(f"{'model':20} {'task':24} published      here  difference")
     missing = differ = 0
     try:
-        for line in reproduce([options.model]):
+        for line in reproduce(options.model):
             start = f"{line.model:20} {line.task:24}"
             theirs = "        -" if line.theirs is None else f"{line.theirs:9.6f}"
             if line.ours is None:

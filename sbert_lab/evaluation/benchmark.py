@@ -1,12 +1,11 @@
-"""What `python -m sbert_lab reproduce` and `benchmark` do.
+"""What `python -m sbert_lab benchmark` does, with and without ``--published``.
 
-`reproduce` holds our encoder in mteb's own tasks against the published scores of the
-same model; `benchmark` measures any model, a reader's own folder too, in the six
-tasks of ICD-10-CM.
+`run_benchmark` measures any model, a reader's own folder too, in the six tasks of
+ICD-10-CM; `reproduce` holds it in mteb's own tasks against its published scores.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,11 +19,8 @@ from sbert_lab.evaluation.mteb import (
     with_local_data,
 )
 from sbert_lab.evaluation.published import published_row
-from sbert_lab.models.registry import BY_NAME, locate
+from sbert_lab.models.registry import BY_NAME
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-
-#: Models whose published scores are held against ours, where they are installed.
-REPRODUCED = ("all-MiniLM-L6-v2", "all-mpnet-base-v2")
 
 #: Largest difference that still counts as equal, as a fraction. Published figures are
 #: rounded to 0.0001, and the order of sums in a matrix product moves a further digit.
@@ -45,44 +41,39 @@ class Reproduction:
     seconds: float = 0.0
 
     @property
-    def difference(self) -> float | None:
-        """Ours less theirs; None where one is missing."""
+    def difference(self) -> float:
+        """Ours less theirs; not a number where one is missing."""
         if self.ours is None or self.theirs is None:
-            return None
+            return math.nan
         return self.ours - self.theirs
 
     @property
     def agrees(self) -> bool:
         """Whether both are here and differ by at most `TOLERANCE`."""
-        return self.difference is not None and abs(self.difference) <= TOLERANCE
+        return abs(self.difference) <= TOLERANCE
 
 
-def reproduce(models: Sequence[str] = ()) -> Iterator[Reproduction]:
-    """Measure models in mteb's own tasks, each beside the score that is published.
+def reproduce(model: str) -> Iterator[Reproduction]:
+    """Measure a model of the registry in mteb's own tasks, beside published scores.
 
-    ``models`` are names of the registry; none takes those of `REPRODUCED` that are on
-    this machine. Yields one line a model and task; where a model or its data are
-    missing, one that says what to do.
+    Yields a line for each task; where the model or the data are missing, one that says
+    what to do.
     """
-    first, *others = REPRODUCED
-    installed = [first, *(name for name in others if locate(BY_NAME[name]))]
-    for model in models or installed:
-        known = published_row("mteb", model)
-        theirs = {task: known[task] / 100 for task in LOCAL_TASKS if task in known}
-        if not theirs:
+    known = published_row("mteb", model)
+    for task in LOCAL_TASKS:
+        if task not in known:
             reason = f"data/published.json has no score of {model}"
-            yield from (
-                Reproduction(model, t, None, reason=reason) for t in LOCAL_TASKS
-            )
-        for task, score in theirs.items():
-            try:
-                encoder = SentenceEncoder.from_pretrained(model)
-                local = with_local_data(task)
-            except FileNotFoundError as error:
-                yield Reproduction(model, task, score, reason=str(error))
-                continue
-            (ours,) = evaluate(encoder, [local], name=_hub_name(model))
-            yield Reproduction(model, task, score, ours.score, seconds=ours.seconds)
+            yield Reproduction(model, task, None, reason=reason)
+            continue
+        theirs = known[task] / 100
+        try:
+            encoder = SentenceEncoder.from_pretrained(model)
+            local = with_local_data(task)
+        except FileNotFoundError as error:
+            yield Reproduction(model, task, theirs, reason=str(error))
+            continue
+        (ours,) = evaluate(encoder, [local], name=_hub_name(model))
+        yield Reproduction(model, task, theirs, ours.score, seconds=ours.seconds)
 
 
 def run_benchmark(
@@ -94,8 +85,8 @@ def run_benchmark(
     """Measure a model in the six tasks of ICD-10-CM, and write the record.
 
     ``model`` is a name of the registry, a folder, or a repository of the hub; `report`
-    is given each score as soon as it is there. Returns the scores, and the path of the
-    record: JSON, under build/results/benchmark, named by model and weights.
+    is given each score as soon as it is there. Returns the scores and the record's
+    path: JSON, under build/results/benchmark, named by model and weights.
     """
     encoder = SentenceEncoder.from_pretrained(model)
     name = _hub_name(model)

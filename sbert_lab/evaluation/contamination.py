@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sbert_lab.datasets.pairs import find_leaks, plain
 from sbert_lab.evaluation.error_analysis import words
 
+_RUN = 8  # words
+
 
 @dataclass(frozen=True)
 class Contamination:
@@ -37,35 +39,28 @@ class Contamination:
 
 
 def contamination(
-    training: Iterable[Sequence[str]],
-    test: Iterable[Sequence[str]],
-    *,
-    run: int = 8,
-    threshold: float = 0.7,
+    training: Iterable[Sequence[str]], test: Iterable[Sequence[str]]
 ) -> Contamination:
-    """Measure what of a test set stands in training texts.
+    """Measure what of a test set's items, of one text or more, stands in training.
 
-    English texts are compared by their letters a to z and digits, lower-cased; texts
-    with other letters by Unicode's rules. A near duplicate is an item each of whose
-    texts has at least `threshold` of its runs of `run` words somewhere in training. A
-    text with fewer words counts where a training text has just its words, in any order.
-    Items hold one text, such as ``[query]``, or more, such as a pair or a triplet.
-
-    Source: for runs of 8 words and 0.7, Chowdhery et al. 2022, section 8.
+    Texts are compared by their letters a to z and digits, lower-cased; those with other
+    letters by Unicode's rules. A near duplicate is an item each of whose texts has 0.7
+    of its runs of 8 words somewhere in training; a shorter text counts where a training
+    text has just its words, in any order. Source: Chowdhery et al. 2022, section 8.
     """
     rows, items = ([_item(texts) for texts in side] for side in (training, test))
     if not items or not all(items):
         raise ValueError("a test set needs items, and an item at least one text")
-    runs = {text: _runs(text, run) for item in items for text in item}
+    runs = {text: _runs(text) for item in items for text in item}
     sought = {each for found in runs.values() for each in found}
-    seen = {each for row in rows for text in row for each in sought & _runs(text, run)}
+    seen = {each for row in rows for text in row for each in sought & _runs(text)}
     known = {text: len(found & seen) / len(found) for text, found in runs.items()}
     whole = {item for item, _ in find_leaks(rows, items, normalize=str)}
     texts = {text for row in rows for text in row}
     return Contamination(
         whole=np.array([i in whole for i in range(len(items))]),
         one_text=np.array([not texts.isdisjoint(item) for item in items]),
-        near=np.array([min(known[t] for t in item) >= threshold for item in items]),
+        near=np.array([min(known[t] for t in item) >= 0.7 for item in items]),
     )
 
 
@@ -76,19 +71,18 @@ def _item(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _normal(text: str) -> str:
-    """Return a text's runs of a to z and 0 to 9, lower-cased, with single spaces.
+    """Return a text's words of a to z and 0 to 9; other alphabets stay whole.
 
-    A text with letters of other alphabets, or with none at all, stays whole: what is
-    left of "北京 2008" would be a year.
+    What is left of "北京 2008" would be a year.
     """
     if any(letter.isalnum() and not letter.isascii() for letter in text):
         return plain(text)
     return " ".join(words(text)) or plain(text)
 
 
-def _runs(text: str, size: int) -> set[tuple[str, ...]]:
-    """Return the different runs of `size` words, or the sorted words if fewer."""
+def _runs(text: str) -> set[tuple[str, ...]]:
+    """Return the different runs of 8 words, or the sorted words if fewer."""
     split = text.split()
-    if len(split) < size:
+    if len(split) < _RUN:
         return {("", *sorted(split))}  # marked: never equal to a run
-    return {tuple(split[i : i + size]) for i in range(len(split) - size + 1)}
+    return {tuple(split[i : i + _RUN]) for i in range(len(split) - _RUN + 1)}

@@ -20,15 +20,14 @@ from sbert_lab.evaluation.statistics import bootstrap_mean
 #: Words that say little about what a sentence is about.
 STOP_WORDS = frozenset(
     """
-    a an the and or but nor of to in on at for with from by as into onto over
-    under up down out off about across through during within without against
-    between around is are was were be been being am do does did done doing has
-    have had having will would shall can could should may might must i you he
-    she it we they me him her us them my your his its our their mine yours this
-    that these those there here not no so if than then too very just also who
-    whom whose what when where which how why while because before after until
-    since all both each some any one s t don didn isn wasn doesn won couldn let
-    please
+    a an the and or but nor of to in on at for with from by as into onto over under up
+    down out off about across through during within without against between around is
+    are was were be been being am do does did done doing has have had having will would
+    shall can could should may might must i you he she it we they me him her us them my
+    your his its our their mine yours this that these those there here not no so if
+    than then too very just also who whom whose what when where which how why while
+    because before after until since all both each some any one s t don didn isn wasn
+    doesn won couldn let please
     """.split()
 )
 
@@ -52,26 +51,14 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
-def content_words(text: str) -> set[str]:
-    """Return the different words of a text, `STOP_WORDS` left out."""
-    return set(words(text)) - STOP_WORDS
-
-
 def word_overlap(first: str, second: str) -> float:
-    """Return the share of content words that two texts have in common (Jaccard).
-
-    An encoder must beat this before anything is said about meaning.
-    """
-    a, b = content_words(first), content_words(second)
+    """Return the share of words, but stop words, that two texts have in common."""
+    a, b = (set(words(text)) - STOP_WORDS for text in (first, second))
     return len(a & b) / max(1, len(a | b))
 
 
 def bag_of_words_cosine(first: Sequence[str], second: Sequence[str]) -> Values:
-    """Return the cosine of the word counts of each pair, ``[n]``.
-
-    Every word is a dimension of its own, function words included: what averaging
-    would measure if no two words meant alike.
-    """
+    """Return the cosine of the word counts of each pair, ``[n]``, stop words too."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.preprocessing import normalize
 
@@ -86,8 +73,7 @@ def rank_errors(gold: ArrayLike, cosines: ArrayLike) -> Values:
     """Return how much too high the model ranks each pair, ``[n]``, from -1 to 1.
 
     ``(rank by cosine - rank by gold) / (n - 1)``, ties at their mean rank: 0.1 means
-    that the pair stands higher by a tenth of all pairs than people would put it. In
-    sets with few different scores no order is without error: cosines have no ties.
+    that the pair stands higher by a tenth of all pairs than people would put it.
     """
     from scipy.stats import rankdata
 
@@ -101,20 +87,17 @@ def rank_errors(gold: ArrayLike, cosines: ArrayLike) -> Values:
 def strata(pairs: ScoredPairs) -> dict[str, list[str]]:
     """Return the kind of each pair by length, overlap, negation and numbers.
 
-    Lengths are thirds by the words of both sides, where pairs of one length stay
-    together; overlaps quarters of `word_overlap`. A side negates by a word such as
-    *not*, *no*, *never*, *without*, or an ending in *n't*. Numbers stand in digits, or
-    from *two* to *twelve* in words, in whatever order.
+    Lengths are thirds by the words of both sides; overlaps quarters of `word_overlap`;
+    numbers stand in digits, or from *two* to *twelve* in words.
     """
     both = list(zip(pairs.first, pairs.second, strict=True))
     counts = np.array([len(words(a)) + len(words(b)) for a, b in both])
     edges = np.quantile(counts, [1 / 3, 2 / 3], method="lower")
     third = np.searchsorted(edges, counts)
-    lengths = []
-    for number in third.tolist():
+    sizes = []
+    for number, size in enumerate(("short", "middle", "long")):
         part = counts[third == number]
-        size = ("short", "middle", "long")[number]
-        lengths.append(f"{size} ({part.min()} to {part.max()})")
+        sizes.append(f"{size} ({part.min()} to {part.max()})" if len(part) else size)
     quarters = ("below 0.25", "0.25 to 0.5", "0.5 to 0.75", "0.75 or more")
     sides = ("neither side negates", "one side negates", "both sides negate")
     numbers = []
@@ -122,7 +105,7 @@ def strata(pairs: ScoredPairs) -> dict[str, list[str]]:
         same = "the same numbers" if first == second else "different numbers"
         numbers.append(same if first or second else "no number")
     return {
-        "length": lengths,
+        "length": [sizes[number] for number in third],
         "overlap": [quarters[min(3, int(4 * word_overlap(a, b)))] for a, b in both],
         "negation": [sides[sum(bool(_NEGATION.search(t)) for t in p)] for p in both],
         "numbers": numbers,
@@ -134,10 +117,8 @@ def by_stratum(
 ) -> list[dict[str, Any]]:
     """Return how the model does on pairs of each kind, as rows of a table.
 
-    ``mean error`` is that of `rank_errors`: above 0 the model finds the pairs more
-    similar than people do. ``mean absolute error`` comes with its interval, which draws
-    whole groups where the set has them. Ranks are those among all pairs; Spearman's
-    correlation alone is taken within a kind, and is lower where scores vary less.
+    Errors are `rank_errors` among all pairs; Spearman's correlation alone is taken
+    within a kind, and is lower where scores vary less.
     """
     gold, found = np.asarray(pairs.score), np.asarray(cosines, np.float64)
     errors = rank_errors(gold, found)
@@ -147,15 +128,13 @@ def by_stratum(
         kept = np.array(kinds) == kind
         varied = all(len(np.unique(part[kept])) > 1 for part in (gold, found))
         drawable = len(np.unique(groups[kept])) > 1
-        sizes = np.abs(errors[kept])
+        spread = drawable and bootstrap_mean(abs(errors[kept]), groups=groups[kept])
         rows.append(
             {
                 "pairs": kind,
                 "n": int(kept.sum()),
                 "mean error": float(errors[kept].mean()),
-                "mean absolute error": str(bootstrap_mean(sizes, groups=groups[kept]))
-                if drawable
-                else "",
+                "mean absolute error": str(spread) if spread else "",
                 "Spearman": spearman(found[kept], gold[kept]) if varied else "",
             }
         )
@@ -165,11 +144,7 @@ def by_stratum(
 def worst_pairs(
     pairs: ScoredPairs, cosines: ArrayLike, count: int, *, too_similar: bool
 ) -> list[dict[str, Any]]:
-    """Return the pairs with the largest errors, as rows of a table, largest first.
-
-    ``too_similar=True`` gives those that the model finds more similar than people do,
-    False those that it finds less similar.
-    """
+    """Return the pairs that the model finds most too similar, or too different."""
     errors = rank_errors(pairs.score, cosines)
     size, found = errors if too_similar else -errors, np.asarray(cosines, np.float64)
     return [
@@ -194,8 +169,7 @@ def misses(
     """Return the queries whose first hit is wrong, as rows of a table, worst first.
 
     ``found`` are ids that came back, nearest first, ``relevant`` those that are right,
-    and `texts` says what an id stands for. ``its rank`` is that of the first right one,
-    or ``"not found"``.
+    and `texts` says what an id stands for.
     """
     rows = []
     for query, row, wanted in zip(queries, found, relevant, strict=True):
@@ -213,7 +187,7 @@ def misses(
 
 
 def _numbers(text: str) -> list[str]:
-    """Return the numbers of a text, in digits and sorted, to compare two texts by."""
+    """Return the numbers of a text, in digits and sorted."""
     plain = unicodedata.normalize("NFKC", text).lower()
     digits = [number.replace(",", "") for number in _NUMBER.findall(plain)]
     named = [_NUMBER_WORDS[word] for word in words(plain) if word in _NUMBER_WORDS]

@@ -3,15 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.evaluation.metrics import (
-    ndcg_at_k,
-    pairwise_cosine,
-    recall_at_k,
-    spearman,
-)
+from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -46,8 +39,8 @@ class SimilarityEvaluator:
         """Return the correlation."""
         count = len(self.pairs)
         vectors = encoder.encode([*self.pairs.first, *self.pairs.second])
-        cosines = pairwise_cosine(vectors[:count], vectors[count:])
-        return {"spearman": spearman(cosines, np.array(self.pairs.score))}
+        cosines = metrics.pairwise_cosine(vectors[:count], vectors[count:])
+        return {"spearman": metrics.spearman(cosines, self.pairs.score)}
 
     def held_out(self) -> Iterable[Sequence[str]]:
         """Return the pairs."""
@@ -84,9 +77,11 @@ class RetrievalEvaluator:
         corpus = encoder.encode_document(self.texts)
         _, rows = exact_search(queries, corpus, self.k, "cosine")
         found = [[self.ids[i] for i in row] for row in rows]
+        ndcg = metrics.ndcg_at_k(found, self.relevant, self.k)
+        recall = metrics.recall_at_k(found, self.relevant, self.k)
         return {
-            f"{name}_at_{self.k}": float(metric(found, self.relevant, self.k).mean())
-            for name, metric in (("ndcg", ndcg_at_k), ("recall", recall_at_k))
+            f"ndcg_at_{self.k}": float(ndcg.mean()),
+            f"recall_at_{self.k}": float(recall.mean()),
         }
 
     def held_out(self) -> Iterable[Sequence[str]]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 #: A second channel beside colour, in the order of the colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", ":", "-.")
 
 _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -26,7 +25,6 @@ _STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "grid.alpha": 0.3,
     "font.size": 12,
-    "legend.frameon": False,
 }
 
 
@@ -53,18 +51,11 @@ def colours() -> list[Any]:
 
 
 def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> None:
-    """Display a figure with the plotted values, one mapping a row, folded away.
-
-    ``alt`` is what it shows, for someone who cannot see it: kind, axes, what is
-    compared.
-    """
+    """Display a figure, what it shows in words, and the plotted values, folded away."""
     from IPython.display import Image, display
 
     if len(alt) < 40:
-        raise ValueError(
-            "alt text: say what kind of figure it is, what the axes are and what is "
-            "compared, in a sentence or two"
-        )
+        raise ValueError("alt text: say the kind of figure, its axes, what is compared")
     display(Image(png(figure), format="png", alt=alt, metadata={"alt": alt}))
     table(data, caption="The data behind this figure", folded=True)
 
@@ -81,15 +72,10 @@ def table(
 ) -> None:
     """Display rows as a table, numbers to four digits and to the right.
 
-    The rows' keys are the headings, and may be missing in a row. ``folded`` hides the
-    table under its caption until the reader opens it.
+    A row may lack a column. ``folded`` hides the table until the reader opens it.
     """
     from IPython.display import HTML, display
 
-    display(HTML(_html(rows, caption, folded), metadata={"caption": caption}))
-
-
-def _html(rows: Sequence[Mapping[str, Any]], caption: str, folded: bool) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     head = "".join(f"<th scope='col'>{html.escape(str(c))}</th>" for c in columns)
     body = "".join(
@@ -98,9 +84,10 @@ def _html(rows: Sequence[Mapping[str, Any]], caption: str, folded: bool) -> str:
     )
     title = html.escape(caption)
     inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    shown = f"<table><caption>{title}</caption>{inner}"
     if folded:
-        return f"<details><summary>{title}</summary><table>{inner}</details>"
-    return f"<table><caption>{title}</caption>{inner}"
+        shown = f"<details><summary>{title}</summary><table>{inner}</details>"
+    display(HTML(shown), metadata={"caption": caption})
 
 
 def _cell(value: object) -> str:
@@ -119,8 +106,7 @@ def intervals(
 ) -> None:
     """Draw a dot with its interval for each name, from top to bottom.
 
-    ``kinds`` maps a label of the legend to the names it stands for; each has its own
-    marker and colour. ``names=False`` is for a second picture beside the first.
+    ``kinds`` maps a label of the legend to the names it stands for, one marker each.
     """
     order = list(values)
     for (kind, members), marker in zip(kinds.items(), MARKERS, strict=False):
@@ -134,21 +120,15 @@ def intervals(
     axes.invert_yaxis()
 
 
-def legend_below(axes: "Axes", *, of: "Figure | None" = None, columns: int = 2) -> None:
-    """Name the lines under the x axis, where they hide nothing.
-
-    Once for a whole figure, where one is given whose axes have the same lines.
-    """
-    if of is not None:
-        handles, labels = axes.get_legend_handles_labels()
-        legend = of.legend(handles, labels, loc="outside lower center", ncols=columns)
-    else:
-        legend = axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns
-        )
-    legend.set_frame_on(False)
-    for text in legend.get_texts():
-        text.set_fontsize(11)
+def legend_below(axes: "Axes", *, columns: int = 2) -> None:
+    """Name the lines of a figure, those of one of its axes, below it."""
+    axes.get_figure(root=True).legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=11,
+        frameon=False,
+    )
 
 
 def label(

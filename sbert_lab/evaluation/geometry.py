@@ -13,13 +13,10 @@ Floats = NDArray[np.float64]
 
 
 def anisotropy(vectors: ArrayLike) -> float:
-    """Return the mean cosine over all pairs of different rows.
+    """Return the mean cosine over all pairs of different rows; near 1 in a narrow cone.
 
-    Near 0 where directions are spread evenly; near 1 where all vectors crowd in a
-    narrow cone, so that cosine hardly tells texts apart. With unit rows u_i it is
-    ``(|Σ u_i|² − n) / (n (n − 1))``, exact and without a loop over pairs.
-
-    Source: Ethayarajh 2019, section 3.3 (average cosine of random words).
+    With unit rows u_i it is ``(|Σ u_i|² − n) / (n (n − 1))``. Source: Ethayarajh 2019,
+    section 3.3.
     """
     unit = _unit(vectors)
     n, total = len(unit), unit.sum(0)
@@ -35,9 +32,7 @@ def explained_variance(vectors: ArrayLike) -> Floats:
 
 
 def alignment(first: ArrayLike, second: ArrayLike) -> float:
-    """Return how far apart texts of like meaning lie: lower is better.
-
-    ``E |u − v|²`` over pairs that mean the same, u and v of unit length.
+    """Return ``E |u − v|²`` over unit vectors of like meaning: lower is better.
 
     Source: Wang and Isola 2020, equation 1 with α = 2.
     """
@@ -46,9 +41,7 @@ def alignment(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def uniformity(vectors: ArrayLike) -> float:
-    """Return how evenly texts are spread over the sphere: lower is better.
-
-    ``log E exp(−2 |u − v|²)`` over all pairs of different rows, u and v of unit length.
+    """Return ``log E exp(−2 |u − v|²)`` over pairs of different rows: lower is better.
 
     Source: Wang and Isola 2020, equation 2 with t = 2.
     """
@@ -62,10 +55,7 @@ def uniformity(vectors: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Whitening:
-    """Centre vectors and give every direction the same variance.
-
-    ``(x − mean) kernel``, with mean ``[D]`` and kernel ``[D, k]``, has the identity as
-    covariance on the vectors it was fitted to.
+    """``(x − mean) kernel``, ``[D]`` and ``[D, k]``: the covariance becomes 1.
 
     Source: Su et al. 2021, section 3 (BERT-whitening).
     """
@@ -79,8 +69,7 @@ class Whitening:
         x = np.asarray(vectors, np.float64)
         if not 1 <= components <= min(x.shape[1], len(x) - 1):
             raise ValueError(
-                f"{components} components from {len(x)} vectors of {x.shape[1]} "
-                "dimensions: fit on more vectors than components, or ask for fewer"
+                f"{components} components from {x.shape}: fit on more vectors than that"
             )
         values, directions = np.linalg.eigh(np.cov(x, rowvar=False))
         largest = np.argsort(-values)[:components]

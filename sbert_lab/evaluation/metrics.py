@@ -5,46 +5,43 @@ ids, or grades by id; a grade of 0 or below means "judged, and not relevant".
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
+Found = Sequence[Sequence[Any]]
 Relevant = Collection[Any] | Mapping[Any, float]
 
 
-def ndcg_at_k(
-    found: Sequence[Sequence[Any]], relevant: Sequence[Relevant], k: int = 10
-) -> Values:
+def ndcg_at_k(found: Found, relevant: Sequence[Relevant], k: int = 10) -> Values:
     """Return normalised discounted cumulative gain, per query, ``[queries]``.
 
     ``DCG = sum of rel_i / log2(i + 1)`` over the first k places, over that of an ideal
-    order; ``rel_i`` is the grade, or 1 where only ids are given. The gain is linear, as
-    in trec_eval's ``ndcg_cut``; some libraries take ``2^rel - 1``. A query with nothing
-    relevant gets 0. Source: Järvelin and Kekäläinen 2002.
+    order; 0 with nothing relevant. The gain is linear, as in trec_eval's ``ndcg_cut``;
+    some libraries take ``2^rel - 1``. Source: Järvelin and Kekäläinen 2002.
     """
 
-    def gain(grades: Sequence[float]) -> float:
+    def gain(grades: Iterable[float]) -> float:
         # In order and with the C library's log2: trec_eval's value to the bit.
         total = 0.0
         for place, grade in enumerate(grades, 1):
-            if grade > 0:
-                total += grade / math.log2(place + 1)
+            total += max(0, grade) / math.log2(place + 1)
         return total
 
     values = []
     for row, wanted in zip(found, relevant, strict=True):
         graded = wanted if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 1)
         ideal = gain(sorted(graded.values(), reverse=True)[:k])
-        got = gain([graded.get(key, 0) for key in row[:k]])
+        got = gain(graded.get(key, 0) for key in row[:k])
         values.append(got / ideal if ideal else 0.0)
     return np.array(values, np.float64)
 
 
 def average_precision_at_k(
-    found: Sequence[Sequence[Any]], relevant: Sequence[Relevant], k: int = 1_000
+    found: Found, relevant: Sequence[Relevant], k: int = 1_000
 ) -> Values:
     """Return average precision, per query, ``[queries]``; its mean is MAP.
 
@@ -63,17 +60,13 @@ def average_precision_at_k(
     return np.array(values, np.float64)
 
 
-def recall_at_k(
-    found: Sequence[Sequence[Any]], relevant: Sequence[Relevant], k: int = 10
-) -> Values:
+def recall_at_k(found: Found, relevant: Sequence[Relevant], k: int = 10) -> Values:
     """Return the share of relevant ids among the first k, per query."""
     rows = zip(found, map(_positive, relevant), strict=True)
     return np.array([len(set(row[:k]) & w) / max(1, len(w)) for row, w in rows])
 
 
-def overlap_at_k(
-    found: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]], k: int = 10
-) -> Values:
+def overlap_at_k(found: Found, other: Found, k: int = 10) -> Values:
     """Return the share of the first k ids that two rankings have in common."""
     return recall_at_k(other, [row[:k] for row in found], k)
 

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbert_lab._utils import Vectors, random_state_kept
-from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.icd10cm_tasks import TASKS, RerankingTask, content_hash
+from sbert_lab.datasets.icd10cm_tasks import TASKS, Task, content_hash
 from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs, banking77, sick, stsb
-from sbert_lab.evaluation.tasks import judgements
+from sbert_lab.evaluation.tasks import as_search
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -64,12 +62,10 @@ def mteb_encoder(
     name: str | None = None,
     cache: EmbeddingCache | None = None,
 ) -> "AbsEncoder":
-    """Return a `SentenceEncoder` as mteb wants it.
+    """Return a `SentenceEncoder` as mteb wants it, with prompts looked up as mteb does.
 
-    A prompt of the model is looked up by task, type and side, as mteb does; similarity
-    is the model's own measure. mteb files results under the name, ``"owner/model"``,
-    and the hash of the weights; prompts and a cut of dimensions change a score and not
-    the weights, and go into ``experiment_kwargs``.
+    mteb files results under the name, ``"owner/model"``, and the hash of the weights;
+    prompts and a cut of dimensions are no weights, and go into ``experiment_kwargs``.
     """
     with using_mteb():
         from mteb.models.abs_encoder import AbsEncoder
@@ -78,24 +74,19 @@ def mteb_encoder(
     layout, revision = encoder.layout, encoder.fingerprint()
     label = name or f"encoder-{revision[:12]}"
     prompts = {key: text for key, text in encoder.prompts.items() if text}
-    settings: dict[str, Any] = {}
-    if prompts:
-        settings["prompts"] = content_hash(prompts)[:12]
-    if layout.truncate_dim:
-        settings["truncate_dim"] = layout.truncate_dim
+    settings = {
+        "prompts": prompts and content_hash(prompts)[:12],
+        "truncate_dim": layout.truncate_dim,
+    }
 
     class MtebEncoder(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": label if "/" in label else f"sbert-lab/{label}",
                 "revision": revision,
-                "n_parameters": sum(p.numel() for p in encoder.parameters()),
-                "max_tokens": encoder.max_seq_length,
-                "embed_dim": encoder.dimension,
                 "similarity_fn_name": ScoringFunction(layout.similarity),
-                "framework": ["PyTorch"],
                 "use_instructions": bool(prompts),
-                "experiment_kwargs": settings or None,
+                "experiment_kwargs": {k: v for k, v in settings.items() if v} or None,
             }
         )
         model_prompts = prompts
@@ -121,11 +112,10 @@ def mteb_encoder(
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What one model reached in one task: name, type and main score as mteb has them.
+    """What one model reached in one task, as mteb has it.
 
-    ``scores`` are all that mteb reports, by split, one entry a subset; ``seconds`` the
-    time with loading of the data; ``data_revision`` the edition of the data, a commit
-    of the hub or a hash; ``revision`` the hash of the model's weights.
+    ``scores`` are all that mteb reports, by split; the revisions are a commit of the
+    hub or a hash, and the hash of the model's weights.
     """
 
     task: str
@@ -148,16 +138,9 @@ def evaluate(
 ) -> tuple[TaskScore, ...]:
     """Measure an encoder in tasks of mteb, one after the other.
 
-    Nothing is kept in mteb's own cache of results. A task object may be used again:
-    each run works on a fresh copy with a fresh generator, so that scores repeat.
-
-    Parameters
-    ----------
-    tasks
-        Names, whose data come from the hub, or task objects (`with_local_data`, a
-        `mteb.Benchmark`, your own).
-    cache_folder
-        Where to keep vectors: a second run of the same model then encodes nothing.
+    Tasks are names, whose data come from the hub, or objects (`with_local_data`, a
+    `mteb.Benchmark`, your own), which may be used again: each run works on a fresh
+    copy. In ``cache_folder`` vectors are kept, so that a second run encodes nothing.
     """
     cache = EmbeddingCache(cache_folder) if cache_folder is not None else None
     found = []
@@ -192,16 +175,15 @@ def evaluate(
 def with_local_data(task: str) -> "AbsTask":
     """Return one of mteb's own tasks, of `LOCAL_TASKS`, with data from this machine.
 
-    Only the download is left out, so that a score can be held against the published
-    one. The data are a copy under ``$SBERT_LAB_DATA_HOME``, or the hub's.
+    The data are a copy under ``$SBERT_LAB_DATA_HOME``, or the hub's.
     """
     with using_mteb() as mteb:
         from datasets import DatasetDict
 
         if task == "STSBenchmark":
-            splits = {"test": _pairs(stsb(), "score")}
+            splits = {"test": _pairs(stsb())}
         elif task == "SICK-R":
-            splits = {"test": _pairs(sick("all"), "score")}
+            splits = {"test": _pairs(sick("all"))}
         elif task == "Banking77Classification":
             # The hub numbers its classes by name, whatever the case.
             splits = _class_columns(
@@ -217,33 +199,28 @@ def with_local_data(task: str) -> "AbsTask":
 def icd10cm_benchmark(size: int | None = None) -> "Benchmark":
     """Return six tasks of ICD-10-CM as a `mteb.Benchmark`, freshly made.
 
-    Metrics and protocols are mteb's own, the data those of `datasets.icd10cm_tasks`.
-    The revision of each task is the sha256 of its data, so that a score tells which
-    edition it was measured on. `size` as in `tasks.measure`.
+    Protocols are mteb's own. The revision of a task is the sha256 of its data. `size`
+    is as in `tasks.measure`.
     """
     with using_mteb() as mteb:
-        name = "ICD-10-CM(eng" + (")" if size is None else f", size {size})")
         whole: Benchmark = mteb.Benchmark(
-            name=name,
-            tasks=[_task_class(task.kind, size)() for task in TASKS],
+            name="ICD-10-CM(eng" + (")" if size is None else f", size {size})"),
+            tasks=[_task(task, size) for task in TASKS],
             description="Medical codes of ICD-10-CM, test split by category.",
         )
     return whole
 
 
-@lru_cache(maxsize=32)
-def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
-    """Return the class of a task: mteb's protocol, our data and their hash."""
+def _task(task: Task, size: int | None) -> "AbsTask":
+    """Return one of our tasks: mteb's protocol, our data and their hash."""
     from mteb import TaskMetadata, abstasks
 
-    task = next(task for task in TASKS if task.kind == kind)
+    kind: Any = task.kind
     content = task.make(size)
 
     def load_data(self: "AbsTask", num_proc: int | None = None, **_: object) -> None:
         """Hand the task its data; they are in memory already."""
-        if not self.data_loaded:
-            self.dataset = _columns(kind, content)
-            self.data_loaded = True
+        self.dataset, self.data_loaded = _columns(kind, content), True
 
     metadata = TaskMetadata(
         name=task.name,
@@ -261,34 +238,26 @@ def _task_class(kind: Any, size: int | None) -> "type[AbsTask]":  # noqa: ANN401
     )
     base = getattr(abstasks, f"AbsTask{kind.replace('Reranking', 'Retrieval')}")
     members = {"metadata": metadata, "load_data": load_data, **task.options}
-    return type(task.name, (base,), members)
+    made: AbsTask = type(task.name, (base,), members)()
+    return made
 
 
 def _columns(kind: str, content: Any) -> dict[str, Any]:  # noqa: ANN401  (by kind)
     """Bring a task's data into the columns that mteb reads."""
-    if kind == "Retrieval":
-        return _search(content)
-    if kind == "Reranking":
-        return _search(content.task, content)
+    if kind in ("Retrieval", "Reranking"):
+        task, names, qrels, candidates = as_search(content)
+        split = {
+            "corpus": _table(id=task.corpus_codes, text=task.corpus_texts),
+            "queries": _table(id=names, text=task.queries),
+            "relevant_docs": qrels,
+            "top_ranked": candidates and {n: list(c) for n, c in candidates.items()},
+        }
+        return {"default": {"test": split}}
     if kind == "Classification":
         return _class_columns(content)
     if kind == "Clustering":
-        columns = {"sentences": content.texts, "labels": content.labels}
-        return {"test": _table(**columns)}
+        return {"test": _table(sentences=content.texts, labels=content.labels)}
     return {"test": _pairs(content, "score" if kind == "STS" else "labels")}
-
-
-def _search(task: RetrievalTask, few: RerankingTask | None = None) -> dict[str, Any]:
-    """Return terms and codes: the codes are the documents' names."""
-    names, qrels = judgements(task)
-    chosen = few and dict(zip(names, map(list, few.candidates), strict=True))
-    split = {
-        "corpus": _table(id=task.corpus_codes, text=task.corpus_texts),
-        "queries": _table(id=names, text=task.queries),
-        "relevant_docs": qrels,
-        "top_ranked": chosen,
-    }
-    return {"default": {"test": split}}
 
 
 def _class_columns(
@@ -302,7 +271,7 @@ def _class_columns(
     }
 
 
-def _pairs(pairs: ScoredPairs, column: str) -> "Dataset":
+def _pairs(pairs: ScoredPairs, column: str = "score") -> "Dataset":
     scores = [int(s) for s in pairs.score] if column == "labels" else pairs.score
     return _table(sentence1=pairs.first, sentence2=pairs.second, **{column: scores})
 

@@ -26,13 +26,12 @@ class Published:
 
 def published(key: str) -> Published:
     """Return a published value by its key."""
-    return Published(**_read("published.json", key))
+    return Published(**_all("published.json")[key])
 
 
 def published_value(key: str) -> float | str | None:
     """Return a published value, or None where none is on record."""
-    entry = _all("published.json").get(key)
-    return None if entry is None else Published(**entry).value
+    return published(key).value if key in _all("published.json") else None
 
 
 def published_row(table: str, name: str) -> dict[str, float]:
@@ -65,17 +64,10 @@ def references(*keys: str) -> None:
 
 
 def _reference(key: str) -> str:
-    entry = _read("references.json", key)
+    entry = _all("references.json")[key]
     text = f"{entry['authors']} ({entry['year']}). {entry['title']}. {entry['where']}. "
     link = html.escape(entry["link"], quote=True)
     return f"[{html.escape(key)}] {html.escape(text)}<a href='{link}'>{link}</a>"
-
-
-def _read(file: str, key: str) -> Any:  # noqa: ANN401  (whatever the JSON holds)
-    entries = _all(file)
-    if key not in entries:
-        raise KeyError(f"data/{file} has no entry {key!r}")
-    return entries[key]
 
 
 def _all(file: str) -> dict[str, Any]:

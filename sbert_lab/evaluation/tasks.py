@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from sbert_lab._utils import METRICS, Metric, Vectors
+from sbert_lab._utils import Metric, Vectors
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import KINDS, TASKS, RerankingTask
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.evaluation.metrics import average_precision_at_k, ndcg_at_k
+from sbert_lab.evaluation.metrics import average_precision_at_k, ndcg_at_k, spearman
 from sbert_lab.evaluation.statistics import (
     Floats,
     Interval,
@@ -38,6 +38,7 @@ Encode = Callable[[Sequence[str]], Vectors]
 #: For each query the grade of documents; 0 and below is not relevant.
 Qrels = Mapping[str, Mapping[str, int]]
 
+_SEED, _DRAWS = 42, 10  # mteb's
 _JUDGED = 1_000  # documents of a ranking
 _CORPUS_AT_ONCE = 50_000  # as in mteb: the shape of a product decides its last bits
 _SCORES: dict[str, Score] = {
@@ -48,21 +49,12 @@ _SCORES: dict[str, Score] = {
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One model on one task.
+    """One model on one task: mteb's main score, and what its interval is made of.
 
-    Parameters
-    ----------
-    main_score
-        mteb's main score, unrounded.
-    metric, score
-        What the interval is of: the main score, but for pair classification. There
-        mteb takes the best of five ways to compare, and here it is the cosine's.
-    items
-        What the score is made of, ``[n]``, or one row for each draw, ``[draws, n]``.
-    gold
-        What similarities should follow, ``[n]``; None where the score is a mean.
-    group
-        A label an item; items of one group are drawn together.
+    ``score`` is of `metric`, and is the main score but for pair classification, where
+    mteb takes the best of five comparisons and here it is the cosine's. ``items`` are
+    ``[n]``, or ``[draws, n]``; ``gold``, ``[n]``, is what they should follow, None
+    where the score is their mean. Items of one ``group`` are drawn together.
     """
 
     main_score: float
@@ -76,28 +68,22 @@ class TaskResult:
 def sts(first: Vectors, second: Vectors, gold: ArrayLike) -> TaskResult:
     """Score semantic textual similarity: Spearman's correlation of cosine and gold.
 
-    Vectors are ``[n, d]``, gold scores ``[n]``; items are the cosines. All pairs are
-    ranked together, even where a set has parts: published tables that average over the
-    parts hold other numbers. Source: Reimers and Gurevych 2019, section 4.
+    Vectors are ``[n, d]``, gold ``[n]``. All pairs are ranked together, even where a
+    set has parts. Source: Reimers and Gurevych 2019, section 4.
     """
-    from scipy.stats import spearmanr
-
-    left, right = _pairs(first, second)
-    wanted = np.asarray(gold, np.float64)
-    cosines = _cosines(left, right)
-    score = float(spearmanr(wanted, cosines).statistic)
+    wanted, cosines = np.asarray(gold, np.float64), _cosines(*_pairs(first, second))
+    score = spearman(wanted, cosines)
     return TaskResult(score, "cosine_spearman", score, cosines, wanted)
 
 
 def pair_classification(
     first: Vectors, second: Vectors, labels: ArrayLike, *, metric: Metric = "cosine"
 ) -> TaskResult:
-    """Score how well nearness tells pairs of like meaning: average precision.
+    """Score how well nearness tells pairs of like meaning, label 1, from others, 0.
 
-    Vectors are ``[n, d]``, labels 1 (like) or 0 (unlike), ``[n]``; items are the
-    cosines. The main score is the best over five ways to compare, chosen on the pairs
-    that it is measured on: a little too high by design. The fifth way is the model's
-    own measure, in float32, which may tie pairs that the cosine tells apart.
+    Average precision, the best over five ways to compare, chosen on the pairs that it
+    is measured on: a little too high by design. The second way is the model's own
+    measure, in float32, which may tie pairs that the cosine tells apart.
     """
     from sklearn.metrics import average_precision_score
     from sklearn.metrics.pairwise import (
@@ -106,9 +92,7 @@ def pair_classification(
     )
 
     left, right = _pairs(first, second)
-    kind = np.asarray(labels).astype(np.int64)
-    if set(np.unique(labels)) != {0, 1}:
-        raise ValueError("average precision needs pairs marked 1 (like) and 0 (unlike)")
+    gold = np.asarray(labels, np.float64)
     a, b = torch.from_numpy(left), torch.from_numpy(right)
     own = (_unit(a) * _unit(b) if metric == "cosine" else a * b).sum(-1)
     cosines = _cosines(left, right)
@@ -120,8 +104,7 @@ def pair_classification(
         # One by one: a product of all rows at once rounds its last bit otherwise.
         np.array([np.dot(x, y) for x, y in zip(left, right, strict=True)]),
     )
-    scores = [float(average_precision_score(kind, values)) for values in ways]
-    gold = kind.astype(np.float64)
+    scores = [float(average_precision_score(gold, values)) for values in ways]
     return TaskResult(max(scores), "cosine_ap", scores[0], cosines, gold)
 
 
@@ -130,71 +113,56 @@ def classification(
     train_labels: Sequence[Hashable],
     test_vectors: Vectors,
     test_labels: Sequence[Hashable],
-    *,
-    samples_per_label: int = 8,
-    draws: int = 10,
-    seed: int = 42,
 ) -> TaskResult:
-    """Score what a linear classifier reads from few vectors of each label: accuracy.
+    """Score what a linear classifier reads from 8 vectors of each label: accuracy.
 
     Training rows, ``[n, d]``, must be in the order of the data set, which decides the
-    draws. Items are 1 where a test row was labelled right, ``[draws, m]``.
+    draws. Items are 1 where a test row was labelled right, ``[10, m]``.
     """
     from sklearn.linear_model import LogisticRegression
 
     x, y = checked(train_vectors, "training vectors"), np.asarray(train_labels)
     x_test, y_test = checked(test_vectors, "test vectors"), np.asarray(test_labels)
-    if len(x) != len(y) or len(x_test) != len(y_test) or len(np.unique(y)) < 2:
-        raise ValueError("give a label for each vector, and two kinds of them")
-    order = list(range(len(y)))
-    accuracies, correct = [], []
-    for _ in range(draws):
+    order = list(range(len(x)))
+    correct = []
+    for _ in range(_DRAWS):
         # As mteb does: the order that the last draw left, shuffled by the same seed.
-        np.random.RandomState(seed).shuffle(order)
+        np.random.RandomState(_SEED).shuffle(order)
         taken: Counter[Hashable] = Counter()
         rows = []
         for row in order:
-            if taken[train_labels[row]] < samples_per_label:
+            if taken[train_labels[row]] < 8:
                 taken[train_labels[row]] += 1
                 rows.append(row)
-        model = LogisticRegression(max_iter=100, random_state=seed)
-        right = model.fit(x[rows], y[rows]).predict(x_test) == y_test
-        accuracies.append(float(np.average(right)))
-        correct.append(right)
-    score = float(np.mean(accuracies))
+        model = LogisticRegression(max_iter=100, random_state=_SEED)
+        correct.append(model.fit(x[rows], y[rows]).predict(x_test) == y_test)
+    score = float(np.mean([np.average(right) for right in correct]))
     return TaskResult(score, "accuracy", score, np.array(correct, np.float64))
 
 
 def clustering(
-    vectors: Vectors,
-    labels: Sequence[Hashable],
-    *,
-    draws: int = 10,
-    documents_per_draw: int = 16_384,
-    seed: int = 42,
+    vectors: Vectors, labels: Sequence[Hashable], *, documents_per_draw: int
 ) -> TaskResult:
     """Score whether k-means clusters of samples follow the labels: v-measure.
 
-    Items are the draws, ``[draws]``: rows drawn with replacement. Draws share rows, so
-    an interval from them speaks of the sampling, not of other documents.
+    Items are the draws, ``[10]``: rows drawn with replacement. Draws share rows, so an
+    interval from them speaks of the sampling, not of other documents.
     Source: Enevoldsen et al. 2025 (tasks named ``.v2``).
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.metrics import v_measure_score
 
     points, gold = checked(vectors, "vectors"), np.asarray(labels)
-    if len(points) != len(gold):
-        raise ValueError(f"{len(points)} vectors for {len(gold)} labels")
-    rng = random.Random(seed)
+    rng = random.Random(_SEED)
     model = MiniBatchKMeans(
         n_clusters=len(np.unique(gold)),
         batch_size=512,
         init="k-means++",
         n_init=1,
-        random_state=seed,
+        random_state=_SEED,
     )
     values = []
-    for _ in range(draws):
+    for _ in range(_DRAWS):
         rows = rng.choices(range(len(points)), k=documents_per_draw)
         values.append(v_measure_score(gold[rows], model.fit_predict(points[rows])))
     score = float(np.mean(values))
@@ -214,15 +182,13 @@ def ranking(
     """Search the whole corpus for each query (nDCG@10), or order candidates (MAP).
 
     With ``candidates``, for each query the ids to order, it is mteb's reranking, else
-    its retrieval. Vectors are ``[q, d]`` and ``[n, d]``; every query is in `qrels`. Of
-    equal scores, in float32, the larger id comes first, as in trec_eval. Items are the
-    queries. Source: Thakur et al. 2021 (BEIR), section 3.
+    its retrieval. Vectors are ``[q, d]`` and ``[n, d]``. Of equal scores, in float32,
+    the larger id comes first, as in trec_eval. Items are the queries. Source: Thakur et
+    al. 2021 (BEIR), section 3.
     """
     for rows, ids in ((query_vectors, query_ids), (corpus_vectors, corpus_ids)):
         if not len(rows) == len(ids) == len(set(ids)):
             raise ValueError(f"{len(rows)} vectors for {len(set(ids))} different ids")
-    if metric not in METRICS:
-        raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
     queries = torch.from_numpy(checked(query_vectors, "query vectors"))
     corpus = torch.from_numpy(checked(corpus_vectors, "corpus vectors"))
     if metric == "cosine":
@@ -262,8 +228,10 @@ def judge_ranking(
 ) -> TaskResult:
     """Score rankings of ids, best first, by ``"ndcg_at_10"`` or ``"map_at_1000"``."""
     relevant = [qrels[query] for query in query_ids]
-    score_at = ndcg_at_k if metric == "ndcg_at_10" else average_precision_at_k
-    items = score_at(found, relevant, int(metric.rsplit("_", 1)[-1]))
+    if metric == "ndcg_at_10":
+        items = ndcg_at_k(found, relevant, 10)
+    else:
+        items = average_precision_at_k(found, relevant)
     # Python's sum, not numpy's mean: the last bit may decide a rounding.
     score = sum(items.tolist()) / len(items)
     return TaskResult(score, metric, score, items)
@@ -279,54 +247,38 @@ def measure(
 ) -> dict[str, TaskResult]:
     """Measure a model on the six tasks of ICD-10-CM, or on some of them, by kind.
 
-    Parameters
-    ----------
-    encode
-        The model. Texts of several tasks come several times; let it keep its vectors.
-    size
-        For a quick look: so many queries, anchors or terms a task, or descriptions a
-        chapter (16 or more). None is the benchmark.
-    encode_document
-        For models that tell queries from documents: encodes all but queries.
-    metric
-        The model's own measure, ``"cosine"`` or ``"dot"``.
+    Texts of several tasks come several times: let `encode` keep its vectors. With
+    ``encode_document`` it gets queries alone. ``size`` is for a quick look: so many
+    queries, anchors or terms a task, or descriptions a chapter (16 or more); None is
+    the benchmark. ``metric`` is the model's own measure.
     """
-    unknown = set(kinds) - set(KINDS)
-    if unknown or not kinds:
+    if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds={kinds!r}: one or more of {', '.join(KINDS)}")
     document = encode_document or encode
-
-    def searched(task: RetrievalTask, few: RerankingTask | None = None) -> TaskResult:
-        names, qrels = judgements(task)
-        return ranking(
-            names,
-            encode(task.queries),
-            task.corpus_codes,
-            document(task.corpus_texts),
-            qrels,
-            candidates=dict(zip(names, few.candidates, strict=True)) if few else None,
-            metric=metric,
-        )
-
     found = {}
     for task in TASKS:
-        kind, group = task.kind, None
-        if kind not in kinds:
+        if task.kind not in kinds:
             continue
-        content = task.make(size)
-        if kind == "Retrieval":
-            one = searched(content)
-            group = _categories(content)
-        elif kind == "Reranking":
-            one = searched(content.task, content)
-            group = _categories(content.task)
-        elif kind == "Classification":
+        content, group = task.make(size), None
+        if task.kind in ("Retrieval", "Reranking"):
+            search, names, qrels, candidates = as_search(content)
+            one = ranking(
+                names,
+                encode(search.queries),
+                search.corpus_codes,
+                document(search.corpus_texts),
+                qrels,
+                candidates=candidates,
+                metric=metric,
+            )
+            group = _categories(search)
+        elif task.kind == "Classification":
             train, test = content["train"], content["test"]
             one = classification(
                 document(train.texts), train.labels, document(test.texts), test.labels
             )
             group = test.group
-        elif kind == "Clustering":
+        elif task.kind == "Clustering":
             one = clustering(
                 document(content.texts),
                 content.labels,
@@ -334,35 +286,32 @@ def measure(
             )
         else:
             left, right = document(content.first), document(content.second)
-            one = (
-                sts(left, right, content.score)
-                if kind == "STS"
-                else pair_classification(left, right, content.score, metric=metric)
-            )
+            if task.kind == "STS":
+                one = sts(left, right, content.score)
+            else:
+                one = pair_classification(left, right, content.score, metric=metric)
             group = content.group
-        found[kind] = replace(one, group=group)
+        found[task.kind] = replace(one, group=group)
     return found
 
 
 def measure_bm25(size: int | None = None) -> dict[str, TaskResult]:
     """Measure BM25 on the two kinds that are searches, as `measure` does a model."""
     found = {}
-    for made in TASKS:
-        if made.kind not in ("Retrieval", "Reranking"):
+    for task in TASKS:
+        if task.kind not in ("Retrieval", "Reranking"):
             continue
-        content = made.make(size)
-        task = content if made.kind == "Retrieval" else content.task
-        codes, bm25 = task.corpus_codes, Bm25(task.corpus_texts)
-        if made.kind == "Retrieval":
-            hits = zip(*bm25.search(task.queries, _JUDGED), strict=True)
-            rankings = [in_order(s.tolist(), [codes[i] for i in p]) for s, p in hits]
-        else:
-            every = zip(bm25.scores(task.queries), content.candidates, strict=True)
-            scored = ((dict(zip(codes, s.tolist(), strict=True)), c) for s, c in every)
-            rankings = [in_order([known[i] for i in ids], ids) for known, ids in scored]
-        names, qrels = judgements(task)
-        one = judge_ranking(rankings, names, qrels, made.main_score)
-        found[made.kind] = replace(one, group=_categories(task))
+        search, names, qrels, candidates = as_search(task.make(size))
+        codes = search.corpus_codes
+        k = _JUDGED if candidates is None else len(codes)
+        hits = Bm25(search.corpus_texts).search(search.queries, k)
+        rankings = []
+        for name, scores, rows in zip(names, *hits, strict=True):
+            known = {codes[i]: s for i, s in zip(rows, scores.tolist(), strict=True)}
+            chosen = list(known) if candidates is None else candidates[name]
+            rankings.append(in_order([known[code] for code in chosen], chosen))
+        one = judge_ranking(rankings, names, qrels, task.main_score)
+        found[task.kind] = replace(one, group=_categories(search))
     return found
 
 
@@ -381,12 +330,13 @@ def similarity_score(
     `bootstrap_score`; ``kept`` is true for the pairs to measure on.
     """
     chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
+    part = pairs.only(chosen.tolist())
     return bootstrap_score(
         np.asarray(cosines)[..., chosen],
-        np.array(pairs.score)[chosen],
+        part.score,
         baseline=None if baseline is None else np.asarray(baseline)[..., chosen],
         cells=cells,
-        groups=np.array(pairs.group)[chosen] if pairs.group else None,
+        groups=part.group or None,
         seed=seed,
     )
 
@@ -394,8 +344,7 @@ def similarity_score(
 def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
     """Return a score with its 95 % interval, or the paired difference of two models.
 
-    Items are drawn in their groups. Of the clustering, draws of documents take the
-    place of items; they overlap, so its interval speaks of the draw alone.
+    Of the clustering, draws of documents take the place of items.
     """
     others = None if baseline is None else _same_items(ours, baseline)
     group, gold = ours.group, ours.gold
@@ -406,53 +355,54 @@ def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
     return bootstrap_score(ours.items, gold, score=score, baseline=others, groups=group)
 
 
-def p_value(ours: TaskResult, theirs: TaskResult, draws: int = 2_000) -> float:
+def p_value(ours: TaskResult, theirs: TaskResult) -> float:
     """Return the two-sided p-value of a difference, by permutation of the items."""
     others, group, gold = _same_items(ours, theirs), ours.group, ours.gold
     if gold is None:
-        return permutation_mean(ours.items - others, groups=group, draws=draws)
+        return permutation_mean(ours.items - others, groups=group)
     score = _SCORES[ours.metric]
-    return permutation_score(
-        ours.items, others, gold, score=score, groups=group, draws=draws
-    )
+    return permutation_score(ours.items, others, gold, score=score, groups=group)
 
 
 def compare(
     models: Mapping[str, Mapping[str, TaskResult]],
 ) -> list[tuple[str, str, str, Interval, float]]:
-    """Return every pair of models on every task: difference and p-value.
+    """Return every pair of models on every task.
 
     Rows are ``(task, better, other, difference, p)``; correct the p-values for their
     number with `statistics.holm`.
     """
     rows = []
     for task in next(iter(models.values())):
-        scores = {name: found[task].score for name, found in models.items()}
         for names in combinations(models, 2):
-            better, other = sorted(names, key=lambda name: -scores[name])
+            better, other = sorted(names, key=lambda name: -models[name][task].score)
             a, b = models[better][task], models[other][task]
             rows.append((task, better, other, interval(a, b), p_value(a, b)))
     return rows
+
+
+def as_search(
+    content: RetrievalTask | RerankingTask,
+) -> tuple[RetrievalTask, list[str], Qrels, dict[str, tuple[str, ...]] | None]:
+    """Return terms and codes, the terms' names, their answers, and their candidates."""
+    task = content if isinstance(content, RetrievalTask) else content.task
+    names = [f"term-{row}" for row in range(len(task.queries))]
+    qrels = {n: {code: 1} for n, code in zip(names, task.relevant, strict=True)}
+    if isinstance(content, RetrievalTask):
+        return task, names, qrels, None
+    return task, names, qrels, dict(zip(names, content.candidates, strict=True))
+
+
+def _categories(task: RetrievalTask) -> tuple[str, ...]:
+    return tuple(code[:3] for code in task.relevant)
 
 
 def _same_items(ours: TaskResult, theirs: TaskResult) -> Floats:
     """Return the other model's items, if they are of the same task and size."""
     kinds = [(one.metric, one.items.shape, one.group) for one in (ours, theirs)]
     if kinds[0] != kinds[1]:
-        raise ValueError(
-            "only results of one task of one size can be compared in pairs"
-        )
+        raise ValueError("results of different tasks cannot be compared in pairs")
     return theirs.items
-
-
-def judgements(task: RetrievalTask) -> tuple[list[str], dict[str, dict[str, int]]]:
-    """Return a name for each query, and the grade of the code that answers it."""
-    names = [f"term-{row}" for row in range(len(task.queries))]
-    return names, {n: {code: 1} for n, code in zip(names, task.relevant, strict=True)}
-
-
-def _categories(task: RetrievalTask) -> tuple[str, ...]:
-    return tuple(code[:3] for code in task.relevant)
 
 
 def _cosines(left: Vectors, right: Vectors) -> Floats:

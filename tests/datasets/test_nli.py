@@ -3,11 +3,13 @@
 import json
 import re
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
 from huggingface_hub import constants
 
 from sbert_lab.datasets.icd10cm import ancestors, by_code, split_of
+from sbert_lab.datasets.icd10cm_tasks import content_hash
 from sbert_lab.datasets.nli import (
     LABELS,
     Inference,
@@ -168,6 +170,12 @@ def test_authored_pairs_are_balanced_and_unrepeated():
 @pytest.fixture(scope="module")
 def labelled():
     return icd10cm_entailment("test")
+
+
+def test_the_edition_is_the_one_that_scores_are_of(labelled):
+    if version("simple-icd-10-cm") != "1.5.0":
+        pytest.skip("another edition of ICD-10-CM is installed")
+    assert content_hash(labelled)[:16] == "7de6650a2578665a"
 
 
 def test_labels_are_balanced_over_telling_words(labelled):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sbert_lab.datasets.sts import stsb
+from sbert_lab.evaluation import contamination as module
 from sbert_lab.evaluation.contamination import contamination
 from sbert_lab.evaluation.error_analysis import words
 
@@ -37,16 +38,17 @@ def test_by_hand(item, whole, one_text, near):
 
 
 def test_near_duplicates_by_hand():
-    """Ten words have three runs of eight; a word changed at the end spoils one."""
-    training = [("the quick brown fox jumps over the lazy dog today",)]
-    end = [("the quick brown fox jumps over the lazy dog tonight",)]
-    assert not contamination(training, end).near.any()
-    assert contamination(training, end, threshold=2 / 3).near.all()
+    """Eleven words have four runs of eight; a word changed at the end spoils one."""
+    training = [("one quick brown fox jumps over the lazy dog today again",)]
+    end = "one quick brown fox jumps over the lazy dog today"
+    assert contamination(training, [(f"{end} more",)]).near.all()
+    assert not contamination(training, [(f"{end[4:]} or so",)]).near.any()
     assert not contamination(training, [("quick fox",)]).near.any()
 
 
 @pytest.mark.parametrize("size", [2, 8])
-def test_is_the_loop(size):
+def test_is_the_loop(size, monkeypatch):
+    monkeypatch.setattr(module, "_RUN", size)
     rng = np.random.default_rng(size)
     some = "Cat dog, the a! sat RAN".split()
 
@@ -69,7 +71,7 @@ def test_is_the_loop(size):
             [any(f" {' '.join(r)} " in f" {t} " for t in every) for r in runs]
         )
 
-    got = contamination(training, test, run=size)
+    got = contamination(training, test)
     for i, item in enumerate(test):
         a, b = (" ".join(words(t)) for t in item)
         assert got.whole[i] == any(

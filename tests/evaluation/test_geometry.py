@@ -56,5 +56,5 @@ def test_whitening_is_sklearns_up_to_sign():
     np.testing.assert_allclose(
         np.cov(white.transform(x), rowvar=False), np.eye(3), atol=1e-5
     )
-    with pytest.raises(ValueError, match="more vectors than components"):
+    with pytest.raises(ValueError, match="fit on more vectors"):
         Whitening.fit(cloud(3, 5), 3)

@@ -31,7 +31,7 @@ def test_sources_are_complete():
         assert set(entry) == {"authors", "year", "title", "where", "link"}, key
         assert all(entry.values()), key
         assert entry["link"].startswith("https://"), key
-    with pytest.raises(KeyError, match="no entry"):
+    with pytest.raises(KeyError, match="nothing"):
         sources.published("nothing")
     assert sources.published("mteb.all-MiniLM-L6-v2.STS12").value == 72.37
 
