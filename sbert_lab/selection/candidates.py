@@ -5,13 +5,11 @@ Any folder or hub repository of the reader's is one too.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from sbert_lab.models.checkpoint import CheckpointError
 from sbert_lab.models.lexical import Bm25, LsaEncoder
 from sbert_lab.models.onnx import OnnxEncoder
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
@@ -30,10 +28,10 @@ Model = Encoder | Bm25
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to search text.
+    """One way to search text: ``load`` loads it, or fits it to a corpus.
 
-    ``load`` loads it, or fits it to a corpus; ``needs`` are the registry's entries that
-    it is made of; ``files`` returns what it is loaded from, nothing if it is fitted.
+    ``needs`` are the registry's entries that it is made of; ``files`` returns what it
+    is loaded from, nothing if it is fitted.
     """
 
     name: str
@@ -57,12 +55,8 @@ def candidate(name_or_path: str) -> Candidate:
     """Return a candidate by name, or one for a folder or a hub repository."""
     if name_or_path in CANDIDATES:
         return CANDIDATES[name_or_path]
-    entry = BY_NAME.get(name_or_path)
-    if entry is not None and entry.form == "encoder":
-        return _entry(entry.name, SentenceEncoder.from_pretrained)
-    if entry is not None and entry.form == "static word vectors":
-        return _entry(entry.name, StaticEncoder.from_pretrained)
-    if not Path(name_or_path).expanduser().is_dir() and name_or_path.count("/") != 1:
+    known = name_or_path in BY_NAME or name_or_path.count("/") == 1
+    if not known and not Path(name_or_path).expanduser().is_dir():
         raise FileNotFoundError(
             f"no candidate {name_or_path!r}: give a folder, a hub repository "
             f"owner/name, or one of {', '.join(CANDIDATES)}"
@@ -94,22 +88,7 @@ def _own(name_or_path: str) -> Encoder:
 
 
 def _lsa(corpus: Corpus) -> Encoder:
-    dimension = min(256, max(2, len(corpus) // 4))
-    while dimension > 2:  # texts of few letters have fewer pairs of them than that
-        with suppress(ValueError):
-            return LsaEncoder.fit(corpus, dimension=dimension)
-        dimension //= 2
-    return LsaEncoder.fit(corpus, dimension=2)
-
-
-def _bert_mini(_: Corpus) -> Encoder:
-    reader = logging.getLogger("sbert_lab.models.checkpoint")
-    level = reader.level
-    reader.setLevel(logging.ERROR)  # a plain BERT is meant to be one
-    try:
-        return SentenceEncoder.from_pretrained("bert-mini")
-    finally:
-        reader.setLevel(level)
+    return LsaEncoder.fit(corpus, dimension=min(256, max(2, len(corpus) // 4)))
 
 
 def _distilled() -> Path:
@@ -124,22 +103,15 @@ def _distilled() -> Path:
 
 
 def _entry_files(name: str) -> Sequence[Path]:
-    """Return the files of a registry entry that decide the vectors."""
     folder = resolve(name, allow_hub=False)
     return [folder / file for file in BY_NAME[name].sha256]
 
 
 def _weights(folder: Path) -> Sequence[Path]:
-    files = [file for file in folder.rglob("*") if file.suffix in _WEIGHTS]
-    if not any(file.suffix in {".safetensors", ".onnx"} for file in files):
-        raise CheckpointError(
-            f"{folder} holds no weights as safetensors; copy the model again"
-        )
-    return files
+    return [file for file in folder.rglob("*") if file.suffix in _WEIGHTS]
 
 
 def _entry(name: str, load: Callable[[str], Encoder]) -> Candidate:
-    """Return a candidate that is an entry of the registry, and nothing else."""
     files = partial(_entry_files, name)
     return Candidate(name, BY_NAME[name].about, lambda _: load(name), (name,), files)
 
@@ -176,13 +148,7 @@ CANDIDATES = {
             ("all-MiniLM-L6-v2",),
             lambda: _weights(_distilled()),
         ),
-        Candidate(
-            "bert-mini",
-            f"{BY_NAME['bert-mini'].about}; mean pooling",
-            _bert_mini,
-            ("bert-mini",),
-            lambda: _weights(resolve("bert-mini")),
-        ),
+        _entry("bert-mini", SentenceEncoder.from_pretrained),
         _graph(
             "paraphrase-MiniLM-L3-v2",
             "sentence encoder, 3 layers, 17 M parameters, 384 dimensions",

@@ -43,11 +43,8 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
 
     The status is 1 where nothing keeps the constraints.
     """
-    from concurrent.futures.process import BrokenProcessPool
-
     from sbert_lab._utils import committed_results, write_bytes
     from sbert_lab.evaluation.figures import png
-    from sbert_lab.models.checkpoint import CheckpointError
     from sbert_lab.models.registry import ChecksumError
     from sbert_lab.selection.recommend import (
         Constraints,
@@ -84,14 +81,7 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
             verdict, status = str(error), 1
         if options.picture:
             write_bytes(options.picture, png(pareto_picture(survey, limits)))
-    except (
-        OSError,
-        ValueError,
-        CheckpointError,
-        ChecksumError,
-        ModuleNotFoundError,
-        BrokenProcessPool,
-    ) as error:
+    except (OSError, ValueError, ChecksumError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
     return "\n".join([*_as_table(survey, limits), "", verdict, note]), status
 
@@ -108,10 +98,13 @@ def _measured(options: argparse.Namespace) -> tuple["Survey", str]:
 
     pairs, kept = None, RECORDED
     if options.pairs is not None:
-        roles = ("anchor", "positive")
-        named = {role: getattr(options, role) for role in roles}
-        columns = {role: column or role for role, column in named.items()}
-        pairs = read_pairs(options.pairs, columns if any(named.values()) else None)
+        columns = None
+        if options.anchor or options.positive:
+            columns = {
+                "anchor": options.anchor or "anchor",
+                "positive": options.positive or "positive",
+            }
+        pairs = read_pairs(options.pairs, columns)
         kept = f"{options.pairs.stem}.json"
     names = {name: name for name in options.models or names_here()}
     cache = EmbeddingCache(cache_home() / "embeddings")

@@ -1,22 +1,18 @@
 """Every candidate measured in one run: quality, costs, and paired differences.
 
-All candidates take turns, so that a busy moment of the machine hits each of them; every
-cost is the middle of several rounds with the smallest and largest beside it.
+Candidates take turns, so that a busy moment of the machine hits each of them; a time is
+the median of several rounds, with the smallest and largest beside it.
 """
 
-import logging
 import multiprocessing
 import platform
 import re
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import partial
-from importlib import import_module, metadata
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -31,12 +27,7 @@ from sbert_lab.datasets import icd10cm_tasks
 from sbert_lab.datasets.icd10cm_tasks import KINDS
 from sbert_lab.datasets.pairs import Pairs, retrieval_from_pairs
 from sbert_lab.evaluation.metrics import ndcg_at_k
-from sbert_lab.evaluation.tasks import (
-    TaskResult,
-    interval,
-    measure,
-    measure_bm25,
-)
+from sbert_lab.evaluation.tasks import TaskResult, interval, measure, measure_bm25
 from sbert_lab.index.exact import exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
@@ -57,11 +48,9 @@ OWN = "your pairs"
 #: Candidates, from what they are called to a name that `candidates.candidate` takes.
 Names = Mapping[str, str]
 
-_VERSIONS = ("torch", "transformers", "onnxruntime", "faiss-cpu", "scikit-learn")
 _ALONE = 100  # queries of a round that are encoded one by one
 
-#: What a process has imported before its memory and its loading are measured: the
-#: libraries are there once, whichever model is chosen.
+#: Imported before memory and loading are measured: needed whichever model is chosen.
 _PRELOADED = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert",
@@ -83,11 +72,10 @@ def measure_all(
     cache: EmbeddingCache | None = None,
     show_progress: bool | None = None,
 ) -> dict[str, dict[str, TaskResult]]:
-    """Measure the quality of candidates, item by item: name to task to result.
+    """Measure the quality of candidates: name to task to result.
 
     On the ICD-10-CM tasks, of `size` and `kinds` as in `evaluation.tasks.measure`; or
-    on a reader's `pairs`, where each anchor must find its positives among all answers
-    of the file (nDCG@10).
+    on `pairs`, where each anchor must find its positives in the whole file (nDCG@10).
     """
     chosen = {name: candidate(what) for name, what in names.items()}
     for one in chosen.values():  # made or missed before minutes of measuring
@@ -113,39 +101,41 @@ def measure_survey(
     pairs: Pairs | None = None,
     size: int | None = None,
     rounds: int = 5,
-    processes: int = 3,
     index_mb: float = 400,
     texts: tuple[int, int] = (256, 48),
     show_progress: bool | None = None,
 ) -> Survey:
     """Measure the costs of candidates side by side, and compare their quality.
 
-    `measure_all` gave `measured`, for the same names, pairs and size. Timings take so
-    many `rounds`, memory and loading so many fresh `processes`; `texts` are the short
-    and the long ones of a timed call, `index_mb` is of the index that is searched.
+    `measure_all` gave `measured`, for the same names, pairs and size. `texts` are the
+    numbers of short and of long ones in a timed call.
     """
     chosen = {name: candidate(what) for name, what in names.items()}
     corpus, queries = _texts(pairs, size)
-    short = _cycled(queries, texts[0])
-    long = _cycled(_paragraphs(corpus), texts[1])
+    short = queries[: texts[0]]
+    long = _paragraphs(corpus)[: texts[1]]
     models = {name: one.load(corpus) for name, one in chosen.items()}
     timed = encoding_costs(models, short, long, rounds, show_progress)
     searched = search_costs(models, short[:20], corpus, rounds, index_mb)
-    loaders = {name: partial(load, one.name, corpus) for name, one in chosen.items()}
-    grown = footprints(loaders, long, processes, show_progress)
     rows = [
         Row(
             name=name,
             about=one.about,
-            dimension=_dimension(models[name]),
-            bytes_per_entry=_bytes_per_entry(models[name]),
+            dimension=(
+                len(model.vocabulary) if isinstance(model, Bm25) else model.dimension
+            ),
+            bytes_per_entry=_bytes_per_entry(model),
             disk_mb=one.disk_mb(),
             quality={task: interval(m) for task, m in measured[name].items()},
             metrics={task: m.metric for task, m in measured[name].items()},
-            cost={**timed[name], "search_ms": searched[name], **grown[name]},
-            lexical=isinstance(models[name], Bm25),
+            cost={
+                **timed[name],
+                "search_ms": searched[name],
+                **footprint(one.name, corpus, long),
+            },
+            lexical=isinstance(model, Bm25),
         )
-        for name, one in chosen.items()
+        for (name, one), model in zip(chosen.items(), models.values(), strict=True)
     ]
     tasks = dict.fromkeys(task for found in measured.values() for task in found)
     differences = {
@@ -159,7 +149,7 @@ def measure_survey(
     data += "" if size is None else f", size {size}"
     if pairs is not None:
         data = f"{pairs.source.name}, {len(pairs)} pairs"
-    return Survey(rows, differences, _machine() | {"quality on": data})
+    return Survey(rows, differences, {"machine": _machine(), "quality on": data})
 
 
 def on_pairs(
@@ -226,16 +216,15 @@ def encoding_costs(
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     total = (rounds + 1) * len(models)
-    logging.disable(logging.WARNING)  # said once, where quality is measured
-    try:
-        with progress(total, "time", show=show_progress, minimum=1) as move:
-            for _ in range(rounds + 1):
-                for name, model in models.items():
-                    found[name].append(_one_round(model, short, long))
-                    move(1)
-    finally:
-        logging.disable(logging.NOTSET)
-    return {name: _spreads(turns[1:]) for name, turns in found.items()}
+    with progress(total, "time", show=show_progress, minimum=1) as move:
+        for _ in range(rounds + 1):
+            for name, model in models.items():
+                found[name].append(_one_round(model, short, long))
+                move(1)
+    return {
+        name: {cost: _spread([turn[cost] for turn in turns[1:]]) for cost in turns[0]}
+        for name, turns in found.items()
+    }
 
 
 def _one_round(
@@ -244,12 +233,10 @@ def _one_round(
     if isinstance(model, Bm25):
         model = Bm25(short)
     each = [_seconds(_ask, model, text) for text in short[:_ALONE]]
-    few = [_seconds(_read, model, [text]) for text in long[: _ALONE // 4]]
     return {
         "short_texts": len(short) / _seconds(_read, model, short),
         "short_texts_alone": len(each) / sum(each),
         "long_texts": len(long) / _seconds(_read, model, long),
-        "long_texts_alone": len(few) / sum(few),
         "query_ms_p50": 1e3 * float(np.percentile(each, 50)),
         "query_ms_p95": 1e3 * float(np.percentile(each, 95)),
     }
@@ -278,36 +265,30 @@ def search_costs(
 ) -> dict[str, Spread]:
     """Time an exact search for one query, in milliseconds for a million entries.
 
-    Vectors are searched in a flat FAISS index of random ones, shared by candidates of
-    one width, words in the texts of `corpus`, over and over: both times grow with the
-    number of entries. Let `index_mb` be more than the processor's cache: vectors that
-    stay in it are searched twice as fast.
+    Vectors are searched in a flat FAISS index of random ones, words in the texts of
+    `corpus`, over and over: both times grow with the number of entries. `index_mb` must
+    be more than the processor's cache: what stays in it is searched twice as fast.
     """
-    shared = {
-        name: name if isinstance(model, Bm25) else f"{model.dimension} dimensions"
-        for name, model in models.items()
-    }
-    searches: dict[str, tuple[Any, Any, int]] = {}
+    flat: dict[int, Any] = {}
+    searches: dict[str, tuple[Callable[..., object], Any, int]] = {}
     for name, model in models.items():
-        if shared[name] in searches:
-            continue
-        search: Any
-        asked: Any
         entries = int(min(1e6, max(1.0, index_mb * 1e6 / _bytes_per_entry(model))))
         if isinstance(model, Bm25):
             entries = min(entries, 100_000)
             words = Bm25(np.resize(corpus, entries).tolist())
-            search, asked = words.search, [[query] for query in queries]
+            searches[name] = words.search, [[query] for query in queries], entries
         else:
-            search = _flat_index(model.dimension, entries).search
-            asked = np.asarray(encode_queries(model, list(queries)))[:, None]
-        searches[shared[name]] = search, asked, entries
+            width = model.dimension
+            if width not in flat:
+                flat[width] = _flat_index(width, entries)
+            vectors = encode_queries(model, list(queries))[:, None]
+            searches[name] = flat[width].search, vectors, entries
     found: dict[str, list[float]] = {name: [] for name in searches}
     for _ in range(rounds + 1):
         for name, (search, asked, entries) in searches.items():
             each = [_seconds(search, query, 10) for query in asked]
             found[name].append(1e9 * float(np.median(each)) / entries)
-    return {name: _spread(found[owner][1:]) for name, owner in shared.items()}
+    return {name: _spread(values[1:]) for name, values in found.items()}
 
 
 def _flat_index(width: int, entries: int) -> Any:  # noqa: ANN401
@@ -321,46 +302,28 @@ def _flat_index(width: int, entries: int) -> Any:  # noqa: ANN401
     return index
 
 
-def footprints(
-    loaders: Mapping[str, Callable[[], Model]],
-    texts: Sequence[str],
-    rounds: int = 3,
-    show_progress: bool | None = None,
-) -> dict[str, dict[str, Spread]]:
-    """Measure memory and loading, each time in a fresh process.
+def footprint(
+    name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
+) -> dict[str, Spread]:
+    """Measure a candidate's memory and its loading in a process of its own.
 
-    Returns name to ``resident_mb``, by how much the process grew, libraries left out,
-    and ``load_s``, seconds until the first text is encoded. Loaders are pickled.
+    Returns ``resident_mb``, by how much the process grew, libraries left out, and
+    ``load_s``, seconds until the first text is encoded.
     """
-    # A fork server has imported the libraries once, and is otherwise empty.
-    context = multiprocessing.get_context(
-        "spawn" if sys.platform == "win32" else "forkserver"
-    )
-    context.set_forkserver_preload(list(_PRELOADED))
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in loaders}
-    total = rounds * len(loaders)
-    with progress(total, "memory", show=show_progress, minimum=1) as move:
-        for name, loader in [*loaders.items()] * rounds:
-            with ProcessPoolExecutor(1, mp_context=context) as fresh:
-                try:
-                    one = fresh.submit(_footprint, loader, list(texts)).result()
-                except BrokenProcessPool as error:
-                    raise BrokenProcessPool(
-                        f"{name}: the process that loaded it died; is there memory "
-                        "enough? Leave it out, or free some"
-                    ) from error
-            found[name].append(one)
-            move(1)
-    return {name: _spreads(turns) for name, turns in found.items()}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as fresh:
+        found = fresh.submit(_footprint, name_or_path, corpus, texts).result()
+    return {cost: _spread([value]) for cost, value in found.items()}
 
 
-def _footprint(loader: Callable[[], Model], texts: list[str]) -> dict[str, float]:
-    for module in _PRELOADED:  # a fork server has done it, a spawned process has not
+def _footprint(
+    name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
+) -> dict[str, float]:
+    for module in _PRELOADED:
         with suppress(ImportError):
             import_module(module)
-    logging.disable(logging.WARNING)  # said once, where the candidate is measured
     before, start = _own_bytes(), time.perf_counter()
-    model = loader()
+    model = load(name_or_path, corpus)
     _ask(model, texts[0])
     seconds = time.perf_counter() - start
     _read(model, texts)
@@ -370,17 +333,16 @@ def _footprint(loader: Callable[[], Model], texts: list[str]) -> dict[str, float
 def _own_bytes() -> int:
     """Return what is resident, without the code of libraries.
 
-    A library's pages become resident one by one, when they are first used: that of
-    PyTorch would be counted as part of the smallest transformer.
+    Its pages become resident when first used: PyTorch would count as the model's.
     """
     process = psutil.Process()
     resident = int(process.memory_info().rss)
-    if sys.platform == "darwin":  # says nothing of single areas
+    if not hasattr(process, "memory_maps"):  # macOS says nothing of single areas
         return resident
+    libraries = {".so", ".dll"}
     areas = process.memory_maps()
-    return resident - sum(
-        a.rss for a in areas if {".so", ".dll"} & {*Path(a.path).suffixes}
-    )
+    code = (area.rss for area in areas if libraries & {*Path(area.path).suffixes})
+    return resident - sum(map(int, code))
 
 
 def _texts(pairs: Pairs | None, size: int | None) -> tuple[list[str], list[str]]:
@@ -402,19 +364,6 @@ def _paragraphs(texts: Sequence[str]) -> list[str]:
     return joined[:-1] or joined
 
 
-def _cycled(texts: Sequence[str], count: int) -> list[str]:
-    """Return `count` different texts; where there are fewer, numbered copies of them.
-
-    Numbered since an encoder may encode equal texts once.
-    """
-    copies = ((row // len(texts), texts[row % len(texts)]) for row in range(count))
-    return [f"{text} {copy + 1}" if copy else text for copy, text in copies]
-
-
-def _dimension(model: Model) -> int:
-    return len(model.vocabulary) if isinstance(model, Bm25) else model.dimension
-
-
 def _bytes_per_entry(model: Model) -> float:
     """Return what an entry takes: float32 a dimension, or its share of BM25's index."""
     if isinstance(model, Bm25):
@@ -422,22 +371,14 @@ def _bytes_per_entry(model: Model) -> float:
     return float(4 * model.dimension)
 
 
-def _machine() -> dict[str, str]:
+def _machine() -> str:
     """Return what a reader of the figures must know of where they were measured."""
     processor = platform.processor() or platform.machine()
     told = Path("/proc/cpuinfo")
     if told.is_file() and (line := re.search(r"model name\s*: (.*)", told.read_text())):
         processor = line[1]
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return {
-        "machine": f"{processor}, {torch.get_num_threads()} threads{gpu}",
-        "python": platform.python_version(),
-        **{d.name: d.version for d in metadata.distributions() if d.name in _VERSIONS},
-    }
-
-
-def _spreads(turns: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    return {cost: _spread([one[cost] for one in turns]) for cost in turns[0]}
+    return f"{processor}, {torch.get_num_threads()} threads{gpu}"
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -7,9 +7,9 @@ it is, for all that was measured: of these the cheapest is recommended.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
@@ -22,15 +22,12 @@ COSTS = {
     "short_texts": "short texts a second, in batches",
     "short_texts_alone": "short texts a second, one at a time",
     "long_texts": "long texts a second, in batches",
-    "long_texts_alone": "long texts a second, one at a time",
     "query_ms_p50": "milliseconds to encode a query, 50th percentile",
     "query_ms_p95": "milliseconds to encode a query, 95th percentile",
     "search_ms": "milliseconds to search a million entries, exactly",
     "resident_mb": "MB of memory the model takes, loaded and used once",
     "load_s": "seconds to load it, or to fit it",
 }
-
-_DAY = 86_400  # seconds
 
 
 class NothingFits(ValueError):
@@ -52,10 +49,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate: task to score and to the score's name, and each of `COSTS`.
+    """One candidate: its score and metric on each task, and each of `COSTS`.
 
-    ``dimension`` is of a lexical one its vocabulary; ``disk_mb``, in a million bytes,
-    is None where it is fitted to the corpus.
+    The ``dimension`` of a lexical one is its vocabulary; one that is fitted to the
+    corpus has no ``disk_mb``.
     """
 
     name: str
@@ -80,10 +77,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Survey:
-    """Rows of one run on one machine, which can be compared with each other.
+    """Rows of one run on one machine, and by task the paired differences of two rows.
 
-    ``differences`` holds, task by task, the paired difference first − second for two
-    candidates; ``about`` the machine, versions and data.
+    ``about`` says on which machine and on which data.
     """
 
     rows: Sequence[Row]
@@ -128,36 +124,33 @@ def read_survey(path: Path) -> Survey:
     """Read what `write_survey` wrote; a ValueError tells of damage."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != 1:
-            raise ValueError(f"its format is {content['format']}, not 1")
         differences = {
             task: {
                 (gap.pop("first"), gap.pop("second")): Interval(**gap) for gap in gaps
             }
             for task, gaps in content["differences"].items()
         }
-        rows = [_row(entry) for entry in content["rows"]]
+        rows = []
+        for row in content["rows"]:
+            row["quality"] = {
+                t: Interval(**score) for t, score in row["quality"].items()
+            }
+            row["cost"] = {name: Spread(**row["cost"][name]) for name in COSTS}
+            rows.append(Row(**row))
         return Survey(rows, differences, content["about"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no survey of this release ({error}); make one with "
             "`python -m sbert_lab select --measure`"
         ) from error
 
 
-def _row(entry: dict[str, Any]) -> Row:
-    quality = {task: Interval(**found) for task, found in entry["quality"].items()}
-    cost = {name: Spread(**entry["cost"][name]) for name in COSTS}
-    return Row(**(entry | {"quality": quality, "cost": cost}))
-
-
 @dataclass(frozen=True)
 class Constraints:
     """What an application can bear, for a `task` of the survey.
 
-    ``min_quality`` is a fraction; ``max_ms`` are for a query, encoded and searched for
-    exactly in `corpus` entries; ``max_mb`` are for model and index together. A lexical
-    candidate has no dimensions to limit.
+    ``max_ms`` is for a query, encoded and searched for exactly in `corpus` entries;
+    ``max_mb`` for model and index. A lexical candidate has no dimensions to limit.
     """
 
     task: str = "Retrieval"
@@ -203,9 +196,20 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     task, corpus = limits.task, limits.corpus
     if task not in survey.tasks():
         raise ValueError(f"task {task!r}: one of {', '.join(survey.tasks())}")
-    fitting = [row for row in survey.rows if not limits.broken_by(row)]
+    broken = {row.name: "; ".join(limits.broken_by(row)) for row in survey.rows}
+    fitting = [row for row in survey.rows if not broken[row.name]]
     if not fitting:
-        raise NothingFits(_nothing(survey, limits))
+        known = [row for row in survey.rows if task in row.quality]
+        nearest = min(
+            known,
+            key=lambda row: (len(limits.broken_by(row)), -row.quality[task].mean),
+        )
+        lines = [f"  {name}: {why}" for name, why in broken.items()]
+        raise NothingFits(
+            f"no candidate keeps every constraint. Nearest is {nearest.name}: "
+            f"{broken[nearest.name]}. Loosen that, or add a candidate with --models.\n"
+            + "\n".join(lines)
+        )
     fitting.sort(key=lambda row: -row.quality[task].mean)
     best, *others = fitting
     gaps = {row.name: survey.difference(task, best.name, row.name) for row in others}
@@ -244,74 +248,27 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     return chosen, reasons
 
 
-def _nothing(survey: Survey, limits: Constraints) -> str:
-    """Say that nothing fits, what comes nearest, and what each candidate breaks."""
-    refused = {row.name: limits.broken_by(row) for row in survey.rows}
-    nearest = min(
-        (row for row in survey.rows if limits.task in row.quality),
-        key=lambda row: (len(refused[row.name]), -row.quality[limits.task].mean),
-    )
-    lines = [f"  {name}: {'; '.join(why)}" for name, why in refused.items()]
-    return (
-        f"no candidate keeps every constraint. Nearest is {nearest.name}: "
-        f"{'; '.join(refused[nearest.name])}. Loosen that, or add a candidate with "
-        "--models.\n" + "\n".join(lines)
-    )
-
-
 def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> list[Row]:
-    """Return the rows that no other beats in quality, time and memory at once.
+    """Return the rows that no other beats, by falling quality.
 
-    A row is beaten if another is as good in all three, and better in one. Rows without
-    the task are left out. By falling quality.
+    A row is beaten by one as good in quality, time and memory, and better in one of
+    these. Rows without the task are left out.
     """
-    known = sorted(
-        (row for row in rows if task in row.quality),
-        key=lambda row: -row.quality[task].mean,
-    )
-    points = [
-        (-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in known
-    ]
-    return [
-        row
-        for row, mine in zip(known, points, strict=True)
-        if not any(
-            other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
-            for other in points
-        )
-    ]
-
-
-def capacity(row: Row, *, mb: float, ms: float, corpus: int) -> dict[str, int]:
-    """Return what one machine bears, with so much memory, at so long a wait.
-
-    Entries whose index fits beside the model, and that an exact search gets through in
-    time; queries over `corpus` entries, one after the other, by the mean of their times
-    (none if those do not fit); and long texts encoded in batches.
-    """
-    cost = {name: one.median for name, one in row.cost.items()}
-    memory = (mb - row.mb(0)) / row.bytes_per_entry * 1e6
-    in_time = (ms - row.ms(0)) / cost["search_ms"] * 1e6
-    each = 1e3 / cost["short_texts_alone"] + cost["search_ms"] * corpus / 1e6
-    return {
-        "entries in memory": max(0, int(memory)),
-        "entries in time": max(0, int(in_time)),
-        "queries a day": int(_DAY * 1e3 / each) * (corpus <= min(memory, in_time)),
-        "documents encoded a day": int(_DAY * cost["long_texts"]),
+    points = {
+        row.name: (-row.quality[task].mean, row.ms(corpus), row.mb(corpus))
+        for row in rows
+        if task in row.quality
     }
 
+    def beaten(mine: tuple[float, ...]) -> bool:
+        return any(
+            other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
+            for other in points.values()
+        )
 
-def decisions(
-    survey: Survey, limits: Constraints, corpora: Sequence[int]
-) -> dict[int, str | None]:
-    """Return whom `recommend` chooses for each number of entries; None for nobody."""
-    found: dict[int, str | None] = {}
-    for corpus in corpora:
-        try:
-            found[corpus] = recommend(survey, replace(limits, corpus=corpus))[0].name
-        except NothingFits:
-            found[corpus] = None
-    return found
+    known = [row for row in rows if row.name in points]
+    known.sort(key=lambda row: points[row.name][0])
+    return [row for row in known if not beaten(points[row.name])]
 
 
 def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
@@ -333,23 +290,17 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
     leading: list[tuple[float, float]] = []
     for number, row in enumerate(rows, 1):
         score, at = row.quality[task], row.ms(corpus)
-        # An interval of few items can lie beside its score.
-        reach = [
-            [max(0.0, score.mean - score.low)],
-            [max(0.0, score.high - score.mean)],
-        ]
-        drawn = axes.errorbar(
+        axes.vlines(at, score.low, score.high, color=blue if row in front else orange)
+        axes.plot(
             [at],
             [score.mean],
-            yerr=reach,
-            fmt="o" if row in front else "s",
+            "o" if row in front else "s",
             color=blue if row in front else orange,
             markersize=5 + 12 * (row.mb(corpus) / most) ** 0.5,
             markerfacecolor="white" if limits.broken_by(row) else None,
-            capsize=3,
             label=f"{number}  {row.name}",
+            zorder=3,
         )
-        drawn.lines[0].set_zorder(3)
         label(axes, str(number), (at, score.mean), (7 if number % 2 == 0 else -16, 7))
         if not leading or score.mean > leading[-1][1]:
             leading.append((at, score.mean))
@@ -358,7 +309,5 @@ def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
     axes.set_xlabel(f"milliseconds a query, {corpus:,} entries")
     axes.set_ylabel(f"{task}: {rows[0].metrics[task]}")
     axes.set_title("circle: on the Pareto front; hollow: breaks a constraint")
-    axes.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6, fontsize=11
-    )
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6)
     return figure

@@ -1,9 +1,6 @@
 """Quality on pairs against a naive nDCG; costs against a clock of the test's own."""
 
 import math
-import os
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +17,7 @@ from sbert_lab.selection.candidates import Candidate
 from sbert_lab.selection.measure import (
     OWN,
     encoding_costs,
-    footprints,
+    footprint,
     measure_survey,
     on_pairs,
     search_costs,
@@ -78,21 +75,6 @@ def test_pairs_equal_a_naive_ndcg():
     assert len(set(found.group)) > 1  # queries that share a text are drawn together
 
 
-def test_the_relevance_is_that_of_adaptation():
-    """Case and spacing make no other text, and equal scores keep the file's order."""
-    rows = [("q1", "A b"), ("Q1 ", "c"), ("q2", "a  B"), ("q3", "d"), ("q4", "e")]
-    own = pairs(rows)
-    search = retrieval_from_pairs(own)
-    assert search.corpus == ("A b", "c", "d", "e")
-    same = Angles(dict.fromkeys([*search.queries, *search.corpus], 10))
-    found = on_pairs(same, own)  # all scores are equal
-    places = [[1 / math.log2(row + 2) for row in rows] for rows in search.relevant]
-    ideal = [sum(1 / math.log2(i + 2) for i in range(len(p))) for p in places]
-    wanted = [sum(p) / i for p, i in zip(places, ideal, strict=True)]
-    np.testing.assert_allclose(found.items, wanted)
-    assert list(found.group) == [str(one) for one in search.group]
-
-
 def test_each_side_of_pairs_is_encoded_as_what_it_is():
     sides = []
 
@@ -140,13 +122,13 @@ def known(monkeypatch):
         "bm25": Candidate("bm25", "words", load=Bm25),
     }
     monkeypatch.setattr(measure, "candidate", made.__getitem__)
-    monkeypatch.setattr(measure, "footprints", _no_processes)
+    monkeypatch.setattr(measure, "footprint", _no_process)
     return encoder
 
 
-def _no_processes(loaders, texts, rounds, show_progress):
+def _no_process(name, corpus, texts):
     one = measure._spread([1.0])
-    return {name: {"resident_mb": one, "load_s": one} for name in loaders}
+    return {"resident_mb": one, "load_s": one}
 
 
 NAMES = {"mine": "tiny", "words": "bm25"}
@@ -222,7 +204,6 @@ def test_encoding_is_timed_in_batches_and_alone_after_a_warm_up(clock):
             "short_texts": 200 / 21,
             "short_texts_alone": 1 / 1.1,
             "long_texts": 40 / 5,
-            "long_texts_alone": 1 / 1.1,
             "query_ms_p50": 1_100,
             "query_ms_p95": 1_100,
         }
@@ -255,7 +236,7 @@ def test_search_is_scaled_to_a_million_entries_and_shared_by_width(clock, monkey
     assert found["a"] == found["b"]
     assert found["a"].median == pytest.approx(24)
     assert found["w"].median == pytest.approx(7)
-    assert sizes == [312] * 6  # entries of 32 bytes that fill the index, once for both
+    assert sizes == [312] * 12  # entries of 32 bytes that fill the index
 
 
 def test_the_index_that_is_timed_holds_unit_vectors_and_finds_them():
@@ -265,33 +246,12 @@ def test_the_index_that_is_timed_holds_unit_vectors_and_finds_them():
     assert (index.search(rows[:5], 3)[1][:, 0] == np.arange(5)).all()
 
 
-class Holding(Angles):
-    def __init__(self, megabytes):
-        super().__init__({"text": 1})
-        self.held = np.ones(megabytes * 125_000)  # written to, hence resident
-
-
-def noting(path, megabytes):
-    with open(path, "a") as file:
-        file.write(f"{megabytes} {os.getpid()}\n")
-    return Holding(megabytes)
-
-
-def dying():
-    os._exit(9)
-
-
-def test_memory_is_measured_in_a_fresh_process_each_time(tmp_path):
-    path = tmp_path / "pids"
-    loaders = {"light": partial(noting, path, 0), "heavy": partial(noting, path, 50)}
-    found = footprints(loaders, ["text"], 2)
-    assert found["light"]["resident_mb"].maximum < 8
-    assert 45 < found["heavy"]["resident_mb"].minimum < 60
-    assert found["heavy"]["load_s"].minimum > 0
-    lines = [line.split() for line in path.read_text().splitlines()]
-    assert [name for name, _ in lines] == ["0", "50", "0", "50"]
-    assert len({pid for _, pid in lines} - {str(os.getpid())}) == 4
-    with pytest.raises(
-        BrokenProcessPool, match="^gone: the process that loaded it died"
-    ):
-        footprints({"gone": dying}, ["text"], 1)
+def test_memory_is_measured_in_a_process_of_its_own():
+    """The index of these texts takes megabytes, and loading them takes time."""
+    corpus = [f"word{i} other{i} third{i}" for i in range(60_000)]
+    small, large = (
+        footprint("bm25", texts, texts[:2]) for texts in (corpus[:9], corpus)
+    )
+    grown = large["resident_mb"].median - small["resident_mb"].median
+    assert 1 < grown < 500
+    assert large["load_s"].median > small["load_s"].median > 0
