@@ -2,7 +2,7 @@
 
 The folders in the order that text takes: `models`, `index`, `losses`, `datasets`,
 `evaluation`, `training`, `selection`, `adaptation`, `experiments`. Each imports only
-those before it. The names below load on first use, so ``import sbert_lab`` costs little.
+those before it. The names below load on first use, so importing it costs little.
 """
 
 from importlib import import_module

@@ -119,9 +119,11 @@ def _notebooks(options: argparse.Namespace) -> int:
     for path, done in notebooks.run_all(
         options.only, options.profile, update=options.update
     ):
-        failed = isinstance(done, notebooks.NotebookFailed)
-        wrong += failed
-        lines = [f"FAILED: {done}"] if failed else done.report
+        if isinstance(done, notebooks.NotebookFailed):
+            wrong += 1
+            lines = [f"FAILED: {done}"]
+        else:
+            lines = done.report
         print(f"{path.stem}\n  " + "\n  ".join(lines), flush=True)
     return 1 if wrong else 0
 

@@ -122,7 +122,8 @@ def intervals(
 
 def legend_below(axes: "Axes", *, columns: int = 2) -> None:
     """Name the lines of a figure, those of one of its axes, below it."""
-    axes.get_figure(root=True).legend(
+    figure: Any = axes.get_figure(root=True)
+    figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=columns,

@@ -246,7 +246,7 @@ def _columns(kind: str, content: Any) -> dict[str, Any]:  # noqa: ANN401  (by ki
     """Bring a task's data into the columns that mteb reads."""
     if kind in ("Retrieval", "Reranking"):
         task, names, qrels, candidates = as_search(content)
-        split = {
+        split: dict[str, Any] = {
             "corpus": _table(id=task.corpus_codes, text=task.corpus_texts),
             "queries": _table(id=names, text=task.queries),
             "relevant_docs": qrels,

@@ -66,7 +66,7 @@ class Experiment:
     trained: int = 0  #: models trained in this run, not found in the store
     _started: float = field(default_factory=time.perf_counter)
 
-    def hypothesis(self, id: str, *stated: Any, **flags: bool) -> None:  # noqa: ANN401
+    def hypothesis(self, id: str, *stated: Any, **flags: Any) -> None:  # noqa: ANN401
         """Record a `Hypothesis` of these fields; only before the first result."""
         if self.results or self.claims:
             raise RuntimeError(

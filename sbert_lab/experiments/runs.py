@@ -206,7 +206,7 @@ def train_and_keep(
 
 def labelled(pairs: Sequence[Inference]) -> TrainingData:
     """Return labelled pairs as columns ``first``, ``second``, ``label``."""
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "first": [pair.premise for pair in pairs],
         "second": [pair.hypothesis for pair in pairs],
         "label": [LABELS.index(pair.label) for pair in pairs],

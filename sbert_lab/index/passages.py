@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -150,7 +150,7 @@ class Passages:
         hits = self._index.search(asked, candidates)
         ids, scores = np.asarray(hits.ids[0]), np.asarray(hits.scores[0], np.float64)
         if self.hybrid:
-            both = [[ids], [self._by_words(query, candidates)]]
+            both: list[Any] = [[ids], [self._by_words(query, candidates)]]
             (scores,), (ids,) = reciprocal_rank_fusion(both, k=candidates)
         if self.cross_encoder is not None:
             texts = [self._found_in[i][0].text for i in ids.tolist()]

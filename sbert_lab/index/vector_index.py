@@ -387,7 +387,8 @@ class VectorIndex:
         if len(vectors) > wanted:
             rng = np.random.default_rng(seed)
             picked = np.sort(rng.choice(len(vectors), wanted, replace=False))
-        for learner in (self._index, getattr(self._index, "pq", None)):
+        learners: list[Any] = [self._index, getattr(self._index, "pq", None)]
+        for learner in learners:
             if hasattr(learner, "cp"):
                 learner.cp.seed = seed
                 learner.cp.min_points_per_centroid = 1  # enough is checked beforehand

@@ -5,24 +5,15 @@ works in float32 where the embeddings came in less (in float64 where they came i
 The modules, which `SentenceTrainer` takes, say which columns and labels they read.
 """
 
-from sbert_lab.losses.cached import (
-    CachedLoss,
-    CachedMultipleNegativesRankingLoss,
-    cached_loss,
-)
-from sbert_lab.losses.contrastive import ContrastiveLoss, contrastive_loss
-from sbert_lab.losses.cosent import CoSENTLoss, cosent_loss
-from sbert_lab.losses.cosine_similarity import (
-    CosineSimilarityLoss,
-    cosine_similarity_loss,
-)
-from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss, denoising_loss
+from sbert_lab.losses.cached import CachedLoss, CachedMultipleNegativesRankingLoss
+from sbert_lab.losses.contrastive import ContrastiveLoss
+from sbert_lab.losses.cosent import CoSENTLoss
+from sbert_lab.losses.cosine_similarity import CosineSimilarityLoss
+from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss
 from sbert_lab.losses.margin_mse import MarginMSELoss, margin_mse_loss
-from sbert_lab.losses.matryoshka import MatryoshkaLoss, matryoshka_loss
+from sbert_lab.losses.matryoshka import MatryoshkaLoss
 from sbert_lab.losses.multiple_negatives import (
     MultipleNegativesRankingLoss,
-    false_negatives,
-    gathered,
     multiple_negatives_ranking_loss,
 )
 from sbert_lab.losses.objective import Objective
@@ -44,15 +35,7 @@ __all__ = [
     "SimCSELoss",
     "SoftmaxLoss",
     "TripletLoss",
-    "cached_loss",
-    "contrastive_loss",
-    "cosent_loss",
-    "cosine_similarity_loss",
-    "denoising_loss",
-    "false_negatives",
-    "gathered",
     "margin_mse_loss",
-    "matryoshka_loss",
     "multiple_negatives_ranking_loss",
     "softmax_loss",
     "triplet_loss",

@@ -1,10 +1,9 @@
 """Gradient cache: any objective over large batches, in the memory of small ones.
 
-In-batch losses need every embedding of the batch at once, but not every activation.
-So texts are encoded twice: first in mini-batches without gradients, to work out the
-loss and its gradient with respect to the embeddings alone; then once more, mini-batch
-by mini-batch, to carry that gradient back into the weights. Dropout draws the same
-numbers both times, so the result is the gradient of the whole batch.
+Texts are encoded twice: first in mini-batches without gradients, to work out the loss
+and its gradient with respect to the embeddings alone; then once more, mini-batch by
+mini-batch, to carry that gradient back into the weights. Dropout draws the same numbers
+both times, so the result is the gradient of the whole batch.
 
 Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
 Limited Setup", section 3.
@@ -35,22 +34,11 @@ def cached_loss(
     batches: Sequence[Any],
     loss: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Return the loss of a batch whose ``backward`` goes mini-batch by mini-batch.
+    """Return the loss, a scalar, whose ``backward`` goes mini-batch by mini-batch.
 
-    Parameters
-    ----------
-    encode
-        From one mini-batch to its embeddings ``[b, D]``.
-    batches
-        The mini-batches.
-    loss
-        Function of all embeddings ``[B, D]``, in order, to a scalar. Parameters of its
-        own (a linear layer) get their gradient too.
-
-    Returns
-    -------
-    Tensor
-        A scalar. ``backward``, on it or on what is made of it, may be called once.
+    `encode` makes embeddings ``[b, D]`` of one mini-batch, `loss` a scalar of them all,
+    ``[B, D]``, in order; its own parameters (a linear layer) get their gradient too.
+    ``backward``, on the scalar or on what is made of it, may be called once.
     """
     states: list[_RandomState] = []
     parts: list[Tensor] = []
@@ -64,8 +52,9 @@ def cached_loss(
         return value
 
     def replay(upstream: Tensor) -> None:
+        embeddings.grad = torch.zeros_like(embeddings)
         torch.autograd.backward(value, upstream)  # the loss's parameters, embeddings
-        wanted = torch.split(_gradient(embeddings), [len(part) for part in parts])
+        wanted = torch.split(embeddings.grad, [len(part) for part in parts])
         for batch, state, gradient in zip(batches, states, wanted, strict=True):
             with torch.enable_grad(), state.again():
                 torch.autograd.backward(encode(batch), gradient)
@@ -94,21 +83,10 @@ class _RandomState:
             yield
 
 
-def _gradient(embeddings: Tensor) -> Tensor:
-    """Return the gradient that reached embeddings; zeros where none did."""
-    found = embeddings.grad
-    return torch.zeros_like(embeddings) if found is None else found
-
-
 class CachedLoss(WrappedObjective):
     """`cached_loss` of another objective, which keeps its columns and labels.
 
-    Parameters
-    ----------
-    objective
-        One whose `value` is a function of the embeddings.
-    tokens
-        Padded tokens that are in memory with their activations at a time.
+    `tokens` padded tokens are in memory with their activations at a time.
     """
 
     replays = True
@@ -137,10 +115,7 @@ class CachedLoss(WrappedObjective):
 
 
 class CachedMultipleNegativesRankingLoss(CachedLoss):
-    """`MultipleNegativesRankingLoss` with a batch as large as wanted.
-
-    The options are those of `MultipleNegativesRankingLoss`; `tokens` is `CachedLoss`'s.
-    """
+    """`MultipleNegativesRankingLoss`, its options too, as a `CachedLoss`."""
 
     def __init__(
         self,

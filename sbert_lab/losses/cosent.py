@@ -16,11 +16,8 @@ def cosent_loss(
 
     ``L = log( 1 + Σ_{y_i < y_j} exp( (cos_i − cos_j) / τ ) )``
 
-    Pairs of equal score say nothing about each other. The value grows with the square
-    of the batch.
-
-    Embeddings are ``[B, D]``; of `score`, ``[B]``, only the order matters; the
-    `temperature` is τ (sentence-transformers' ``scale`` is 1/τ).
+    Embeddings are ``[B, D]``; of `score`, ``[B]``, only the order matters, and pairs of
+    equal score say nothing about each other. `temperature` is τ.
 
     Source: Su 2022, "CoSENT (1)", kexue.fm/archives/8847.
     """

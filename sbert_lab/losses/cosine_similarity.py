@@ -13,12 +13,7 @@ def cosine_similarity_loss(first: Tensor, second: Tensor, score: Tensor) -> Tens
 
     ``L = 1/B Σ_i (cos(u_i, v_i) − y_i)²``
 
-    Parameters
-    ----------
-    first, second
-        Embeddings ``[B, D]`` of the two texts of each pair.
-    score
-        Similarity wanted, ``[B]``, between -1 and 1.
+    Embeddings are ``[B, D]``; `score` is the similarity wanted, ``[B]``, -1 to 1.
 
     Source: Reimers and Gurevych 2019, section 3.1 (regression objective).
     """

@@ -67,8 +67,7 @@ class DenoisingAutoEncoderLoss(Objective):
 
     The decoder sees the damaged sentence through its one vector only. It shares the
     weights of the encoder to be trained; its attention to that vector and its output
-    layer are its own, drawn from `seed`, and belong to the objective. `ratio` of the
-    words are deleted. The encoder's vectors must be as wide as its transformer.
+    layer are its own, drawn from `seed`. `ratio` of the words are deleted.
 
     Source: Wang, Reimers and Gurevych 2021.
     """

@@ -34,8 +34,7 @@ class MarginMSELoss(Objective):
 
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the loss of embeddings by role."""
-        query, positive = texts["anchor"], texts["positive"]
+        query, positive, negative = (texts[role] for role in self.roles)
         if not np.array_equal(batch.owner, np.arange(len(query))):
             raise ValueError("MarginMSELoss needs one negative in every row")
-        negative = texts["negative"]
         return margin_mse_loss(query, positive, negative, self.label_of(batch, query))

@@ -1,6 +1,6 @@
 """Matryoshka: every leading part of an embedding must be a good embedding itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,41 +15,15 @@ from sbert_lab.losses.objective import (
 from sbert_lab.losses.softmax import SoftmaxLoss
 
 
-def matryoshka_loss(
-    loss: Callable[..., Tensor],
-    embeddings: Sequence[Tensor],
-    dimensions: Sequence[int],
-    weights: Sequence[float] | None = None,
-) -> Tensor:
-    """Return the weighted sum of a loss over truncated embeddings, a scalar.
+class MatryoshkaLoss(WrappedObjective):
+    """The weighted sum of another objective over truncated embeddings.
 
     ``L = Σ_d w_d · loss(x[:, :d] / |x[:, :d]|)``
 
     The truncated embeddings are scaled to unit length, the whole ones too.
-
-    `loss` is a function of the `embeddings`, ``[B, D]`` each; `dimensions` are how many
-    leading ones to keep, each at most D, and `weights` are 1 if not given.
+    `dimensions` are how many leading ones to keep, `weights` are 1 if not given.
 
     Source: Kusupati et al. 2022, equation 1.
-    """
-    weights = [1.0] * len(dimensions) if weights is None else weights
-    width = min(x.shape[-1] for x in embeddings)
-    if not dimensions or any(not 1 <= d <= width for d in dimensions):
-        raise ValueError(f"dimensions {list(dimensions)}: each from 1 to {width}")
-    if len(weights) != len(dimensions):
-        raise ValueError(f"{len(weights)} weights for {len(dimensions)} dimensions")
-    embeddings = [to_float32(x) for x in embeddings]
-    total = embeddings[0].new_zeros(())
-    for d, weight in zip(dimensions, weights, strict=True):
-        short = (F.normalize(x[..., :d], dim=-1) for x in embeddings)
-        total = total + weight * loss(*short)
-    return total
-
-
-class MatryoshkaLoss(WrappedObjective):
-    """`matryoshka_loss` over another objective, which keeps its columns and labels.
-
-    Dimensions and weights are those of `matryoshka_loss`.
     """
 
     def __init__(
@@ -64,7 +38,12 @@ class MatryoshkaLoss(WrappedObjective):
                 "SoftmaxLoss has a layer of one width and cannot take shorter "
                 "embeddings; train MatryoshkaLoss over a ranking or cosine objective"
             )
-        self.dimensions, self.weights = tuple(dimensions), weights
+        self.dimensions = tuple(dimensions)
+        self.weights = (1.0,) * len(dimensions) if weights is None else tuple(weights)
+        if len(self.weights) != len(dimensions):
+            raise ValueError(
+                f"{len(self.weights)} weights, {len(dimensions)} dimensions"
+            )
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Refuse dimensions that the encoder does not have."""
@@ -78,11 +57,9 @@ class MatryoshkaLoss(WrappedObjective):
 
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the weighted sum over the dimensions."""
-
-        def short(*embeddings: Tensor) -> Tensor:
-            by_role = dict(zip(texts, embeddings, strict=True))
-            return self.objective.value(by_role, batch)
-
-        return matryoshka_loss(
-            short, list(texts.values()), self.dimensions, self.weights
-        )
+        wide = {role: to_float32(x) for role, x in texts.items()}
+        total = next(iter(wide.values())).new_zeros(())
+        for d, weight in zip(self.dimensions, self.weights, strict=True):
+            short = {role: F.normalize(x[:, :d], dim=-1) for role, x in wide.items()}
+            total = total + weight * self.objective.value(short, batch)
+        return total

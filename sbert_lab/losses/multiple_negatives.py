@@ -35,8 +35,7 @@ def multiple_negatives_ranking_loss(
         ``[P, D]``; that of anchor *i* is row ``offset + i``. P is B, or larger where
         the positives of other processes were gathered.
     negatives
-        Hard negatives ``[N, D]``, any number: rows may have more or fewer of their own,
-        since each is a candidate for every anchor.
+        Hard negatives ``[N, D]``, each a candidate for every anchor.
     temperature
         τ; sentence-transformers' ``scale`` is 1/τ.
     similarity
@@ -69,19 +68,10 @@ def false_negatives(
 ) -> Tensor:
     """Return which candidates are no wrong answers, bool ``[B, C]``.
 
-    Texts are compared by number, since dropout makes equal texts embed differently. A
-    candidate is left out where it is the anchor's own positive once more, where another
-    anchor of the same number has it as its positive, or where the pair is known.
-
-    Parameters
-    ----------
-    anchor_ids
-        Number of each anchor's text, int64 ``[B]``.
-    candidate_ids
-        Number of each candidate's text, int64 ``[C]``; first the anchors' positives.
-    known
-        For the number of an anchor those of candidates that belong to it although this
-        batch does not say so.
+    Texts are compared by number, int64 ``[B]`` and ``[C]``; the first candidates are
+    the anchors' positives. A candidate is left out where it is the anchor's own
+    positive once more, where another anchor of the same number has it as its positive,
+    or where `known` has its number under the anchor's.
     """
     positive_ids = candidate_ids[: len(anchor_ids)]  # [B]
     same_text = anchor_ids[:, None] == anchor_ids[None, :]  # [B, B]
@@ -100,8 +90,7 @@ def gathered(rows: Tensor) -> tuple[Tensor, int]:
     """Return the rows ``[B, …]`` of all processes, and where this one's begin.
 
     Gradients flow back to the process that each row came from. Averaged over processes,
-    as data-parallel training does, they are those of the joined batch. Where there is
-    only one process, its rows come back as they are.
+    as data-parallel training does, they are those of the joined batch.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return rows, 0
@@ -184,10 +173,7 @@ class MultipleNegativesRankingLoss(Objective):
             wrong &= ~self._ignored(batch, anchors, 0)
         right = scores.diagonal()
         best = scores.masked_fill(~wrong, -torch.inf).amax(1)
-        found = {
-            "accuracy": (right > best).float().mean(),
-            "positive": right.mean(),
-        }
+        found = {"accuracy": (right > best).float().mean(), "positive": right.mean()}
         if wrong.any():
             found["negative"] = scores[wrong].mean()
         return found

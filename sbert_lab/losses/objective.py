@@ -144,10 +144,6 @@ class WrappedObjective(Objective):
         """Bind the objective inside."""
         self.objective.bind(encoder, numbers)
 
-    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Return the loss of the objective inside."""
-        return self.objective.value(texts, batch)
-
     def diagnostics(
         self, texts: Mapping[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
@@ -172,10 +168,7 @@ def trained_width(encoder: nn.Module, otherwise: int) -> int:
 
 
 def embedded(encode: Encode, batch: Batch) -> dict[str, Tensor]:
-    """Embed all columns of a batch together, ``[n, D]`` each.
-
-    Together, so that texts of like length can share a pass whatever column they are in.
-    """
+    """Embed all columns, ``[n, D]`` each, at once: like lengths can share a pass."""
     rows = encode([ids for column in batch.tokens.values() for ids in column])
     return split(rows, batch)
 

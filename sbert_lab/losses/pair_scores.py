@@ -1,6 +1,6 @@
 """Objectives of a cross-encoder: over the scores of pairs, not over embeddings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,6 @@ from sbert_lab.losses.objective import (
     LabelRule,
     Objective,
     Outcome,
-    Tokens,
     to_float32,
 )
 from sbert_lab.models.cross_encoder import CrossEncoder
@@ -49,10 +48,7 @@ def listwise_cross_entropy_loss(
 
 
 class PairObjective(Objective):
-    """An objective over the scores of pairs, to train a cross-encoder with.
-
-    A subclass names its columns, and which of their texts are read together.
-    """
+    """An objective over the scores of pairs, to train a cross-encoder with."""
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Take the cross-encoder's way to join two texts."""
@@ -62,7 +58,6 @@ class PairObjective(Objective):
                 f"{type(self).__name__} trains a CrossEncoder, not a "
                 f"{type(encoder).__name__}"
             )
-        self._pair_ids: Callable[[Sequence[str], Sequence[str]], list[Tokens]]
         self._pair_ids = encoder.pair_ids
 
     def pairs(

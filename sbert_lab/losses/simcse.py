@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from sbert_lab.losses.multiple_negatives import MultipleNegativesRankingLoss
 from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, embedded
@@ -33,27 +33,18 @@ class SimCSELoss(Objective):
         drops = [part for part in encoder.modules() if isinstance(part, nn.Dropout)]
         if not any(part.p > 0 for part in drops):
             raise ValueError(
-                "SimCSELoss needs dropout, and this encoder has none: call "
-                "set_dropout(encoder, 0.1) of sbert_lab.training first"
+                "SimCSELoss needs dropout: call sbert_lab.training.set_dropout first"
             )
 
     def forward(self, encode: Encode, batch: Batch) -> Outcome:
         """Embed every text twice, and return the `Outcome`."""
-        twice = _twice(batch)
+        columns = {
+            name: {"anchor": column["text"], "positive": column["text"]}
+            for name, column in (
+                ("texts", batch.texts),
+                ("tokens", batch.tokens),
+                ("numbers", batch.numbers),
+            )
+        }
+        twice = replace(batch, **columns)  # type: ignore[arg-type]
         return self.ranking.outcome(embedded(encode, twice), twice)
-
-    def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Return the loss of embeddings ``anchor`` and ``positive``."""
-        return self.ranking.value(texts, _twice(batch))
-
-
-def _twice(batch: Batch) -> Batch:
-    columns = {
-        name: {"anchor": column["text"], "positive": column["text"]}
-        for name, column in (
-            ("texts", batch.texts),
-            ("tokens", batch.tokens),
-            ("numbers", batch.numbers),
-        )
-    }
-    return replace(batch, **columns)  # type: ignore[arg-type]

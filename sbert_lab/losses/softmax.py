@@ -46,10 +46,9 @@ def softmax_loss(
 class SoftmaxLoss(Objective):
     """`softmax_loss` of columns ``first``, ``second`` and ``label``.
 
-    Its linear layer over embeddings of `dimension` is learned and belongs to the
-    objective: it is trained, saved and resumed with it, and left behind when the
-    encoder is used. Labels are numbers from 0 to ``labels - 1``; `generator` draws the
-    first weights.
+    Its linear layer over embeddings of `dimension` is trained, saved and resumed with
+    the objective, and left behind when the encoder is used. Labels are numbers from 0
+    to ``labels - 1``; `generator` draws the first weights.
     """
 
     roles = ("first", "second")
@@ -68,8 +67,6 @@ class SoftmaxLoss(Objective):
             raise ValueError(
                 f"parts {list(parts)}: one or more different ones of {', '.join(PARTS)}"
             )
-        if labels < 2:
-            raise ValueError(f"labels={labels}: a classification has two or more")
         self.label = LabelRule(0, labels - 1, whole=True)
         self.parts = tuple(parts)
         width = dimension * len(self.parts)

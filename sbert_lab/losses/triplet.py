@@ -71,8 +71,7 @@ class TripletLoss(Objective):
         if self.margin >= 2 and (unit or self.metric == "cosine"):
             log.warning(
                 "margin %g: cosine distances, and euclidean ones of unit vectors, are "
-                "at most 2, so every triplet goes on pulling for ever; take a margin "
-                "below 1",
+                "at most 2, so no triplet ever meets it; take a margin below 1",
                 self.margin,
             )
 
@@ -80,9 +79,5 @@ class TripletLoss(Objective):
         """Return the loss of embeddings by role; each negative makes a triplet."""
         anchor, positive = texts["anchor"][batch.owner], texts["positive"][batch.owner]
         return triplet_loss(
-            anchor,
-            positive,
-            texts["negative"],
-            metric=self.metric,
-            margin=self.margin,
+            anchor, positive, texts["negative"], metric=self.metric, margin=self.margin
         )

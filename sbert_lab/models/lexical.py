@@ -1,8 +1,7 @@
 """What knows words and no meaning: BM25, and latent semantic analysis.
 
-Both are fitted on the corpus to be searched, in seconds and without labels. They are
-what a trained model must beat: BM25 where query and document share their words, latent
-semantic analysis where they share parts of words, and such as go together.
+Both are fitted on the corpus to be searched, in seconds and without labels, and are
+what a trained model must beat.
 """
 
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab._utils import Vectors
+from sbert_lab.models.batching import check_texts
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,31 +23,18 @@ class Bm25:
 
     The variant of Lucene, ``idf = ln(1 + (N - n + 1/2) / (n + 1/2))`` for a word in n
     of N texts: no word counts against a text. Words are runs of two or more letters or
-    digits, in lower case, without Lucene's English stop words.
-
-    Parameters
-    ----------
-    corpus
-        The texts to search; one has a word at least.
-    k1
-        How late repetitions of a word stop adding to the score.
-    b
-        How much long texts are held back, 0 to 1.
+    digits, in lower case, without Lucene's English stop words; k1 is 1.5 and b 0.75.
 
     Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
     """
 
-    def __init__(
-        self, corpus: Sequence[str], *, k1: float = 1.5, b: float = 0.75
-    ) -> None:
+    def __init__(self, corpus: Sequence[str]) -> None:
         import bm25s  # type: ignore[import-untyped]
 
-        if not (k1 >= 0 and 0 <= b <= 1):
-            raise ValueError(f"k1={k1}, b={b}: k1 is 0 or more, b from 0 to 1")
         words = _words(corpus)
         if not any(words):
             raise ValueError(_NO_WORD.format(len(words)))
-        self._index = bm25s.BM25(method="lucene", k1=k1, b=b)
+        self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
         self._index.index(words, create_empty_token=False, show_progress=False)
         self._size = len(words)
 
@@ -82,15 +69,10 @@ class Bm25:
     def search(
         self, queries: Sequence[str], k: int
     ) -> tuple[Vectors, NDArray[np.int64]]:
-        """Find the k best texts for each query.
+        """Find the k best texts for each query: scores and positions, ``[q, k]``.
 
-        Returns
-        -------
-        scores
-            float32 ``[q, k]``, falling; k is at most the size of the corpus. A score
-            of 0 is no word in common.
-        positions
-            int64 ``[q, k]`` in the corpus; equal scores in order of position.
+        Scores fall, float32; 0 is no word in common. Positions in the corpus are int64,
+        those of equal scores in order. k is at most the size of the corpus.
         """
         if k < 1:
             raise ValueError(f"k={k}: ask for at least one text")
@@ -119,21 +101,18 @@ class LsaEncoder:
     components: Vectors
 
     @classmethod
-    def fit(
-        cls, corpus_texts: Sequence[str], *, dimension: int = 256, seed: int = 0
-    ) -> Self:
+    def fit(cls, corpus_texts: Sequence[str], *, dimension: int = 256) -> Self:
         """Find the directions in which the texts of a corpus differ most.
 
-        Features are pairs of neighbouring letters of a word, its edges included. On the
-        training terms of ICD-10-CM they find more codes than words do, or longer runs
-        of letters: there are about a thousand, of which few dimensions lose little.
-        `dimension` is at most the number of texts and of different features; `seed` is
-        that of the randomised SVD (Halko et al. 2011).
+        Features are pairs of neighbouring letters of a word, its edges included: on the
+        training terms of ICD-10-CM they find more codes than words do. `dimension` is
+        at most the number of texts and of different features. The SVD is the randomised
+        one of Halko et al. 2011, always from the same seed.
         """
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        texts = _strings(corpus_texts)
+        texts = check_texts(corpus_texts)
         if not any(map(str.strip, texts)):
             raise ValueError(_NO_WORD.format(len(texts)))
         weigher = TfidfVectorizer(
@@ -146,7 +125,7 @@ class LsaEncoder:
                 f"{weights.shape[1]} different features: pass dimension= from 1 to "
                 f"{min(weights.shape)}, or fit on more texts"
             )
-        svd = TruncatedSVD(n_components=dimension, random_state=seed).fit(weights)
+        svd = TruncatedSVD(n_components=dimension, random_state=0).fit(weights)
         return cls(weigher, np.ascontiguousarray(svd.components_, np.float32))
 
     @property
@@ -154,15 +133,9 @@ class LsaEncoder:
         """Width of the vectors."""
         return len(self.components)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the model: components, idf, and the features' names in UTF-8."""
-        numbers = self.components.nbytes + self.weigher.idf_.nbytes
-        return int(numbers) + sum(len(f.encode()) for f in self.weigher.vocabulary_)
-
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
-        vectors: Any = self.weigher.transform(_strings(texts)) @ self.components.T
+        vectors: Any = self.weigher.transform(check_texts(texts)) @ self.components.T
         return np.asarray(vectors, np.float32)
 
 
@@ -174,20 +147,6 @@ def _words(texts: Sequence[str]) -> list[list[str]]:
     import bm25s
 
     found: list[list[str]] = bm25s.tokenize(
-        _strings(texts), stopwords="en", return_ids=False, show_progress=False
+        check_texts(texts), stopwords="en", return_ids=False, show_progress=False
     )
     return found
-
-
-def _strings(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list, or say which one is not a string."""
-    if isinstance(texts, str):
-        raise TypeError("texts must be a list of strings, not one: pass [text]")
-    listed = list(texts)
-    for position, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"texts[{position}] is {text!r} ({type(text).__name__}), not a string; "
-                "drop it, or convert it with str()"
-            )
-    return listed

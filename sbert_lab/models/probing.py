@@ -38,12 +38,9 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
 
 
 def untrained_pooler(dimension: int, generator: torch.Generator) -> Pooler:
-    """Return a pooler as a library makes one up where the checkpoint has none.
+    """Return a pooler as transformers makes one up where the checkpoint has none.
 
-    ``tanh(W x)`` with W drawn from a normal of deviation 0.02 and no bias, which is
-    how transformers fills in weights that it does not find.
-
-    Source: Devlin et al. 2019 trained theirs with next-sentence prediction.
+    ``tanh(W x)`` with W drawn from a normal of deviation 0.02 and no bias.
     """
     weight = torch.empty(dimension, dimension).normal_(0.0, 0.02, generator=generator)
     return lambda first: torch.tanh(first @ weight.T)
@@ -54,14 +51,12 @@ def encode_all_poolings(
     texts: Sequence[str],
     *,
     pooler: Pooler | None = None,
-    show_progress: bool | None = None,
 ) -> dict[str, Vectors]:
     """Return the vectors of all texts, float32 ``[n, D]``, for each of `POOLINGS`.
 
-    All come from one pass of the encoder's transformer; its own pooling and head are
-    not used. ``"pooler"`` is the model's own: the first token's last hidden state
-    through a linear layer and a tanh. `pooler`, from ``[B, D]`` to ``[B, D]``, stands
-    for it where the model has none.
+    All come from one pass of the transformer. ``"pooler"`` is the model's own: the
+    first token's last hidden state through a linear layer and a tanh. `pooler`, from
+    ``[B, D]`` to ``[B, D]``, stands for it where the model has none.
     """
     model = encoder.transformer
     own: nn.Module | None = getattr(model, "pooler", None)
@@ -76,15 +71,13 @@ def encode_all_poolings(
             found.append(pooler(cls_pooling(layers[-1], mask)))
         return torch.cat(found, dim=1)  # [B, len(names) · D]
 
-    with progress(len(texts), "encode", show=show_progress) as move:
-        joined = in_batches(
-            model,
-            encoder.token_ids(texts),
-            read,
-            pad=encoder.tokenizer.pad_token_id or 0,
-            advance=lambda rows: move(len(rows)),
-            output_hidden_states=True,
-        )
+    joined = in_batches(
+        model,
+        encoder.token_ids(texts),
+        read,
+        pad=encoder.tokenizer.pad_token_id or 0,
+        output_hidden_states=True,
+    )
     joined = joined.reshape(len(texts), len(names) * model.config.hidden_size)
     return dict(zip(names, np.split(joined, len(names), axis=1), strict=True))
 
@@ -98,11 +91,9 @@ def encode_pairs_cls(
 ) -> Vectors:
     """Run the transformer over ``[CLS] first [SEP] second [SEP]``, pair by pair.
 
-    Every token of one text sees every token of the other. That is how BERT was meant to
-    compare two texts, and nothing that is worked out for one pair helps with the next.
-    Returns the last hidden state at ``[CLS]``, float32 ``[n, D]``, where a
-    cross-encoder puts its score. A pair is cut to the model's limit, the longer text
-    first.
+    Every token of one text sees every token of the other. Returns the last hidden state
+    at ``[CLS]``, float32 ``[n, D]``, where a cross-encoder puts its score. A pair is
+    cut to the model's limit, the longer text first.
 
     Source: Devlin et al. 2019, section 4 (sentence pairs).
     """
@@ -136,8 +127,6 @@ def first_token_attention(
     ``"itself"``, ``"end"`` and ``"words"`` are shares of its attention, ``[n]`` each,
     which add up to 1. ``"evenness"``, ``[n]``, says over how many of the words it is
     spread (the exponential of the entropy), as a share of them; 1 is an average.
-
-    Source: Vaswani et al. 2017, equation 1, for the attention weights.
     """
     model = encoder.transformer
     used = model.config._attn_implementation
@@ -161,10 +150,7 @@ def first_token_attention(
 
 
 def untrained_bert(config: "BertConfig", seed: int) -> "BertModel":
-    """Return a BERT of this shape with weights as transformers draws them.
-
-    It has no dropout; the global random state stays as it was.
-    """
+    """Return a BERT without dropout, its weights as transformers draws them."""
     from transformers import BertConfig, BertModel
 
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -35,8 +35,7 @@ _KINDS = (
 _UNUSED = re.compile(r"\[unused\d+\]")
 
 #: ``a`` of the smooth inverse frequency ``a / (a + p)`` by which a token of share ``p``
-#: is multiplied. This and the next were the best of a handful on development data (dev
-#: pairs of the STS Benchmark, training terms of ICD-10-CM) with all-MiniLM-L6-v2.
+#: is multiplied. This and the next were the best on development data.
 _SMOOTHING = 1e-3
 #: Each component is divided by its standard deviation to this power: 0 would leave the
 #: principal components as they are, 1 would make all of them equally wide.
@@ -46,12 +45,7 @@ _WHITENING = 0.5
 class StaticEncoder:
     """A table of vectors and the tokenizer that says which rows a text uses.
 
-    Parameters
-    ----------
-    vectors
-        ``[V, D]``, one row a token.
-    tokenizer
-        Turns a text into rows. Special tokens are left out.
+    `vectors` are ``[V, D]``, one row a token; special tokens are left out.
     """
 
     def __init__(self, vectors: NDArray[np.float32], tokenizer: Tokenizer) -> None:
@@ -67,13 +61,7 @@ class StaticEncoder:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Self:
-        """Load a folder, ``"bert-mini-static"`` or ``"wordllama-256"``.
-
-        Raises
-        ------
-        FileNotFoundError, ChecksumError, CheckpointError
-            Each with what to do.
-        """
+        """Load a folder, ``"bert-mini-static"`` or ``"wordllama-256"``."""
         folder = resolve(name_or_path)
         for file, tensor, tokenizer in _KINDS:
             if (folder / file).is_file() and (folder / tokenizer).is_file():
@@ -91,10 +79,7 @@ class StaticEncoder:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that `from_pretrained` reads, atomically.
-
-        A folder of static vectors that stands there is replaced as a whole.
-        """
+        """Write a folder that `from_pretrained` reads, atomically."""
         vectors, tensor, tokenizer = _KINDS[0]
         with new_folder(Path(folder), marker=vectors) as target:
             table = np.ascontiguousarray(self.vectors)
@@ -119,20 +104,14 @@ class StaticEncoder:
         return out
 
 
-def distil(
-    encoder: SentenceEncoder,
-    *,
-    dimension: int = 256,
-    show_progress: bool | None = None,
-) -> StaticEncoder:
+def distil(encoder: SentenceEncoder, *, dimension: int = 256) -> StaticEncoder:
     """Distil a sentence encoder into static word-piece vectors.
 
     Each token of the vocabulary is encoded as a sentence of its own, once, between the
     special tokens that frame a text. The mean is taken off, and principal components
     are kept, evened out by half. Common tokens count less: a token's share follows
-    Zipf's law, ``1 / rank``, the rank being its place in the vocabulary, since word
-    pieces are listed by frequency. They are so after the alphabet, which comes first,
-    so single characters share the first rank. Special and unused tokens get zeros.
+    Zipf's law, ``1 / rank``. Word pieces are listed by frequency, after single
+    characters, which share the first rank. Special and unused tokens get zeros.
 
     Source: the idea is model2vec's (Minish Lab 2024). The weights of tokens are Arora
     et al. 2017, section 3; removing the mean, Mu & Viswanath 2018.
@@ -152,17 +131,11 @@ def distil(
     framed = backend.encode("a")
     own = np.flatnonzero(np.array(framed.special_tokens_mask) == 0)
     before, after = framed.ids[: own[0]], framed.ids[own[-1] + 1 :]
-    with progress(len(ids), "distil", show=show_progress) as move:
+    with progress(len(ids), "distil") as move:
         vectors = encoder.encode_token_ids(
             [[*before, i, *after] for i in ids.tolist()],
             advance=lambda rows: move(len(rows)),
         )[:, : encoder.dimension]
-    most = min(vectors.shape[1], len(vectors) - 1)
-    if not 1 <= dimension <= most:
-        raise ValueError(
-            f"dimension={dimension}: {len(vectors)} tokens of {vectors.shape[1]} "
-            f"dimensions have 1 to {most} components"
-        )
     # Exact, and the same on every call: no random start.
     pca = PCA(dimension, svd_solver="covariance_eigh")
     reduced = pca.fit_transform(vectors.astype(np.float64))

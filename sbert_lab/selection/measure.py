@@ -336,9 +336,8 @@ def _own_bytes() -> int:
         return resident
     libraries = {".so", ".dll"}
     areas = process.memory_maps()
-    return resident - sum(
-        area.rss for area in areas if libraries & {*Path(area.path).suffixes}
-    )
+    code = (area.rss for area in areas if libraries & {*Path(area.path).suffixes})
+    return resident - sum(map(int, code))
 
 
 def _texts(pairs: Pairs | None, size: int | None) -> tuple[list[str], list[str]]:

@@ -320,6 +320,11 @@ class SentenceTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
+        if any(folder.glob("checkpoint-*")):
+            raise FileExistsError(
+                f"{folder} holds checkpoints, which saving a model there would remove; "
+                "give save_model a folder of its own"
+            )
         self.encoder.save(folder)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}

@@ -33,6 +33,10 @@ FINISHED = {
 }
 
 
+class Stop(Exception):
+    """A power cut."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _quick(one_thread):
     """Tiny products on one thread."""
@@ -184,12 +188,12 @@ def test_stopped_after_training_it_ends_in_the_same(
     """Where nothing is trained anew, for the last checkpoint is at the end."""
 
     def stop(*_):
-        raise KeyboardInterrupt
+        raise Stop
 
     with monkeypatch.context() as patch:
         target = "report" if part == "write_json" else "adapt"
         patch.setattr(f"sbert_lab.adaptation.{target}.{part}", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stop):
             run(base, tmp_path / "out")
     monkeypatch.setattr(MultipleNegativesRankingLoss, "forward", stop)
     run(base, tmp_path / "out")

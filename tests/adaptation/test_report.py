@@ -10,7 +10,7 @@ from adapt_cases import general
 
 from sbert_lab.adaptation.report import Measured, compare, summary, write_report
 from sbert_lab.datasets.pairs import PairSearch
-from sbert_lab.evaluation.statistics import Interval
+from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 
 
 def comparison(low, high, name="your pairs", metric="nDCG@10"):
@@ -120,7 +120,7 @@ def test_two_models_are_compared_item_by_item():
     models = [Measured(Vectors(table), search, sets) for table in tables]
     outcome = compare(search, sets, *models)
     found = {one["metric"]: one for one in outcome["comparisons"]}
-    best = []
+    best, gains_of = [], []
     for side, table in zip(("before", "after"), tables, strict=True):
         ndcg, first, ranks = [], [], []
         for query, answers in zip(queries, relevant, strict=True):
@@ -134,11 +134,12 @@ def test_two_models_are_compared_item_by_item():
             first.append((places[0] == 1) / len(answers))
             ranks.append(min(places[0], 101))
         best.append(ranks)
+        gains_of.append(np.array(ndcg))
         assert found["nDCG@10"][side]["mean"] == pytest.approx(np.mean(ndcg))
         assert found["recall@1"][side]["mean"] == pytest.approx(np.mean(first))
     three = found["nDCG@10"]
-    gap = three["after"]["mean"] - three["before"]["mean"]
-    assert three["difference"]["mean"] == pytest.approx(gap)
+    wanted = bootstrap_mean(gains_of[1] - gains_of[0], groups=group)
+    assert three["difference"] == pytest.approx(asdict(wanted))
     assert found["Spearman"]["items"] == 12
     gains = sorted((b - a for b, a in zip(*best, strict=True)), reverse=True)
     for side, expected in (("better", gains[:10]), ("worse", gains[:-11:-1])):

@@ -101,6 +101,7 @@ def test_pairs_to_train_on_are_those_of_the_profile(profile, monkeypatch):
     monkeypatch.setattr(runs, "graded_hierarchy", lambda *told: told)
     monkeypatch.setattr(runs, "stsb", lambda split: split)
     few = replace(profile, premises=4, authored_premises=6, graded_anchors=7, seed=2)
+    few = replace(few, nli=("authored", "icd10cm"))
     assert runs.inference_pairs(few) == (
         *runs.complete_premises(AUTHORED, 6, 2),
         *runs.complete_premises(made, 4, 2),

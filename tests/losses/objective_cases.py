@@ -9,7 +9,6 @@ from conftest import tiny_parts
 from torch import nn
 
 from sbert_lab.losses import (
-    CachedMultipleNegativesRankingLoss,
     ContrastiveLoss,
     CoSENTLoss,
     CosineSimilarityLoss,
@@ -17,7 +16,6 @@ from sbert_lab.losses import (
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     Objective,
-    SimCSELoss,
     SoftmaxLoss,
     TripletLoss,
 )
@@ -88,16 +86,11 @@ def matryoshka_peer(columns, label):
     return theirs([{"given": x} for x in columns], label)
 
 
-def cached_peer(columns, label):
-    theirs = peers().CachedMultipleNegativesRankingLoss(Given(), mini_batch_size=3)
-    return theirs.calculate_loss([list(x.split(3)) for x in columns])
-
-
-def from_embeddings(name, *args, **options):
+def from_embeddings(name, **options):
     """Return the peer's loss of embeddings, made when it is called."""
 
     def loss(columns, label):
-        theirs = getattr(peers(), name)(None, *args, **options)
+        theirs = getattr(peers(), name)(None, **options)
         return theirs.compute_loss_from_embeddings(columns, label)
 
     return loss
@@ -120,14 +113,6 @@ def cases():
             None,
             from_embeddings("TripletLoss", triplet_margin=3.0),
         ),
-        "triplet, cosine": Case(
-            TripletLoss("cosine", 0.4),
-            TRIPLETS,
-            None,
-            lambda x, y: from_embeddings(
-                "TripletLoss", peers().TripletDistanceMetric.COSINE, 0.4
-            )(x, y),
-        ),
         "contrastive": Case(
             ContrastiveLoss(margin=0.9),
             PAIRS,
@@ -139,9 +124,6 @@ def cases():
             TRIPLETS,
             None,
             from_embeddings("MultipleNegativesRankingLoss", scale=10),
-        ),
-        "cached ranking": Case(
-            CachedMultipleNegativesRankingLoss(), TRIPLETS, None, cached_peer
         ),
         "cosent": Case(
             CoSENTLoss(0.1), PAIRS, SCORE, from_embeddings("CoSENTLoss", scale=10)
@@ -158,12 +140,6 @@ def cases():
             [3.5, -1.0, *SCORE[2:]],
             from_embeddings("MarginMSELoss"),
         ),
-        "simcse": Case(
-            SimCSELoss(0.1),
-            {"text": TEXTS[:N]},
-            None,
-            from_embeddings("MultipleNegativesRankingLoss", scale=10),
-        ),
     }
 
 
@@ -175,8 +151,6 @@ def made(name, dtype=torch.float64):
     case = cases()[name]
     batch = batch_of(case.columns, case.label)
     texts = drawn(batch, D, seed=NAMES.index(name), dtype=dtype)
-    if name == "simcse":  # two embeddings of each text
-        texts = drawn(batch_of(ROWS), D, dtype=dtype)
     label = None if case.label is None else torch.tensor(case.label)
     return case, batch, texts, label
 

@@ -7,15 +7,12 @@ from gathering import COLUMNS, KNOWN, WIDTH, half, layer, run
 from safetensors.torch import load_file
 from torch import nn
 
-from sbert_lab.losses import MultipleNegativesRankingLoss, gathered
+from sbert_lab.losses import MultipleNegativesRankingLoss
 
 
 @pytest.mark.slow
 def test_two_processes_are_the_joined_batch(tmp_path):
-    """Loss and gradient, masks too: a twin, or a right answer, may be in the other.
-
-    They must bring the same number of negatives.
-    """
+    """Loss and gradient, masks too: a twin, or a right answer, may be in the other."""
     run(tmp_path)
 
     def alone(batch, texts):
@@ -34,8 +31,3 @@ def test_two_processes_are_the_joined_batch(tmp_path):
         torch.testing.assert_close(one["gradient"], gradient, rtol=0, atol=1e-12)
         assert not torch.allclose(one["gradient"], alone(*half(rank))[1])
         assert "bring [3, 0] rows" in (tmp_path / f"{rank}.error").read_text()
-
-
-def test_one_process_is_left_alone():
-    rows = torch.ones(3, 2)
-    assert gathered(rows) == (rows, 0)

@@ -44,36 +44,10 @@ def test_gradients_are_those_of_small_steps(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_forward_encodes_every_text_and_returns_the_value(name):
+def test_narrow_embeddings_are_widened_first(name):
     case, batch, texts, _ = made(name, torch.float32)
     case.objective.float()
-    order = torch.cat(list(texts.values()))
-    seen = []
-
-    def encode(tokens):
-        """Return the drawn embeddings, whatever order the texts are asked for in."""
-        count = len(seen)
-        seen.extend(int(ids[0]) for ids in tokens)
-        if name == "simcse":  # each text twice, which number does not tell apart
-            return order
-        return order[torch.tensor(seen[count:])]
-
-    with torch.no_grad():
-        outcome = case.objective(encode, batch)
-        expected = case.objective.value(texts, batch)
-    torch.testing.assert_close(outcome.loss, expected, rtol=1e-6, atol=1e-7)
-    numbers = [n for column in batch.numbers.values() for n in column]
-    times = 2 if name == "simcse" else 1
-    assert sorted(seen) == sorted(times * numbers)
-    assert all(x.ndim == 0 for x in outcome.diagnostics.values())
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
-def test_narrow_embeddings_are_widened_first(name, narrow):
-    case, batch, texts, _ = made(name, torch.float32)
-    case.objective.float()
-    halves = {role: x.to(narrow) for role, x in texts.items()}
+    halves = {role: x.to(torch.bfloat16) for role, x in texts.items()}
     found = case.objective.value(halves, batch)
     wide = case.objective.value({r: x.float() for r, x in halves.items()}, batch)
     assert found.dtype == torch.float32
@@ -92,20 +66,10 @@ def test_labels_where_and_what_they_should_be():
         CoSENTLoss().label_of(batch_of(PAIRS), like)
 
 
-@pytest.mark.parametrize(
-    ("rule", "right", "wrong", "said"),
-    [
-        (LabelRule(), [0, -3, 1e9, 0.5], [math.nan, math.inf, -math.inf], "a number"),
-        (LabelRule(-1, 1), [-1, 1, 0.25], [-1.01, 1.01], "a number from -1 to 1"),
-        (
-            LabelRule(0, 2, whole=True),
-            [0, 1, 2, 2.0],
-            [-1, 3, 0.5, math.nan, math.inf],
-            "a whole number from 0 to 2",
-        ),
-    ],
-)
-def test_label_rules(rule, right, wrong, said):
-    assert all(rule.fits(label) for label in right)
-    assert not any(rule.fits(label) for label in wrong)
-    assert str(rule) == said
+def test_label_rules():
+    assert all(map(LabelRule().fits, [0, -3, 1e9, 0.5]))
+    assert not any(map(LabelRule().fits, [math.nan, math.inf, -math.inf]))
+    rule = LabelRule(0, 2, whole=True)
+    assert all(map(rule.fits, [0, 1, 2.0]))
+    assert not any(map(rule.fits, [-1, 3, 0.5, math.nan, math.inf]))
+    assert str(rule) == "a whole number from 0 to 2"

@@ -40,11 +40,12 @@ def formula(query, words, k1, b):
     return score
 
 
-@pytest.mark.parametrize(("k1", "b"), [(1.5, 0.75), (0.9, 0.4), (2.0, 1)])
-def test_bm25_is_the_formula(k1, b):
+def test_bm25_is_the_formula():
     queries = ["dog dog zebra cat".split(), ["brown", "mat"], ["zebra"], []]
-    wanted = [[formula(query, text, k1, b) for text in WORDS] for query in queries]
-    bm25 = Bm25(CORPUS, k1=k1, b=b)
+    wanted = [
+        [formula(query, text, k1=1.5, b=0.75) for text in WORDS] for query in queries
+    ]
+    bm25 = Bm25(CORPUS)
     found = bm25.scores(QUERIES)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
@@ -62,13 +63,6 @@ def test_search_is_by_score_then_by_position(k):
         best = sorted(range(len(CORPUS)), key=lambda i: (-own[i], i))[:k]
         assert positions[row].tolist() == best
         assert scores[row].tolist() == [own[i] for i in best]
-
-
-def test_bm25_counts_its_bytes():
-    one, two = Bm25(["größe cat", "cat dog"]), Bm25(["größe cat", "cat dogs"])
-    assert two.nbytes == one.nbytes + 1
-    numbers = 4 * 4 + 4 * 4  # a weight and a text for each word of each text
-    assert one.nbytes > numbers + len("größecatdog".encode())
 
 
 def test_lsa_is_the_projection_on_the_best_singular_vectors():
@@ -92,19 +86,11 @@ def test_lsa_is_the_projection_on_the_best_singular_vectors():
     assert not encoder.encode(["", "zzz"]).any()
 
 
-def test_lsa_is_deterministic_and_follows_its_seed():
+def test_lsa_is_deterministic():
     before = states()
     one, same = (LsaEncoder.fit(CORPUS, dimension=3) for _ in range(2))
     assert states() == before
     np.testing.assert_array_equal(one.encode(CORPUS), same.encode(CORPUS))
-    texts = [f"{a}{b} {b}{c}" for a in "abcdef" for b in "ghijkl" for c in "mnop"]
-    first, other = (
-        LsaEncoder.fit(texts, dimension=4, seed=s).components for s in (0, 1)
-    )
-    assert (first != other).any()
-    features = [" a", "ab", "bc", "c ", "bd", "d ", " x", "xy", "y "]
-    small = LsaEncoder.fit(["abc", "abd xy"], dimension=1)
-    assert small.nbytes == len(features) * (4 + 4 + 2)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +101,12 @@ def test_says_what_is_wrong_with_the_texts(fit):
         fit(["", " "])
     with pytest.raises(TypeError, match=r"texts\[1\] is None \(NoneType\)"):
         fit(["cat", None])
-    with pytest.raises(TypeError, match=r"pass \[text\]"):
+    with pytest.raises(TypeError, match="list of strings"):
         fit("cat")
 
 
 def test_says_what_is_wrong_with_the_rest():
     with pytest.raises(ValueError, match=r"dimension=256 of 6 texts .* from 1 to 6"):
         LsaEncoder.fit(CORPUS)
-    for wrong in ({"k1": -1}, {"b": 1.5}, {"k1": float("nan")}):
-        with pytest.raises(ValueError, match="k1 is 0 or more, b from 0 to 1"):
-            Bm25(CORPUS, **wrong)
     with pytest.raises(ValueError, match="k=0"):
         Bm25(CORPUS).search(["cat"], 0)

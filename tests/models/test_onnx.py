@@ -8,7 +8,6 @@ from transformers import AutoTokenizer
 
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.models.checkpoint import CheckpointError, Layout
-from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.onnx import OnnxEncoder
 from sbert_lab.models.registry import resolve
 
@@ -26,26 +25,33 @@ TEXTS = [
 ]
 
 
+LAYOUT = Layout(dimension=384, max_seq_length=128)
+
+
+def graph(name):
+    (file,) = resolve(name).glob("*.onnx")
+    return file
+
+
 @pytest.fixture(scope="module")
 def int8():
-    return OnnxEncoder.from_pretrained(INT8, threads=1)
+    return OnnxEncoder.from_pretrained(INT8)
 
 
 @pytest.fixture(scope="module")
 def paraphrase():
-    return OnnxEncoder.from_pretrained(PARAPHRASE, threads=1)
+    return OnnxEncoder.from_pretrained(PARAPHRASE)
 
 
 @pytest.fixture(scope="module")
-def dynamic(tmp_path_factory, paraphrase):
-    """Return the small graph with 8-bit activations too."""
+def dynamic(tmp_path_factory):
+    """Return the file of the small graph with 8-bit activations too."""
     pytest.importorskip("onnx")
     from onnxruntime.quantization import quantize_dynamic
 
     target = tmp_path_factory.mktemp("dynamic") / "model.onnx"
-    quantize_dynamic(paraphrase.file, target)
-    layout = Layout(dimension=384, max_seq_length=128)
-    return OnnxEncoder.from_pretrained(target, layout=layout, threads=1)
+    quantize_dynamic(graph(PARAPHRASE), target)
+    return target
 
 
 def naive(file, texts, longest):
@@ -68,16 +74,15 @@ def test_float_graph_is_a_naive_loop_as_published(paraphrase):
     found = paraphrase.encode(TEXTS)
     assert found.shape == (len(TEXTS), paraphrase.dimension) == (len(TEXTS), 384)
     assert found.dtype == np.float32
-    wanted = naive(paraphrase.file, TEXTS, 128)
+    wanted = naive(graph(PARAPHRASE), TEXTS, 128)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert paraphrase.max_seq_length == 128
     unit = paraphrase.encode(TEXTS, normalize=True)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     np.testing.assert_allclose(unit, found / lengths, atol=1e-6)
 
 
 def test_int8_is_a_naive_loop(int8):
-    means = naive(int8.file, TEXTS, 256)
+    means = naive(graph(INT8), TEXTS, 256)
     wanted = means / np.linalg.norm(means, axis=1, keepdims=True)
     # Its activations are float32: whoever shares the batch does not matter.
     np.testing.assert_allclose(int8.encode(TEXTS), wanted, atol=1e-6)
@@ -91,36 +96,19 @@ def test_int8_is_near_the_float_model(int8, minilm):
 
 
 def test_eight_bit_activations_feel_their_company(dynamic):
-    alone = naive(dynamic.file, TEXTS, 128)
-    careful = dynamic.encode(TEXTS, token_budget=1)
+    alone = naive(dynamic, TEXTS, 128)
+    encoder = OnnxEncoder.from_pretrained(dynamic, layout=LAYOUT)
+    careful = encoder.encode(TEXTS, token_budget=1)
     np.testing.assert_allclose(careful, alone, atol=1e-5)
-    together = pairwise_cosine(dynamic.encode(TEXTS), alone)
+    together = pairwise_cosine(encoder.encode(TEXTS), alone)
     assert 0.98 < together.min() < 0.9999
 
 
-def test_cache_is_asked_first(int8, tmp_path):
-    cache = EmbeddingCache(tmp_path)
-    first = int8.encode(TEXTS[:4], cache=cache)
-    np.testing.assert_array_equal(int8.encode(TEXTS[:4], cache=cache), first)
-    assert (cache.hits, cache.misses) == (4, 4)
-
-
-def test_long_texts_are_cut(int8):
-    short = OnnxEncoder.from_pretrained(INT8, max_seq_length=8, threads=1)
-    assert (short.max_seq_length, int8.max_seq_length) == (8, 256)
-    text = "the cat sat on the mat"  # six tokens and two
-    np.testing.assert_array_equal(short.encode(text), short.encode(text + " quietly"))
-    assert not np.allclose(int8.encode(text), int8.encode(text + " quietly"))
-
-
-def test_fingerprint_names_graph_and_pooling(int8, paraphrase, dynamic):
-    layout = Layout(dimension=384, max_seq_length=128)
-    same = OnnxEncoder.from_pretrained(paraphrase.file, layout=layout, threads=1)
-    assert same.fingerprint() == paraphrase.fingerprint() != int8.fingerprint()
-    assert same.fingerprint() != dynamic.fingerprint()  # only the graph differs
-    other = OnnxEncoder.from_pretrained(paraphrase.file, threads=1)
-    assert other.fingerprint() != same.fingerprint()  # pooled as the tokenizer's model
-    assert int8.nbytes == (resolve(INT8) / "model.onnx").stat().st_size
+def test_fingerprint_names_graph_and_pooling(paraphrase, dynamic):
+    load, file = OnnxEncoder.from_pretrained, graph(PARAPHRASE)
+    assert load(file, layout=LAYOUT).fingerprint() == paraphrase.fingerprint()
+    assert load(dynamic, layout=LAYOUT).fingerprint() != paraphrase.fingerprint()
+    assert load(file).fingerprint() != paraphrase.fingerprint()  # the tokenizer's
 
 
 def test_says_what_is_wrong(tmp_path, monkeypatch):
@@ -137,12 +125,12 @@ def test_says_what_is_wrong(tmp_path, monkeypatch):
         load(INT8)
 
 
-def test_graph_without_token_vectors_is_refused(paraphrase, tmp_path):
+def test_graph_without_token_vectors_is_refused(tmp_path):
     onnx = pytest.importorskip("onnx")
-    model = onnx.load(paraphrase.file)
-    wide = [i for i, o in enumerate(model.graph.output)
-        if len(o.type.tensor_type.shape.dim) == 3]  # fmt: skip
-    del model.graph.output[wide[0]]
+    model = onnx.load(graph(PARAPHRASE))
+    for output in list(model.graph.output):
+        if len(output.type.tensor_type.shape.dim) == 3:
+            model.graph.output.remove(output)
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(CheckpointError, match="gives 0 outputs of token vectors"):
         OnnxEncoder.from_pretrained(tmp_path)

@@ -54,13 +54,6 @@ def test_every_pooling_is_the_naive_one():
     assert {vectors.shape for vectors in nothing.values()} == {(0, 16)}
 
 
-def test_long_texts_are_cut():
-    encoder = tiny_encoder(max_seq_length=8)
-    long, short = (encode_all_poolings(encoder, [" ".join(WORDS[:n])]) for n in (20, 6))
-    for pooling in long:
-        np.testing.assert_array_equal(long[pooling], short[pooling])
-
-
 def test_a_pooler_of_ones_own_is_for_models_without():
     encoder = tiny_encoder()
     own = encode_all_poolings(encoder, TEXTS)["pooler"]
@@ -102,10 +95,7 @@ def one_by_one(encoder, first, second, segments=True):
     return torch.stack(found).numpy()
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_pairs_are_the_models_own_pass(packed, monkeypatch):
-    if not packed:
-        monkeypatch.setattr(batching, "is_supported", lambda _: False)
+def test_pairs_are_the_models_own_pass():
     encoder = tiny_encoder().train()  # with dropout, were it on
     found = encode_pairs_cls(encoder, TEXTS, SECOND)
     assert found.dtype == np.float32
@@ -145,13 +135,3 @@ def test_first_token_attention_is_the_models_own():
         words = looks[1:-1] / looks[1:-1].sum()
         spread = 2 ** -(words * np.log2(words)).sum() / len(words)
         assert found["evenness"][row] == pytest.approx(spread, abs=1e-6)
-
-
-def test_even_attention_has_evenness_one():
-    encoder = tiny_encoder()
-    for layer in encoder.transformer.encoder.layer:
-        torch.nn.init.zeros_(layer.attention.self.query.weight)  # no preference at all
-        torch.nn.init.zeros_(layer.attention.self.query.bias)
-    found = first_token_attention(encoder, ["the cat sat on the mat"])
-    assert found["evenness"] == pytest.approx([1.0])
-    assert found["itself"] == pytest.approx([1 / 8])

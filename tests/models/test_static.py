@@ -36,22 +36,6 @@ def test_is_the_mean_of_the_vectors(folder):
     np.testing.assert_allclose(found[0], naive, atol=1e-6)
 
 
-def test_special_tokens_are_left_out(folder):
-    encoder = StaticEncoder.from_pretrained(folder)
-    row = encoder.tokenizer.token_to_id("dog")
-    np.testing.assert_array_equal(encoder.encode(["dog"])[0], encoder.vectors[row])
-
-
-def test_company_and_order_do_not_matter(folder):
-    encoder = StaticEncoder.from_pretrained(folder)
-    texts = ["the cat", "a quick brown fox jumps over the lazy dog " * 20, "dog"]
-    alone = [encoder.encode([text])[0] for text in texts]
-    np.testing.assert_array_equal(encoder.encode(texts), alone)
-    np.testing.assert_allclose(
-        encoder.encode(["cat the"]), encoder.encode(["the cat"]), atol=1e-7
-    )
-
-
 def test_nothing_gives_zeros(folder):
     encoder = StaticEncoder.from_pretrained(folder)
     np.testing.assert_array_equal(encoder.encode(["", " \n"]), np.zeros((2, 8)))
@@ -63,8 +47,7 @@ def test_wordllama_is_the_peers():
 
     folder = locate(BY_NAME["wordllama-256"])
     peer = WordLlama.load(cache_dir=folder, disable_download=True)
-    texts = [*ladder().second[:200]]
-    texts += ["", "naïve café – 北京 🙂", "a" * 300]
+    texts = [*ladder().second[:200], "", "naïve café – 北京 🙂", "a" * 300]
     ours = StaticEncoder.from_pretrained("wordllama-256").encode(texts)
     np.testing.assert_allclose(ours, peer.embed(texts), atol=1e-6)
 
@@ -73,27 +56,13 @@ def test_saves_and_loads(folder, tmp_path):
     encoder = StaticEncoder.from_pretrained(folder)
     texts = ["the cat", "Two DOGS ran", ""]
     target = tmp_path / "saved"
-    for table in (
-        encoder.vectors[:, ::-1],
-        encoder.vectors,
-    ):  # not contiguous, replaced
-        StaticEncoder(table, encoder.tokenizer).save(target)
+    for table in (encoder.vectors[:, ::-1], encoder.vectors):  # turned, then replaced
+        made = StaticEncoder(table, encoder.tokenizer)
+        made.save(target)
         again = StaticEncoder.from_pretrained(target)
         np.testing.assert_array_equal(again.vectors, table)
-        np.testing.assert_allclose(
-            again.encode(texts),
-            StaticEncoder(table, encoder.tokenizer).encode(texts),
-            atol=1e-7,
-        )
+        np.testing.assert_allclose(again.encode(texts), made.encode(texts), atol=1e-7)
     assert {path.name for path in target.iterdir()} == {FILE, "tokenizer.json"}
-
-
-def test_saving_spares_other_folders(folder, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "letters.txt").write_text("dear")
-    with pytest.raises(FileExistsError, match="letters.txt"):
-        StaticEncoder.from_pretrained(folder).save(other)
 
 
 def test_missing_file_is_named(folder):
@@ -102,17 +71,10 @@ def test_missing_file_is_named(folder):
         StaticEncoder.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("file", [FILE, "tokenizer.json"])
-def test_damaged_file_says_so(folder, file):
-    content = (folder / file).read_bytes()
-    (folder / file).write_bytes(content[: len(content) // 2])
+def test_damaged_file_says_so(folder):
+    content = (folder / FILE).read_bytes()
+    (folder / FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="cannot be read.*copy the files again"):
-        StaticEncoder.from_pretrained(folder)
-
-
-def test_every_token_needs_a_row(folder):
-    save_file({"vectors": np.zeros((10, 8), np.float32)}, folder / FILE)
-    with pytest.raises(CheckpointError, match="one row a token is needed"):
         StaticEncoder.from_pretrained(folder)
 
 
@@ -188,8 +150,6 @@ def test_case_and_truncation_are_the_encoders():
     long = "the cat sat on the mat with a dog"
     np.testing.assert_array_equal(made.encode([long]), made.encode([long.upper()]))
     assert not np.allclose(made.encode([long]), made.encode([long[:20]]))
-    with pytest.raises(ValueError, match="62 tokens of 8 .* have 1 to 8 components"):
-        distil(encoder, dimension=9)
 
 
 def test_distilled_the_same_every_time_and_nothing_else_changes():
