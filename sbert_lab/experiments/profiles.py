@@ -91,7 +91,6 @@ class Profile:
 
     repeats: int = 15  #: rounds of a timing
     turns: int = 5  #: rounds of the candidates' timings in 06
-    processes: int = 3  #: in which their memory is measured
     index_mb: float = 320  #: size of the index whose search is timed
     timed_texts: tuple[int, int] = (256, 48)  #: short and long ones
 
