@@ -92,7 +92,6 @@ def mine_negatives(
             rank=recipe.rank,
             relative_margin=recipe.relative_margin,
             guard=guard,
-            sampling="random",
             seed=recipe.seed,
             cache=cache,
             show_progress=show_progress,
