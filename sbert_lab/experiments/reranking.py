@@ -15,7 +15,7 @@ from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.adaptation.unsupervised import margin_columns, train_margin_mse
 from sbert_lab.datasets.domains import Domain
-from sbert_lab.datasets.icd10cm import RetrievalTask, ancestors, by_code
+from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.evaluation.metrics import Values, ndcg_at_k, recall_at_k
 from sbert_lab.experiments.runs import Stored, get_or_train, pair_recipe
 from sbert_lab.index.exact import exact_search
@@ -196,27 +196,3 @@ def _codes(task: RetrievalTask, rows: Rows) -> tuple[list[list[str]], list[set[s
     """Return rankings as codes, and what answers each query."""
     found = [[task.corpus_codes[row] for row in own if row >= 0] for own in rows]
     return found, [{code} for code in task.relevant]
-
-
-def parent_codes(codes: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which of these codes of ICD-10-CM have finer ones among them, ``[n]``."""
-    book = by_code()
-    above = {up.code for code in codes for up in ancestors(book[code])}
-    return np.array([code in above for code in codes], dtype=np.bool_)
-
-
-def penalize_parent_codes(
-    found: Candidates, parent: NDArray[np.bool_], penalty: float
-) -> Candidates:
-    """Return candidates sorted anew, the cosine of parent codes lowered by a penalty.
-
-    Where a heading and the finer entry under it read alike, the index knows what no
-    text tells. `parent` is that of `parent_codes` for the corpus, ``[n]``; all
-    candidates or none have been read.
-    """
-    lowered = found.first - np.float32(penalty) * parent[found.rows]
-    place = np.argsort(-lowered, axis=1, kind="stable")
-    rows, first = (np.take_along_axis(a, place, 1) for a in (found.rows, lowered))
-    read = found.second.shape[1]
-    second = np.take_along_axis(found.second, place, 1) if read else found.second
-    return Candidates(found.task, rows, first.astype(np.float32), second)

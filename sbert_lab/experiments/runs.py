@@ -182,18 +182,18 @@ def train_and_keep(
 ) -> Stored:
     """Train a raw BERT at an ablation's rate, once; `name` says what `objective` is."""
     rate = profile.ablation_rate
-    recipe = {
+    told = {
         "objective": name,
         "data": data.fingerprint(),
         "base": raw_encoder(profile).fingerprint(),
         "dropout": profile.dropout,
         **settings(profile, seed, rate),
     }
-    return get_or_train(
-        name,
-        recipe,
-        lambda: train(profile, data, objective, seed=seed, learning_rate=rate).encoder,
-    )
+
+    def make() -> SentenceEncoder:
+        return train(profile, data, objective, seed=seed, learning_rate=rate).encoder
+
+    return get_or_train(name, told, make)
 
 
 def labelled(pairs: Sequence[Inference]) -> TrainingData:
@@ -286,16 +286,15 @@ class Yardstick:
 
         A set is judged by Spearman's correlation, `RETRIEVAL` by nDCG@10. `runs` and
         `over` are what `measure` gave, one for each seed, the outer level of the
-        bootstrap; one in `over` counts for all. `options` are those of
-        `similarity_score`.
+        bootstrap; one in `over` counts for all. `options`: see `similarity_score`.
         """
         ours = np.stack([run[name] for run in runs])
-        theirs = None
-        if over:
-            theirs = np.broadcast_to(np.stack([run[name] for run in over]), ours.shape)
+        theirs = np.stack([run[name] for run in over]) if over else None
         if name == RETRIEVAL:
-            items = ours if theirs is None else ours - theirs
-            return bootstrap_mean(items, groups=self.group)
+            gains = ours if theirs is None else ours - theirs
+            return bootstrap_mean(gains, groups=self.group)
+        if theirs is not None:
+            theirs = np.broadcast_to(theirs, ours.shape)
         return similarity_score(self.sets[name], ours, baseline=theirs, **options)
 
 
@@ -370,13 +369,8 @@ class Study:
     ) -> Trial:
         """Adapt the base to texts alone; see `train_on_texts`."""
         recipe = RECIPES[method]
-        told = {
-            "base": self._base.fingerprint(),
-            "texts": sha256_of(list(texts)),
-            "teacher": "" if teacher is None else teacher.fingerprint(),
-            "recipe": asdict(recipe),
-            "bf16": has_fast_bfloat16(),
-        }
+        told = _training_key(self._base, recipe, list(texts))
+        told["teacher"] = "" if teacher is None else teacher.fingerprint()
 
         def teach(encoder: SentenceEncoder) -> None:
             train_on_texts(method, encoder, texts, recipe, teacher=teacher)
@@ -385,15 +379,15 @@ class Study:
 
     def mixed(self, trained: Stored | Trial, base_weight: float) -> Trial:
         """Average weights with the base's, by its share (Wortsman et al. 2022)."""
-        folder = trained.folder
+        folder, base = trained.folder, self._base
         if base_weight:
-            told = {
-                "base": self._base.fingerprint(),
-                "base_weight": base_weight,
-                "adapted": Path(folder).name,  # which holds the hash of its recipe
-            }
-            parts = self._base, _load(folder), base_weight
-            folder = get_or_train("averaged", told, lambda: average(*parts)).folder
+            adapted = Path(folder).name  # which holds the hash of its recipe
+            told = {"base": base.fingerprint(), adapted: base_weight}
+            folder = get_or_train(
+                "averaged",
+                told,
+                lambda: average(base, _load(trained.folder), base_weight),
+            ).folder
         return Trial(folder, self._measured(_load(folder)), trained.seconds)
 
     def score(
@@ -435,9 +429,15 @@ def pair_recipe(
     """Return what decides the weights of a training on pairs, for the store's key."""
     guard = [domain.codes, domain.candidate_codes] if domain.codes else None
     mined = [domain.candidates, guard] if recipe.negatives else None
+    return _training_key(base, recipe, [pairs.anchor, pairs.positive, mined])
+
+
+def _training_key(
+    base: SentenceEncoder, recipe: Recipe, data: Sequence[object]
+) -> dict[str, object]:
     return {
         "base": base.fingerprint(),
-        "data": sha256_of([pairs.anchor, pairs.positive, mined]),
+        "data": sha256_of(data),
         "recipe": asdict(recipe),
         "bf16": has_fast_bfloat16(),
     }

@@ -17,8 +17,6 @@ from sbert_lab.experiments.reranking import (
     distill,
     lexical_candidates,
     ndcg_of,
-    parent_codes,
-    penalize_parent_codes,
     train_reranker,
 )
 from sbert_lab.index.exact import normalized
@@ -115,33 +113,6 @@ def test_the_best_mixture_is_the_one_with_the_highest_score():
     assert found.best_mixture(6) == (shares[int(np.argmax(means))], spreads)
     flat = replace(found, second=found.first)
     assert flat.best_mixture(6)[0] == 0.0  # of equal ones the first
-
-
-# Parent codes
-
-
-def test_parent_codes_have_a_finer_entry():
-    # A02 itself is not among them; the block and the chapter have parts that are.
-    codes = ["A00", "A00.0", "A01", "A02.1", "A00-A09", "1", "B20"]
-    parents = [c for c, up in zip(codes, parent_codes(codes), strict=True) if up]
-    assert parents == ["A00", "A00-A09", "1"]
-
-
-@pytest.mark.parametrize("penalty", [0.0, 0.1, 3.0])
-def test_the_penalty_is_that_of_a_loop(penalty):
-    found = drawn()
-    parent = np.random.default_rng(4).random(CORPUS) < 0.4
-    ruled = penalize_parent_codes(found, parent, penalty)
-    assert (np.diff(ruled.first) <= 0).all()
-    for query in range(QUERIES):
-        lowered = found.first[query] - np.float32(penalty) * parent[found.rows[query]]
-        order = sorted(range(DEEP), key=lambda i: -lowered[i])
-        assert ruled.rows[query].tolist() == found.rows[query, order].tolist()
-        assert ruled.second[query].tolist() == found.second[query, order].tolist()
-    unread = penalize_parent_codes(drawn(read=0), parent, penalty)
-    np.testing.assert_array_equal(unread.rows, ruled.rows)
-    with pytest.raises(IndexError):
-        penalize_parent_codes(drawn(read=3), parent, 3.0)
 
 
 # Stages

@@ -81,14 +81,14 @@ def test_pairs_to_train_on_are_those_of_the_profile(profile, monkeypatch):
     monkeypatch.setattr(runs, "all_nli", lambda split: made)
     monkeypatch.setattr(runs, "graded_hierarchy", lambda *told: told)
     monkeypatch.setattr(runs, "stsb", lambda split: split)
-    few = replace(profile, premises=4, authored_premises=6, graded_anchors=7, seed=2)
-    few = replace(few, nli=("authored", "icd10cm"))
+    few = profile.but(premises=4, authored_premises=6, graded_anchors=7, seed=2)
+    few = few.but(nli=("authored", "icd10cm"))
     assert runs.inference_pairs(few) == (
         *runs.complete_premises(AUTHORED, 6, 2),
         *runs.complete_premises(made, 4, 2),
     )
     assert runs.scored_pairs(few) == (7, "train", 2)
-    paper = replace(few, nli=("all-nli",), scored="stsb")
+    paper = few.but(nli=("all-nli",), scored="stsb")
     assert runs.inference_pairs(paper) == made
     assert runs.scored_pairs(paper) == "train"
 
@@ -122,7 +122,7 @@ def test_rows_to_train_on(raw):
 
 
 def test_a_raw_encoder_has_its_pooling_and_dropout(profile):
-    encoder = runs.raw_encoder(replace(profile, dropout=0.25), "max")
+    encoder = runs.raw_encoder(profile.but(dropout=0.25), "max")
     tokens = torch.from_numpy(encoder.token_ids(["a cat sat on the mat"])[0])
     with torch.no_grad():
         hidden = encoder.transformer(tokens[None]).last_hidden_state[0]
@@ -133,7 +133,7 @@ def test_a_raw_encoder_has_its_pooling_and_dropout(profile):
 
 def test_one_seed_is_one_training_to_the_bit(profile):
     """With dropout, whatever was drawn before, and no global state is touched."""
-    profile, found, drawn = replace(profile, dropout=0.1), [], []
+    profile, found, drawn = profile.but(dropout=0.1), [], []
 
     def made(encoder):
         drawn.append(softmax(encoder).weight.detach().clone())
@@ -280,7 +280,7 @@ def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeyp
         {"dropout": 0.1},
         {"raw_model": str(make_raw(cache / "other", seed=1))},
     ):
-        found.append(kept(replace(profile, **change)))
+        found.append(kept(profile.but(**change)))
     usual = runs.settings
     for change in (
         {"warmup_steps": 0.2},
