@@ -20,7 +20,7 @@ import torch
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.sts import stsb
-from sbert_lab.experiments.timing import Timing, side_by_side
+from sbert_lab.experiments.timing import side_by_side
 from sbert_lab.models.registry import resolve
 
 BATCH_SIZES = (8, 16, 32, 64, 128)
@@ -83,38 +83,33 @@ def compare(
             texts, batch_size=size, show_progress_bar=False
         )
     times = side_by_side(ways, repeats)
-    best = min((k for k in times if k != "sbert_lab"), key=lambda k: times[k].median)
-    ratio = times[best].median / times["sbert_lab"].median
+    middle = {way: float(np.median(seconds)) for way, seconds in times.items()}
+    best = min((k for k in times if k != "sbert_lab"), key=lambda k: middle[k])
+    ratio = middle[best] / middle["sbert_lab"]
     floor = len(texts) / (flops(ours, tokens) / rate)
     unique = len(set(texts))
     print(
         f"\n{name}: {len(texts)} texts, {unique} different, {tokens.mean():.1f} tokens"
     )
-    for way, timing in times.items():
-        print(f"  {way:36} {_rates(timing, len(texts))}")
+    for way, seconds in times.items():
+        slow, usual, fast = len(texts) / np.quantile(seconds, [1, 0.5, 0])
+        print(f"  {way:36} {usual:7.0f} texts/s (median; {slow:.0f} to {fast:.0f})")
     print(f"  {'floor: the multiplications alone':36} {floor:7.0f}")
     print(f"  {ratio:.2f} times {best}; largest difference {gap:.1e}")
     return {
         "ratio": ratio,
-        "sbert_lab": len(texts) / times["sbert_lab"].median,
-        "peer": len(texts) / times[best].median,
+        "sbert_lab": len(texts) / middle["sbert_lab"],
+        "peer": len(texts) / middle[best],
         "floor": floor,
         "largest_difference": float(gap),
     }
 
 
-def _rates(timing: Timing, count: int) -> str:
-    return (
-        f"{count / timing.median:7.0f} texts/s (median; "
-        f"{count / timing.slowest:.0f} to {count / timing.fastest:.0f})"
-    )
-
-
 def sgemm_rate() -> float:
     """Return the float32 matrix product's rate in FLOP/s, at the model's shapes."""
     a, b = torch.randn(2048, 384), torch.randn(384, 1536)
-    timing = side_by_side({"sgemm": lambda: [a @ b for _ in range(20)]}, 9)["sgemm"]
-    return 20 * 2 * 2048 * 384 * 1536 / timing.median
+    spent = side_by_side({"sgemm": lambda: [a @ b for _ in range(20)]}, 9)["sgemm"]
+    return 20 * 2 * 2048 * 384 * 1536 / float(np.median(spent))
 
 
 def flops(encoder: SentenceEncoder, tokens: np.ndarray) -> float:

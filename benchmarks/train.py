@@ -17,13 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.sts import stsb
-from sbert_lab.experiments.timing import Timing, times_as_fast
+from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.models.registry import resolve
 from sbert_lab.training import SentenceTrainer, SentenceTrainingArguments, TrainingData
@@ -99,11 +100,10 @@ def compare(
     for _ in range(repeats):
         for name, way in ways.items():
             seconds[name].append(way(model, columns, rows, steps + WARM_UP))
-    timings = {name: Timing(tuple(found)) for name, found in seconds.items()}
-    ratio = times_as_fast(timings["theirs"], timings["ours"])
+    ratio = bootstrap_mean(np.divide(seconds["theirs"], seconds["ours"]))
     return {
-        "ours": steps / timings["ours"].median,
-        "theirs": steps / timings["theirs"].median,
+        "ours": steps / float(np.median(seconds["ours"])),
+        "theirs": steps / float(np.median(seconds["theirs"])),
         "ratio": ratio.mean,
         "low": ratio.low,
         "high": ratio.high,

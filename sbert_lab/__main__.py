@@ -8,9 +8,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sbert_lab.adaptation.command import add_options as add_adapt_options
+from sbert_lab.experiments.profiles import PROFILES
 from sbert_lab.selection.command import add_options as add_select_options
 
 
@@ -34,8 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.add_argument("only", nargs="*", help="numbers, e.g. 04; by default all")
     notebooks.add_argument(
         "--profile",
+        choices=PROFILES,
         default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
-        help="smoke, laptop or paper; by default SBERT_LAB_PROFILE, else laptop",
+        help="by default SBERT_LAB_PROFILE, else laptop",
     )
     notebooks.add_argument(
         "--update",
@@ -93,10 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 def _notebooks(options: argparse.Namespace) -> int:
     """Run, verify or check the notebooks. 1 if one fails, differs or has a problem."""
     from sbert_lab.experiments import notebooks
-    from sbert_lab.experiments.profiles import PROFILES
 
-    if options.profile not in PROFILES:
-        raise SystemExit(f"--profile {options.profile}: one of {', '.join(PROFILES)}")
     try:
         paths = notebooks.chosen(options.only)
     except ValueError as error:
@@ -109,22 +107,20 @@ def _notebooks(options: argparse.Namespace) -> int:
         problems = [problem for path in paths for problem in notebooks.lint(path)]
         print("\n".join(problems) or "the notebooks keep the house style")
         return 1 if problems else 0
-    wrong = 0
-    if options.verify:
-        for path, found in notebooks.verify(options.only, options.profile):
-            wrong += bool(found)
-            print(f"{path.stem}: {'; '.join(found) or 'agrees with its record'}")
-        return 1 if wrong else 0
     print(f"{len(paths)} notebooks, {options.profile} profile …", flush=True)
-    for path, done in notebooks.run_all(
-        options.only, options.profile, update=options.update
-    ):
-        if isinstance(done, notebooks.NotebookFailed):
-            wrong += 1
-            lines = [f"FAILED: {done}"]
+    wrong = 0
+    for path in paths:
+        try:
+            record, page = notebooks.run(path, options.profile, update=options.update)
+        except notebooks.NotebookFailed as error:
+            lines = problems = [f"FAILED: {error}"]
         else:
-            lines = done.report
-        print(f"{path.stem}\n  " + "\n  ".join(lines), flush=True)
+            problems = notebooks.disagreements(record) if options.verify else []
+            lines = [*notebooks.report(record), str(page)]
+            if options.verify:
+                lines = problems or ["agrees with its record"]
+        wrong += bool(problems)
+        print("\n  ".join([path.stem, *lines]), flush=True)
     return 1 if wrong else 0
 
 
@@ -168,7 +164,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
         raise SystemExit(str(error)) from error
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
-    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {_shown(path)}")
+    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {path}")
     return 0
 
 
@@ -212,34 +208,21 @@ def _doctor(_: argparse.Namespace) -> int:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     print(f"{torch.get_num_threads()} CPU threads, {cuda}")
     for package in ("transformers", "faiss-cpu", "sentence-transformers"):
-        try:
-            print(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            print(f"{package} is missing: make setup")
-    print(f"cache: {_shown(cache_home())}")
-    home = data_home()
-    print(f"your data: {_shown(home) if home else '$SBERT_LAB_DATA_HOME is not set'}\n")
+        print(f"{package} {metadata.version(package)}")
+    print(f"cache: {cache_home()}")
+    print(f"your data: {data_home() or '$SBERT_LAB_DATA_HOME is not set'}\n")
     damaged = 0
     for entry in ENTRIES:
         state, folder, remedy = status(entry)
         damaged += state == "mismatch"
         if state == "verified" and not entry.sha256:
-            print(f"present   {entry.name}: {entry.about} ({entry.licence})")
-        else:
-            print(f"{state:9} {entry.name}: {entry.about} ({entry.licence})")
+            state = "present"
+        print(f"{state:9} {entry.name}: {entry.about} ({entry.licence})")
         if folder is not None:
-            print(f"          {_shown(folder)}")
+            print(f"          {folder}")
         if remedy:
             print(f"          to get it: {remedy}")
     return 1 if damaged else 0
-
-
-def _shown(path: Path) -> str:
-    """Return a path as the reader would type it: relative, or with ~ for home."""
-    for base, sign in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if path.is_relative_to(base):
-            return sign + path.relative_to(base).as_posix()
-    return str(path)
 
 
 if __name__ == "__main__":

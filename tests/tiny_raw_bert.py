@@ -1,6 +1,5 @@
 """A BERT so small that a training takes a second, which knows bert-mini's words."""
 
-import dataclasses
 from pathlib import Path
 
 from conftest import random_bert
@@ -29,9 +28,5 @@ def make_raw(folder: Path, seed: int = 0) -> Path:
 
 def tiny_profile(folder: Path, **changes) -> Profile:
     """Return the smoke profile with this model, and batches of eight rows."""
-    options = {
-        "raw_model": str(folder),
-        "batch_size": 8,
-        "learning_rate": 1e-3,
-    } | changes
-    return dataclasses.replace(PROFILES["smoke"], **options)
+    options = {"raw_model": str(folder), "batch_size": 8, "learning_rate": 1e-3}
+    return PROFILES["smoke"].but(**options | changes)

@@ -17,7 +17,7 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit, mine
 from sbert_lab.training.hard_negatives import Guard, Mined, NoNegativesError
-from sbert_lab.training.trainer import Curve, has_fast_bfloat16
+from sbert_lab.training.trainer import AnyEncoder, Curve, has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def mine_negatives(
 
 
 def train(
-    encoder: SentenceEncoder,
+    encoder: AnyEncoder,
     data: TrainingData,
     objective: Objective,
     recipe: Recipe,

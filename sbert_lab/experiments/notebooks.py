@@ -5,11 +5,9 @@ record go under build/; only `update` touches what is committed.
 """
 
 import json
-import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,7 @@ from sbert_lab._utils import (
     write_bytes,
 )
 from sbert_lab.experiments.profiles import VARIABLE
-from sbert_lab.experiments.record import differences, read_record
-
-log = logging.getLogger(__name__)
+from sbert_lab.experiments.record import differences
 
 BEGIN = (
     "<!-- findings: made by `python -m sbert_lab notebooks --findings`; do not edit -->"
@@ -38,31 +34,11 @@ END = "<!-- end of findings -->"
 _MOST_KB = 1_000
 _DEBRIS = re.compile(r"<progress|\d%\||/(?:home|Users|root|tmp)/\w+")  # bars, paths
 
+Record = dict[str, Any]
+
 
 class NotebookFailed(RuntimeError):
     """A notebook stopped with an error, or left no record."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run left behind."""
-
-    notebook: Path
-    page: Path
-    record: dict[str, Any]
-
-    @property
-    def report(self) -> list[str]:
-        """Lines for a terminal: time and memory against their budgets, the verdicts."""
-        spent = self.record["run"]
-        over = " OVER BUDGET" if spent["seconds"] > spent["budget_s"] else ""
-        claims = self.record["claims"].values()
-        return [
-            f"{spent['seconds']:.0f} s of {spent['budget_s']} s{over}, "
-            f"{spent['peak_mb']:,} MB of {spent['budget_mb']:,} MB",
-            ", ".join(f"{claim['id']} {claim['verdict']}" for claim in claims),
-            str(self.page),
-        ]
 
 
 def chosen(numbers: Sequence[str] = ()) -> list[Path]:
@@ -70,34 +46,9 @@ def chosen(numbers: Sequence[str] = ()) -> list[Path]:
     found, wanted = notebook_paths(), {number.zfill(2) for number in numbers}
     unknown = wanted - {path.name[:2] for path in found}
     if unknown:
-        names = ", ".join(path.stem for path in found) or "none"
+        names = ", ".join(path.stem for path in found)
         raise ValueError(f"no notebook {', '.join(sorted(unknown))}; there are {names}")
     return [path for path in found if not wanted or path.name[:2] in wanted]
-
-
-def run_all(
-    numbers: Sequence[str] = (), profile: str = "laptop", *, update: bool = False
-) -> Iterator[tuple[Path, Run | NotebookFailed]]:
-    """Run notebooks one after the other; one that fails does not stop the rest."""
-    for path in chosen(numbers):
-        try:
-            yield path, run(path, profile, update=update)
-        except NotebookFailed as error:
-            yield path, error
-
-
-def verify(
-    numbers: Sequence[str] = (), profile: str = "laptop"
-) -> Iterator[tuple[Path, list[str]]]:
-    """Run notebooks again; yield each with how it differs from its committed record."""
-    for path, done in run_all(numbers, profile):
-        committed = committed_results(profile) / f"{path.stem}.json"
-        if isinstance(done, NotebookFailed):
-            yield path, [f"FAILED: {done}"]
-        elif committed.is_file():
-            yield path, differences(read_record(committed), done.record)
-        else:
-            yield path, ["there is no committed record; --update makes one"]
 
 
 def run(
@@ -106,11 +57,11 @@ def run(
     *,
     update: bool = False,
     out: Path | None = None,
-) -> Run:
-    """Execute one notebook; its page and record go to `out`, by default build/.
+) -> tuple[Record, Path]:
+    """Execute one notebook; return its record and its page, which go under `out`.
 
-    With `update` also write the outputs back into `path`, and the record into
-    data/results. Raises `NotebookFailed` with the cell and its error.
+    By default that is build/. With `update` also write the outputs back into `path`,
+    and the record into data/results. Raises `NotebookFailed` with the cell's error.
     """
     out = out or project_root() / "build"
     written = out / "results" / profile / f"{path.stem}.json"
@@ -135,35 +86,41 @@ def run(
         raise NotebookFailed(f"{path.name} stopped with an error:\n{error}") from error
     if not written.is_file():
         raise NotebookFailed(f"{path.name} wrote no record; end it with exp.finish()")
-    _clean(notebook)
-    executed = out / "notebooks" / path.name
-    page = executed.with_suffix(".html")
-    write_bytes(executed, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    for cell in _code_cells(notebook):
+        cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    executed = (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
     exporter = HTMLExporter(template_name="classic")  # it keeps alt texts
+    page = out / "notebooks" / f"{path.stem}.html"
     write_bytes(page, exporter.from_notebook_node(notebook)[0].encode())
-    record = read_record(written)
+    write_bytes(page.with_suffix(".ipynb"), executed)
+    record: Record = json.loads(written.read_bytes())
     if update:
-        write_bytes(path, executed.read_bytes())
+        write_bytes(path, executed)
         for name in (written.name, *record["attached"]):
             content = written.with_name(name).read_bytes()
             write_bytes(committed_results(profile) / name, content)
-    return Run(executed, page, record)
+    return record, page
 
 
-def _clean(notebook: Any) -> None:  # noqa: ANN401  (nbformat is untyped)
-    """Take out what differs from run to run without meaning anything."""
-    for number, cell in enumerate(_code_cells(notebook), 1):
-        cell["metadata"] = {}
-        cell["execution_count"] = number
-        errors = [o["text"] for o in cell["outputs"] if o.get("name") == "stderr"]
-        for text in errors:
-            log.info("stderr of cell %d: %s", number, text.strip())
-        cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
-        for output in cell["outputs"]:
-            if "execution_count" in output:
-                output["execution_count"] = number
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
+def disagreements(record: Record) -> list[str]:
+    """Return how a record differs from the committed one, one sentence each."""
+    committed = committed_results(record["profile"]) / f"{record['notebook']}.json"
+    if not committed.is_file():
+        return ["there is no committed record; --update makes one"]
+    return differences(json.loads(committed.read_bytes()), record)
+
+
+def report(record: Record) -> list[str]:
+    """Return time and memory against their budgets, and the verdicts, as two lines."""
+    spent = record["run"]
+    over = " OVER BUDGET" if spent["seconds"] > spent["budget_s"] else ""
+    return [
+        f"{spent['seconds']:.0f} s of {spent['budget_s']} s{over}, "
+        f"{spent['peak_mb']:,} MB of {spent['budget_mb']:,} MB",
+        ", ".join(f"{c['id']} {c['verdict']}" for c in record["claims"].values()),
+    ]
 
 
 def lint(path: Path) -> list[str]:
@@ -190,7 +147,7 @@ def _code_cells(notebook: Any) -> list[Any]:  # noqa: ANN401
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def findings(records: Sequence[dict[str, Any]]) -> str:
+def findings(records: Sequence[Record]) -> str:
     """Return Markdown tables: claims with their verdicts; time and memory."""
     lines = ["| notebook | claim | measured | verdict |", "|---|---|---|---|"]
     for record in records:
@@ -227,7 +184,7 @@ def update_findings(path: Path | None = None) -> bool:
     files = sorted(committed_results("laptop").glob("[0-9][0-9]_*.json"))
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    made = findings([read_record(file) for file in files])
+    made = findings([json.loads(file.read_bytes()) for file in files])
     new = f"{before}{BEGIN}\n{made}\n{END}{after}"
     if new != text:
         write_bytes(path, new.encode())

@@ -5,7 +5,6 @@ interval of its measurement by a fixed rule. The record is a JSON file, which th
 findings page and `verify` read.
 """
 
-import json
 import platform
 import resource
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sbert_lab._utils import limit_memory, results_folder, write_json
+from sbert_lab.datasets import icd10cm
 from sbert_lab.evaluation.figures import table
 from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.experiments.profiles import Profile, current
@@ -69,9 +69,7 @@ class Experiment:
     def hypothesis(self, id: str, *stated: Any, **flags: Any) -> None:  # noqa: ANN401
         """Record a `Hypothesis` of these fields; only before the first result."""
         if self.results or self.claims:
-            raise RuntimeError(
-                f"hypothesis {id!r} comes after a result; state it before measuring"
-            )
+            raise RuntimeError(f"hypothesis {id!r} comes after a result")
         if id in self.hypotheses:
             raise ValueError(f"hypothesis {id!r} is stated twice")
         self.hypotheses[id] = Hypothesis(id, *stated, **flags)
@@ -91,10 +89,9 @@ class Experiment:
         """
         if compare == "interval" and not isinstance(value, Interval):
             raise ValueError(f"{id}: compare='interval' needs an Interval")
-        row = _as_dict(value) | {"unit": unit, "compare": compare}
+        self.results[id] = _measured(value) | {"unit": unit, "compare": compare}
         if compare == "tolerance":
-            row["tolerance"] = tolerance
-        self.results[id] = row
+            self.results[id]["tolerance"] = tolerance
 
     def claim(self, id: str, estimate: float | Interval) -> Verdict:
         """Compare a hypothesis with its measurement, show and return the verdict.
@@ -105,23 +102,21 @@ class Experiment:
         if id not in self.hypotheses:
             raise KeyError(f"no hypothesis {id!r}; state it before measuring")
         hypothesis = self.hypotheses[id]
-        measured = _as_dict(estimate)
-        low, high = (measured.get(end, measured["mean"]) for end in ("low", "high"))
-        verdict = _verdict(hypothesis, low, high)
+        measured, rule = _measured(estimate), _rule(hypothesis)
+        verdict = _verdict(hypothesis, measured)
         if not self.profile.decides:
             verdict = "not tested"
         self.claims[id] = asdict(hypothesis) | measured | {"verdict": verdict}
         shown = {
             "claim": hypothesis.statement,
             "measured": str(estimate) if "low" in measured else f"{estimate:.4g}",
-            "holds if": _rule(hypothesis),
+            "holds if": rule,
             "verdict": verdict,
         }
         table([shown], caption=f"Claim {id}: {hypothesis.metric}")
         if verdict == "fails" and not (hypothesis.machine or hypothesis.reputed):
             raise ClaimFailed(
-                f"{id}: {hypothesis.statement} Measured {estimate}, and it would hold "
-                f"if {_rule(hypothesis)}"
+                f"{id}: {hypothesis.statement} Measured {estimate}, holds if {rule}"
             )
         return verdict
 
@@ -132,18 +127,19 @@ class Experiment:
 
     def finish(self) -> Path:
         """Write the record, show time and memory, and return the record's path."""
-        open_claims = sorted(self.hypotheses.keys() - self.claims.keys())
-        if open_claims:
+        for id in self.hypotheses.keys() - self.claims.keys():
             raise RuntimeError(
-                f"hypothesis {open_claims[0]!r} has no claim; measure it, or drop it"
+                f"hypothesis {id!r} has no claim; measure it, or drop it"
             )
-        seconds = time.perf_counter() - self._started
-        path = results_folder(self.profile.name) / f"{self.notebook}.json"
+        seconds, profile = time.perf_counter() - self._started, self.profile
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_mb = peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there
+        path = results_folder(profile.name) / f"{self.notebook}.json"
         spent = {
             "seconds": round(seconds, 1),
-            "budget_s": self.profile.budget_s,
-            "peak_mb": round(_peak_mb()),
-            "budget_mb": self.profile.budget_mb,
+            "budget_s": profile.budget_s,
+            "peak_mb": round(peak_mb),
+            "budget_mb": profile.budget_mb,
             "first_run": self.trained > 0 or self.cache.misses > self.cache.hits,
             "texts_encoded": self.cache.misses,
             "models_trained": self.trained,
@@ -151,7 +147,7 @@ class Experiment:
         record = {
             "format": 1,
             "notebook": self.notebook,
-            "profile": self.profile.name,
+            "profile": profile.name,
             "versions": _versions(),
             "sources": self.sources,
             "results": self.results,
@@ -161,8 +157,8 @@ class Experiment:
         }
         write_json(path, record)
         shown = {
-            "time": f"{seconds:.0f} s of {self.profile.budget_s} s",
-            "peak memory": f"{_peak_mb():,.0f} MB of {self.profile.budget_mb:,} MB",
+            "time": f"{seconds:.0f} s of {profile.budget_s} s",
+            "peak memory": f"{peak_mb:,.0f} MB of {profile.budget_mb:,} MB",
             "texts encoded anew": f"{self.cache.misses:,}",
             "models trained": self.trained,
             "record": f"{path.parent.name}/{path.name}",
@@ -180,6 +176,7 @@ def start(
     the reader's own folders. Where many models are trained (`trains`) memory is spared.
     """
     if trains:
+        icd10cm.load()  # whose objects need no collection either
         limit_memory()
     profile = current()
     sources = {}
@@ -195,17 +192,9 @@ def start(
     }
     for name, sha in sources.items():
         rows[name] = f"sha256 {sha[:12]}…" if sha else "yours"
-    table(
-        [{"what": name, "value": value} for name, value in rows.items()],
-        caption="What this run uses",
-    )
+    shown = [{"what": name, "value": value} for name, value in rows.items()]
+    table(shown, caption="What this run uses")
     return Experiment(notebook, profile, EmbeddingCache(), sources)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read what `finish` wrote."""
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
 
 
 def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
@@ -225,13 +214,11 @@ def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
 
 
 def _agrees(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    if old["compare"] == "ignore":
-        return True
-    if old["compare"] == "tolerance":
-        return bool(abs(old["mean"] - new["mean"]) <= old["tolerance"])
     if old["compare"] == "interval":
         return bool(old["low"] <= new["high"] and new["low"] <= old["high"])
-    return bool(old["mean"] == new["mean"])
+    tolerance = old.get("tolerance", 0.0)
+    near = abs(old["mean"] - new["mean"]) <= tolerance
+    return bool(near or old["compare"] == "ignore")
 
 
 def _shown(row: dict[str, Any]) -> str:
@@ -239,7 +226,8 @@ def _shown(row: dict[str, Any]) -> str:
     return f"{row['mean']:.6g}{interval} {row['unit']}"
 
 
-def _verdict(hypothesis: Hypothesis, low: float, high: float) -> Verdict:
+def _verdict(hypothesis: Hypothesis, measured: dict[str, Any]) -> Verdict:
+    low, high = (measured.get(end, measured["mean"]) for end in ("low", "high"))
     margin = hypothesis.margin
     if hypothesis.direction == ">":
         holds, fails = low > margin, high < margin
@@ -252,22 +240,13 @@ def _verdict(hypothesis: Hypothesis, low: float, high: float) -> Verdict:
 
 
 def _rule(hypothesis: Hypothesis) -> str:
-    if hypothesis.direction == "within":
-        return f"all of it within ±{hypothesis.margin:g}"
-    side = "above" if hypothesis.direction == ">" else "below"
-    return f"all of it {side} {hypothesis.margin:g}"
+    sides = {">": "above ", "<": "below ", "within": "within ±"}
+    return f"all of it {sides[hypothesis.direction]}{hypothesis.margin:g}"
 
 
-def _as_dict(value: float | Interval) -> dict[str, Any]:
-    if isinstance(value, Interval):
-        return asdict(value)
-    return {"mean": float(value)}
+def _measured(value: float | Interval) -> dict[str, Any]:
+    return asdict(value) if isinstance(value, Interval) else {"mean": float(value)}
 
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _LIBRARIES}
-
-
-def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.supervised import mine_negatives
+from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.adaptation.unsupervised import margin_columns, train_margin_mse
 from sbert_lab.datasets.domains import Domain
-from sbert_lab.datasets.icd10cm import RetrievalTask, ancestors, by_code
+from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.evaluation.metrics import Values, ndcg_at_k, recall_at_k
 from sbert_lab.experiments.runs import Stored, get_or_train, pair_recipe
 from sbert_lab.index.exact import exact_search
@@ -25,16 +25,11 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.registry import cache_home
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training import TrainingData, fit
+from sbert_lab.training import TrainingData
 from sbert_lab.training.hard_negatives import Mined
-from sbert_lab.training.trainer import has_fast_bfloat16
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
-
-#: Shares of the cross-encoder, and penalties of a cosine, to choose among.
-SHARES = tuple(tenths / 10 for tenths in range(11))
-PENALTIES = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2)
 
 
 def train_reranker(encoder: str, domain: Domain, recipe: Recipe) -> Stored:
@@ -44,30 +39,19 @@ def train_reranker(encoder: str, domain: Domain, recipe: Recipe) -> Stored:
     negatives are what that encoder finds nearest, relatives excepted.
     """
     start = SentenceEncoder.from_pretrained(encoder)
-    pairs, _ = domain.some(None, recipe.seed)
 
     def make() -> CrossEncoder:
         mined = _mined(start, domain, recipe)
-        listed = mined.columns()
         columns = {
-            role: [column[row] for row in mined.rows] for role, column in listed.items()
+            role: [column[row] for row in mined.rows]
+            for role, column in mined.columns().items()
         }
+        data = TrainingData(columns, source="mined pairs")
         model = CrossEncoder.from_pretrained(encoder, head_seed=recipe.seed)
-        fit(
-            model,
-            TrainingData(columns, source="mined pairs"),
-            ListwiseCrossEntropy(),
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
-            warmup_steps=recipe.warmup,
-            seed=recipe.seed,
-            bf16=has_fast_bfloat16(),
-            show_progress=False,
-        )
+        train(model, data, ListwiseCrossEntropy(), recipe, show_progress=False)
         return model
 
-    told = pair_recipe(start, domain, pairs, recipe)
+    told = pair_recipe(start, domain, domain.pairs, recipe)
     return get_or_train("reranker", told, make)
 
 
@@ -81,93 +65,85 @@ def distill(
     """
     student = SentenceEncoder.from_pretrained(encoder)
     domain = replace(domain, codes=None)
-    pairs, _ = domain.some(None, recipe.seed)
 
     def make() -> SentenceEncoder:
         triplets = _mined(student, domain, recipe).triplets()
         train_margin_mse(student, margin_columns(teacher, triplets), recipe)
         return student
 
-    told = pair_recipe(student, domain, pairs, recipe)
+    told = pair_recipe(student, domain, domain.pairs, recipe)
     return get_or_train("distilled", {**told, "teacher": teacher.fingerprint()}, make)
 
 
 def _mined(encoder: SentenceEncoder, domain: Domain, recipe: Recipe) -> Mined:
     pairs, guard = domain.some(None, recipe.seed)
-    found = mine_negatives(
-        encoder, pairs, recipe, domain.candidates, guard, EmbeddingCache()
-    )
+    cache = EmbeddingCache()
+    found = mine_negatives(encoder, pairs, recipe, domain.candidates, guard, cache)
     if found is None:
         raise ValueError(f"{domain.name}: no wrong answer is safe to learn from")
     return found
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """One score of two: ``(1 − share) · first / spread₁ + share · second / spread₂``.
-
-    A cosine and a cross-encoder's score have no common unit, so each is divided by its
-    spread among the candidates of one query; `share` 1 is the second stage alone.
-    """
-
-    share: float = 1.0
-    spreads: tuple[float, float] = (1.0, 1.0)
-
-
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What a first stage found for q queries, and what a second one says of it."""
+    """What a first stage found for q queries, and what a second one says of it.
+
+    Their mixture is ``(1 − share) · first / spread₁ + share · second / spread₂``: a
+    cosine and a cross-encoder's score have no common unit, so each is divided by its
+    spread among the candidates of one query; `share` 1 is the second stage alone.
+    """
 
     task: RetrievalTask = field(repr=False)
     rows: Rows = field(repr=False)  #: of the corpus ``[q, k]``, best first
     first: Scores = field(repr=False)  #: of the first stage ``[q, k]``, falling
     second: Scores = field(repr=False)  #: of the second ``[q, j]``, for the first j
 
-    def order(self, depth: int = 0, mixture: Mixture | None = None) -> Rows:
+    def order(
+        self, depth: int = 0, share: float = 1.0, spreads: Sequence[float] = (1, 1)
+    ) -> Rows:
         """Return the rows, the first `depth` sorted by a mixture, int64 ``[q, k]``.
 
-        By default it is the second stage alone. Equal scores keep their order.
+        Equal scores keep their order.
         """
         if depth > self.second.shape[1]:
-            raise ValueError(
-                f"depth={depth}: the second stage has read {self.second.shape[1]} "
-                "candidates a query; let it read more"
-            )
-        mixture = mixture or Mixture()
+            raise ValueError(f"depth={depth}: {self.second.shape[1]} have been read")
         first, second = (
             scores[:, :depth].astype(np.float64) / spread
-            for scores, spread in zip(
-                (self.first, self.second), mixture.spreads, strict=True
-            )
+            for scores, spread in zip((self.first, self.second), spreads, strict=True)
         )
-        mixed = (1 - mixture.share) * first + mixture.share * second
+        mixed = (1 - share) * first + share * second
         place = np.argsort(-mixed, axis=1, kind="stable")
         head = np.take_along_axis(self.rows[:, :depth], place, axis=1)
         return np.concatenate([head, self.rows[:, depth:]], axis=1)
 
     def ndcg(
-        self, depth: int = 0, mixture: Mixture | None = None, k: int = 10
+        self,
+        depth: int = 0,
+        share: float = 1.0,
+        spreads: Sequence[float] = (1, 1),
+        k: int = 10,
     ) -> Values:
         """Return the nDCG@k of each query after `order`, ``[q]``."""
-        return ndcg_of(self.task, self.order(depth, mixture), k)
+        return ndcg_of(self.task, self.order(depth, share, spreads), k)
 
     def recall(self, k: int) -> Values:
         """Return whether each query's answer is among its first k, ``[q]``."""
         return recall_at_k(*_codes(self.task, self.rows), k)
 
-    def spreads(self, depth: int) -> tuple[float, float]:
+    def spreads(self, depth: int) -> list[float]:
         """Return the root mean square spread of both scores within a query."""
-        both = self.first[:, :depth], self.second[:, :depth]
-        one, other = (
-            float(np.sqrt(scores.astype(np.float64).var(axis=1).mean()))
-            for scores in both
-        )
-        return one, other
+        both = (s[:, :depth].astype(np.float64) for s in (self.first, self.second))
+        return [float(np.sqrt(scores.var(axis=1).mean())) for scores in both]
 
-    def best_mixture(self, depth: int, shares: Sequence[float] = SHARES) -> Mixture:
-        """Return the mixture of highest mean nDCG@10, to be chosen on other queries."""
-        made = [Mixture(share, self.spreads(depth)) for share in shares]
-        return max(made, key=lambda one: float(self.ndcg(depth, one).mean()))
+    def best_mixture(self, depth: int) -> tuple[float, list[float]]:
+        """Return the share, in tenths, of highest mean nDCG@10, and the spreads.
+
+        To be chosen on other queries than those to be judged.
+        """
+        spreads = self.spreads(depth)
+        shares = [tenths / 10 for tenths in range(11)]
+        best = max(shares, key=lambda w: self.ndcg(depth, w, spreads).mean())
+        return best, spreads
 
     def read_by(self, reader: CrossEncoder, depth: int) -> "Candidates":
         """Return the same with a cross-encoder's scores of the first `depth`, kept."""
@@ -207,8 +183,8 @@ def candidates(
 
 def lexical_candidates(task: RetrievalTask, k: int) -> Candidates:
     """Return each query's k best entries by BM25; those that share no word score 0."""
-    first, rows = Bm25(task.corpus_texts).search(task.queries, k)
-    return Candidates(task, rows, first, np.empty((len(rows), 0), np.float32))
+    scores, rows = Bm25(task.corpus_texts).search(task.queries, k)
+    return Candidates(task, rows, scores, np.empty((len(rows), 0), np.float32))
 
 
 def ndcg_of(task: RetrievalTask, rows: Rows, k: int = 10) -> Values:
@@ -220,29 +196,3 @@ def _codes(task: RetrievalTask, rows: Rows) -> tuple[list[list[str]], list[set[s
     """Return rankings as codes, and what answers each query."""
     found = [[task.corpus_codes[row] for row in own if row >= 0] for own in rows]
     return found, [{code} for code in task.relevant]
-
-
-def parent_codes(codes: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which of these codes of ICD-10-CM have finer ones among them, ``[n]``."""
-    book = by_code()
-    above = {up.code for code in codes for up in ancestors(book[code])}
-    return np.array([code in above for code in codes], dtype=np.bool_)
-
-
-def penalize_parent_codes(
-    found: Candidates, parent: NDArray[np.bool_], penalty: float
-) -> Candidates:
-    """Return candidates sorted anew, the cosine of parent codes lowered by a penalty.
-
-    A classification lists headings beside the finer entries under them, often in the
-    same words; where the finer entry is the answer, the index knows what no text tells.
-    `parent` is that of `parent_codes` for the corpus, ``[n]``; all candidates or none
-    have been read.
-    """
-    read = found.second.shape[1]
-    lowered = found.first - np.float32(penalty) * parent[found.rows]
-    place = np.argsort(-lowered, axis=1, kind="stable")
-    rows = np.take_along_axis(found.rows, place, axis=1)
-    first = np.take_along_axis(lowered, place, axis=1).astype(np.float32)
-    second = np.take_along_axis(found.second, place, 1) if read else found.second
-    return replace(found, rows=rows, first=first, second=second)

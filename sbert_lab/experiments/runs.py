@@ -5,9 +5,8 @@ A raw BERT trained over several seeds (02, 03, 06), one base adapted in many way
 """
 
 import json
-import logging
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -57,8 +56,6 @@ from sbert_lab.training import (
 )
 from sbert_lab.training.trainer import has_fast_bfloat16
 
-log = logging.getLogger(__name__)
-
 #: Raise it by one when a change to the losses, the trainer, mining or adaptation
 #: changes the weights that a recipe gives: all models are then trained anew.
 TRAINING_VERSION = 1
@@ -90,17 +87,13 @@ def get_or_train(
     """
     key = sha256_of([dict(recipe), TRAINING_VERSION])[:12]
     folder = cache_home() / "trained" / f"{name}-{key}"
-    about = Path(f"{folder}.json")
+    about = folder.with_name(f"{folder.name}.json")
     new = not folder.is_dir()
     if new:
-        release_memory()
         model, seconds = timed(make)
-        model.save(folder)
         write_json(about, {"seconds": seconds, "recipe": dict(recipe)})
-        release_memory()
-        log.info("%s is kept in %s", name, folder)
-    seconds = json.loads(about.read_bytes())["seconds"] if about.is_file() else 0.0
-    return Stored(str(folder), float(seconds), new)
+        model.save(folder)
+    return Stored(str(folder), json.loads(about.read_bytes())["seconds"], new)
 
 
 def raw_encoder(profile: Profile, pooling: str = "mean") -> SentenceEncoder:
@@ -121,9 +114,8 @@ class Trained:
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """Return the steps at which a metric was logged, and its values."""
-        return [
-            (int(row["step"]), row[metric]) for row in self.history if metric in row
-        ]
+        rows = (row for row in self.history if metric in row)
+        return [(int(row["step"]), row[metric]) for row in rows]
 
 
 def settings(profile: Profile, seed: int, learning_rate: float) -> dict[str, Any]:
@@ -190,27 +182,25 @@ def train_and_keep(
 ) -> Stored:
     """Train a raw BERT at an ablation's rate, once; `name` says what `objective` is."""
     rate = profile.ablation_rate
-    recipe = {
+    told = {
         "objective": name,
         "data": data.fingerprint(),
         "base": raw_encoder(profile).fingerprint(),
         "dropout": profile.dropout,
         **settings(profile, seed, rate),
     }
-    return get_or_train(
-        name,
-        recipe,
-        lambda: train(profile, data, objective, seed=seed, learning_rate=rate).encoder,
-    )
+
+    def make() -> SentenceEncoder:
+        return train(profile, data, objective, seed=seed, learning_rate=rate).encoder
+
+    return get_or_train(name, told, make)
 
 
 def labelled(pairs: Sequence[Inference]) -> TrainingData:
     """Return labelled pairs as columns ``first``, ``second``, ``label``."""
-    columns: dict[str, Sequence[Any]] = {
-        "first": [pair.premise for pair in pairs],
-        "second": [pair.hypothesis for pair in pairs],
-        "label": [LABELS.index(pair.label) for pair in pairs],
-    }
+    first, second = zip(*((p.premise, p.hypothesis) for p in pairs), strict=True)
+    label = [LABELS.index(pair.label) for pair in pairs]
+    columns = {"first": first, "second": second, "label": label}
     return TrainingData(columns, source="entailment")
 
 
@@ -267,27 +257,21 @@ def complete_premises(
 class Yardstick:
     """Scored pairs by name, and a search, to measure every model with.
 
-    Queries of one `group` are drawn together; by default those of one category.
+    Queries of one `group` are drawn together.
     """
 
     sets: dict[str, ScoredPairs]
     retrieval: RetrievalTask | None = None
     group: Sequence[str] | None = None
 
-    def measure(
-        self, encoder: SentenceEncoder, only: Collection[str] | None = None
-    ) -> Items:
-        """Return the cosine of every pair, and the nDCG@10 of every query.
-
-        With `only`, of these sets, and of no query.
-        """
+    def measure(self, encoder: SentenceEncoder) -> Items:
+        """Return the cosine of every pair, and the nDCG@10 of every query."""
         found: Items = {}
         for name, pairs in self.sets.items():
-            if only is None or name in only:
-                texts = [*pairs.first, *pairs.second]
-                both = encoder.encode(texts, show_progress=False)
-                found[name] = pairwise_cosine(both[: len(pairs)], both[len(pairs) :])
-        if self.retrieval is not None and only is None:
+            texts = [*pairs.first, *pairs.second]
+            both = encoder.encode(texts, show_progress=False)
+            found[name] = pairwise_cosine(both[: len(pairs)], both[len(pairs) :])
+        if self.retrieval is not None:
             found[RETRIEVAL] = _ndcg(encoder, self.retrieval)
         return found
 
@@ -295,28 +279,23 @@ class Yardstick:
         self,
         name: str,
         runs: Sequence[Items],
-        over: Sequence[Items] | None = None,
-        kept: NDArray[np.bool_] | None = None,
-        cells: int = 1,
+        over: Sequence[Items] = (),
+        **options: Any,  # noqa: ANN401
     ) -> Interval:
         """Return the mean score of runs, or their paired difference from others.
 
         A set is judged by Spearman's correlation, `RETRIEVAL` by nDCG@10. `runs` and
         `over` are what `measure` gave, one for each seed, the outer level of the
-        bootstrap; one in `over` counts for all. `kept` is True for the pairs of a set
-        to judge; `cells` as in `similarity_score`.
+        bootstrap; one in `over` counts for all. `options`: see `similarity_score`.
         """
         ours = np.stack([run[name] for run in runs])
-        theirs = None
-        if over is not None:
-            theirs = np.broadcast_to(np.stack([run[name] for run in over]), ours.shape)
-        if name == RETRIEVAL and self.retrieval is not None:
-            items = ours if theirs is None else ours - theirs
-            group = self.group or [code[:3] for code in self.retrieval.relevant]
-            return bootstrap_mean(items, groups=group)
-        return similarity_score(
-            self.sets[name], ours, baseline=theirs, kept=kept, cells=cells
-        )
+        theirs = np.stack([run[name] for run in over]) if over else None
+        if name == RETRIEVAL:
+            gains = ours if theirs is None else ours - theirs
+            return bootstrap_mean(gains, groups=self.group)
+        if theirs is not None:
+            theirs = np.broadcast_to(theirs, ours.shape)
+        return similarity_score(self.sets[name], ours, baseline=theirs, **options)
 
 
 def _ndcg(encoder: SentenceEncoder, task: RetrievalTask) -> NDArray[np.float64]:
@@ -336,11 +315,6 @@ class Trial:
     folder: str
     items: Items = field(repr=False)
     seconds: float = 0.0
-
-    @property
-    def ndcg(self) -> float:
-        """Mean nDCG@10."""
-        return float(self.items[RETRIEVAL].mean())
 
 
 class Study:
@@ -395,34 +369,26 @@ class Study:
     ) -> Trial:
         """Adapt the base to texts alone; see `train_on_texts`."""
         recipe = RECIPES[method]
-        told = {
-            "base": self._base.fingerprint(),
-            "texts": sha256_of(list(texts)),
-            "teacher": "" if teacher is None else teacher.fingerprint(),
-            "recipe": asdict(recipe),
-            "bf16": has_fast_bfloat16(),
-        }
+        told = _training_key(self._base, recipe, list(texts))
+        told["teacher"] = "" if teacher is None else teacher.fingerprint()
 
         def teach(encoder: SentenceEncoder) -> None:
             train_on_texts(method, encoder, texts, recipe, teacher=teacher)
 
-        return self._taught(method, told, teach)
+        return self.mixed(self._taught(method, told, teach), 0.0)
 
-    def mixed(self, trial: Trial, base_weight: float) -> Trial:
+    def mixed(self, trained: Stored | Trial, base_weight: float) -> Trial:
         """Average weights with the base's, by its share (Wortsman et al. 2022)."""
-        if not base_weight:
-            return trial
-        told = {
-            "base": self._base.fingerprint(),
-            "base_weight": base_weight,
-            "adapted": Path(trial.folder).name,  # which holds the hash of its recipe
-        }
-
-        def make() -> SentenceEncoder:
-            return average(self._base, _load(trial.folder), base_weight)
-
-        folder = get_or_train("averaged", told, make).folder
-        return Trial(folder, self._measured(_load(folder)), trial.seconds)
+        folder, base = trained.folder, self._base
+        if base_weight:
+            adapted = Path(folder).name  # which holds the hash of its recipe
+            told = {"base": base.fingerprint(), adapted: base_weight}
+            folder = get_or_train(
+                "averaged",
+                told,
+                lambda: average(base, _load(trained.folder), base_weight),
+            ).folder
+        return Trial(folder, self._measured(_load(folder)), trained.seconds)
 
     def score(
         self, trials: Sequence[Trial], over: Sequence[Trial] = (), on: str = RETRIEVAL
@@ -431,24 +397,24 @@ class Study:
 
         `on` a general set it is Spearman's correlation.
         """
-        others = [one.items for one in over] or None
-        return self._yardstick.score(on, [one.items for one in trials], others)
+        ours, others = ([one.items for one in each] for each in (trials, over))
+        return self._yardstick.score(on, ours, others)
 
     def _taught(
         self,
         name: str,
         told: Mapping[str, object],
         teach: Callable[[SentenceEncoder], None],
-    ) -> Trial:
+    ) -> Stored:
         def make() -> SentenceEncoder:
             encoder = deepcopy(self._base)
             teach(encoder)
             return encoder
 
         stored = get_or_train(f"adapted-{name}", told, make)
+        release_memory()
         self.new += stored.new
-        items = self._measured(_load(stored.folder))
-        return Trial(stored.folder, items, stored.seconds)
+        return stored
 
     def _measured(self, encoder: SentenceEncoder) -> Items:
         memory = joblib.Memory(cache_home() / "measured", verbose=0)
@@ -463,9 +429,15 @@ def pair_recipe(
     """Return what decides the weights of a training on pairs, for the store's key."""
     guard = [domain.codes, domain.candidate_codes] if domain.codes else None
     mined = [domain.candidates, guard] if recipe.negatives else None
+    return _training_key(base, recipe, [pairs.anchor, pairs.positive, mined])
+
+
+def _training_key(
+    base: SentenceEncoder, recipe: Recipe, data: Sequence[object]
+) -> dict[str, object]:
     return {
         "base": base.fingerprint(),
-        "data": sha256_of([pairs.anchor, pairs.positive, mined]),
+        "data": sha256_of(data),
         "recipe": asdict(recipe),
         "bf16": has_fast_bfloat16(),
     }

@@ -9,10 +9,10 @@ import sys
 import nbformat
 import pytest
 
+from sbert_lab.__main__ import main
 from sbert_lab._utils import committed_results, notebook_paths, project_root
 from sbert_lab.experiments import notebooks
 from sbert_lab.experiments.notebooks import NotebookFailed, lint, run, update_findings
-from sbert_lab.experiments.record import read_record
 
 
 @pytest.mark.notebook
@@ -20,14 +20,12 @@ from sbert_lab.experiments.record import read_record
 def test_smoke(path, tmp_path, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
-    done = run(path, "smoke", out=tmp_path)
+    record, page = run(path, "smoke", out=tmp_path)
     assert path.read_bytes() == before, "a run must not touch the notebook"
-    assert done.record["claims"]
-    assert {c["verdict"] for c in done.record["claims"].values()} == {"not tested"}
-    assert {"seconds", "budget_s", "peak_mb"} <= done.record["run"].keys()
-    page = done.page.read_text()
-    assert "<h1" in page
-    assert "No description has been provided" not in page
+    assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
+    assert {"seconds", "budget_s", "peak_mb"} <= record["run"].keys()
+    assert "<h1" in page.read_text()
+    assert "No description has been provided" not in page.read_text()
 
 
 def make(tmp_path, *cells):
@@ -64,17 +62,16 @@ def test_an_update_writes_outputs_and_record_back(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "committed_results", lambda profile: kept / profile)
     path = make(tmp_path, "import sys; print(sys.executable)", RECORDED)
     assert lint(path)
-    done = run(path, "smoke", update=True, out=tmp_path / "out")
-    assert "OVER BUDGET" in done.report[0]
-    assert {p.name for p in (kept / "smoke").iterdir()} == {
-        "99_test.json",
-        "more.json",
-    }
+    record, _ = run(path, "smoke", update=True, out=tmp_path / "out")
+    assert "OVER BUDGET" in notebooks.report(record)[0]
+    assert {p.name for p in kept.rglob("*.json")} == {"99_test.json", "more.json"}
     cells = json.loads(path.read_text())["cells"]
     assert cells[0]["outputs"][0]["text"] == [sys.executable + "\n"]
-    monkeypatch.setattr(notebooks, "notebook_paths", lambda: [path])
-    ((_, found),) = notebooks.verify(["99"], "smoke")
-    assert found == []
+    assert notebooks.disagreements(record) == []
+    record["claims"]["new"] = {"machine": False, "verdict": "holds"}
+    (kept / "smoke" / "99_test.json").write_text(json.dumps(record))
+    record["claims"] = {}
+    assert notebooks.disagreements(record) == ["claim new: holds is now no longer made"]
 
 
 def test_notebooks_are_chosen_by_number():
@@ -84,16 +81,17 @@ def test_notebooks_are_chosen_by_number():
         notebooks.chosen(["77"])
 
 
-def test_one_that_fails_does_not_stop_the_rest(monkeypatch):
+def test_one_that_fails_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
     def failing(path, profile, **_):
         if path.stem.startswith("04"):
             raise NotebookFailed("an error")
-        record = read_record(committed_results(profile) / f"{path.stem}.json")
-        return notebooks.Run(path, path, record)
+        record = committed_results(profile) / f"{path.stem}.json"
+        return json.loads(record.read_bytes()), path
 
     monkeypatch.setattr(notebooks, "run", failing)
-    found = [problems for _, problems in notebooks.verify(["04", "05"])]
-    assert found == [["FAILED: an error"], []]
+    assert main(["notebooks", "04", "05", "--verify"]) == 1
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines[1::2] == ["  FAILED: an error", "  agrees with its record"]
 
 
 # What is committed
@@ -136,7 +134,8 @@ def test_findings_show_every_claim(tmp_path):
     made = copy.read_text().splitlines()
     assert (made[0], made[-1], "old" in made) == ("A", "B", False)
     files = sorted(committed_results("laptop").glob("[0-9]*.json"))
-    claims = [c for path in files for c in read_record(path)["claims"].values()]
+    records = [json.loads(path.read_bytes()) for path in files]
+    claims = [c for record in records for c in record["claims"].values()]
     assert len(made) > len(claims) > 50
     for claim, row in zip(claims, made[4:], strict=False):
         cells = re.split(r"(?<!\\)\|", row)

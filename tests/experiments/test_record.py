@@ -1,6 +1,5 @@
 """The order of an experiment, its verdicts, and its record."""
 
-import dataclasses
 import json
 
 import pytest
@@ -13,7 +12,7 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 
 
 def begin(tmp_path, decides=True):
-    profile = dataclasses.replace(profiles.PROFILES["laptop"], decides=decides)
+    profile = profiles.PROFILES["laptop"].but(decides=decides)
     return Experiment("99_test", profile, EmbeddingCache(tmp_path), {})
 
 

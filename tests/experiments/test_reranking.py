@@ -8,26 +8,22 @@ from coded_domain import coded_domain, word_encoder
 from tiny_cross_encoder import WORDS, tiny_cross_encoder
 
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.supervised import mine_negatives
 from sbert_lab.adaptation.unsupervised import margin_columns
 from sbert_lab.datasets.icd10cm import RetrievalTask, ancestors, by_code
-from sbert_lab.datasets.icd10cm import retrieval_corpus as book
 from sbert_lab.experiments import reranking
 from sbert_lab.experiments.reranking import (
     Candidates,
-    Mixture,
     candidates,
     distill,
     lexical_candidates,
     ndcg_of,
-    parent_codes,
-    penalize_parent_codes,
     train_reranker,
 )
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
+from sbert_lab.training.trainer import has_fast_bfloat16
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +66,7 @@ def cache(tmp_path_factory):
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_order_is_that_of_a_loop(depth, share):
     found = drawn()
-    got = found.order(depth, Mixture(share, (0.2, 3.0)))
+    got = found.order(depth, share, (0.2, 3.0))
     for query in range(QUERIES):
         first, second = found.first[query], found.second[query]
         mixed = [
@@ -81,7 +77,7 @@ def test_the_order_is_that_of_a_loop(depth, share):
         assert got[query].tolist() == found.rows[query, places].tolist()
     if share == 1.0:
         np.testing.assert_array_equal(found.order(depth), got)  # the default
-    with pytest.raises(ValueError, match=r"depth=9: .* has read 8 candidates"):
+    with pytest.raises(ValueError, match="depth=9: 8 have been read"):
         drawn(read=8).order(9)
 
 
@@ -102,61 +98,21 @@ def test_scores_by_hand():
     assert found.recall(5).tolist() == among
     assert 0 < found.recall(DEEP).sum() < QUERIES
     gone = np.where(found.rows == found.rows[:, :1], -1, found.rows)
-    np.testing.assert_allclose(
-        ndcg_of(found.task, gone), ndcg_of(found.task, found.rows[:, 1:])
-    )
+    without = ndcg_of(found.task, found.rows[:, 1:])
+    np.testing.assert_allclose(ndcg_of(found.task, gone), without)
 
 
 def test_the_best_mixture_is_the_one_with_the_highest_score():
-    found, shares = drawn(), (0.0, 0.25, 0.5, 0.75, 1.0)
+    found, shares = drawn(), np.arange(11) / 10
     spreads = found.spreads(6)
     for mine, scores in zip(spreads, (found.first, found.second), strict=True):
         each = [np.var(row[:6].astype(float)) for row in scores]
         assert mine == pytest.approx(np.sqrt(np.mean(each)))
-    means = [found.ndcg(6, Mixture(share, spreads)).mean() for share in shares]
+    means = [found.ndcg(6, share, spreads).mean() for share in shares]
     assert len(set(means)) > 1
-    best = found.best_mixture(6, shares)
-    assert best == Mixture(shares[int(np.argmax(means))], spreads)
+    assert found.best_mixture(6) == (shares[int(np.argmax(means))], spreads)
     flat = replace(found, second=found.first)
-    assert flat.best_mixture(6, shares).share == 0.0  # of equal ones the first
-
-
-# Parent codes
-
-
-def test_parent_codes_have_a_finer_entry():
-    codes = ["A00", "A00.0", "A01", "A02.1", "A00-A09", "1", "B20"]
-    # A02 itself is not among them; the block and the chapter have parts that are.
-    assert parent_codes(codes).tolist() == [
-        True,
-        False,
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
-    codes = [code.code for code in book()[:300]]
-    above = {other: {up.code for up in ancestors(by_code()[other])} for other in codes}
-    by_hand = [any(one in above[other] for other in codes) for one in codes]
-    assert parent_codes(codes).tolist() == by_hand
-
-
-@pytest.mark.parametrize("penalty", [0.0, 0.1, 3.0])
-def test_the_penalty_is_that_of_a_loop(penalty):
-    found = drawn()
-    parent = np.random.default_rng(4).random(CORPUS) < 0.4
-    ruled = penalize_parent_codes(found, parent, penalty)
-    assert (np.diff(ruled.first) <= 0).all()
-    for query in range(QUERIES):
-        lowered = found.first[query] - np.float32(penalty) * parent[found.rows[query]]
-        order = sorted(range(DEEP), key=lambda i: -lowered[i])
-        assert ruled.rows[query].tolist() == found.rows[query, order].tolist()
-        assert ruled.second[query].tolist() == found.second[query, order].tolist()
-    unread = penalize_parent_codes(drawn(read=0), parent, penalty)
-    np.testing.assert_array_equal(unread.rows, ruled.rows)
-    with pytest.raises(IndexError):
-        penalize_parent_codes(drawn(read=3), parent, 3.0)
+    assert flat.best_mixture(6)[0] == 0.0  # of equal ones the first
 
 
 # Stages
@@ -169,9 +125,10 @@ def test_candidates_are_the_nearest():
         normalized(encoder.encode(list(side)))
         for side in (asked.queries, asked.corpus_texts)
     )
-    scores = -np.sort(-(queries @ corpus.T), axis=1)[:, :9]
+    cosines = queries @ corpus.T
+    scores = -np.sort(-cosines, axis=1)[:, :9]
     np.testing.assert_allclose(found.first, scores, atol=1e-6)
-    picked = np.take_along_axis(queries @ corpus.T, found.rows, 1)
+    picked = np.take_along_axis(cosines, found.rows, 1)
     np.testing.assert_allclose(picked, found.first, atol=1e-6)
 
 
@@ -222,27 +179,17 @@ def test_a_reranker_is_fitted_to_what_was_mined(domain, base):
     slower = train_reranker(base, domain, replace(RECIPE, warmup=0.5))
     relaxed = train_reranker(base, replace(domain, codes=None), RECIPE)  # no guard
     assert len({taught.folder, slower.folder, relaxed.folder}) == 3
-    pairs, guard = domain.some(None, RECIPE.seed)
-    encoder = SentenceEncoder.from_pretrained(base)
-    mined = mine_negatives(encoder, pairs, RECIPE, domain.candidates, guard)
+    mined = reranking._mined(SentenceEncoder.from_pretrained(base), domain, RECIPE)
     listed = mined.columns()
-    data = TrainingData(
-        {role: [c[i] for i in mined.rows] for role, c in listed.items()}
-    )
+    columns = {role: [c[i] for i in mined.rows] for role, c in listed.items()}
     by_hand = CrossEncoder.from_pretrained(base, head_seed=RECIPE.seed)
     asked = WORDS[:20], WORDS[20:40]
     before = by_hand.predict(*asked, activation=None)
-    fit(
-        by_hand,
-        data,
-        reranking.ListwiseCrossEntropy(),
-        batch_size=8,
-        learning_rate=3e-3,
-        bf16=reranking.has_fast_bfloat16(),
-    )
-    scores = CrossEncoder.from_pretrained(taught.folder).predict(
-        *asked, activation=None
-    )
+    loss, bf16 = reranking.ListwiseCrossEntropy(), has_fast_bfloat16()
+    told = {"batch_size": 8, "learning_rate": 3e-3, "bf16": bf16}
+    fit(by_hand, TrainingData(columns), loss, **told)
+    ours = CrossEncoder.from_pretrained(taught.folder)
+    scores = ours.predict(*asked, activation=None)
     expected = by_hand.predict(*asked, activation=None)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert np.abs(scores - before).max() > 1e-4
