@@ -122,7 +122,6 @@ def train(
             warmup_steps=recipe.warmup,
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
-            resume=folder is not None,
             show_progress=show_progress,
             save_strategy="no" if folder is None else "steps",
             save_steps=0.05,

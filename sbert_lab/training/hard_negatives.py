@@ -87,7 +87,7 @@ def mine(
     An anchor's nearest texts of `corpus`, by default the positives, are its candidates,
     but for its positives, itself, and whatever `guard` forbids, such as
     `icd10cm.HierarchyGuard`. Negatives are drawn from the first rank of these, 0 is the
-    nearest, up to and without the last. Each scores at most as much as the anchor's
+    nearest, up to and without the last. Each has at most the cosine of the anchor's
     lowest positive, minus `relative_margin` of its absolute value: 0.05 keeps those 5 %
     below. Texts are the same if `pairs.plain` makes them so; where an anchor stands in
     several pairs, or a text in several rows, what one of them forbids is forbidden.
@@ -111,14 +111,9 @@ def mine(
         )
     pairs = _Pairs(anchors, positives, corpus, guard)
     wanted = list(dict.fromkeys([*pairs.texts, *positives]))
-    queries = encoder.encode_query(
-        pairs.anchors, cache=cache, show_progress=show_progress
-    )
-    documents = encoder.encode_document(
-        wanted, cache=cache, show_progress=show_progress
-    )
-    if encoder.metric == "cosine":
-        queries, documents = normalized(queries), normalized(documents)
+    options = {"cache": cache, "show_progress": show_progress}
+    queries = normalized(encoder.encode_query(pairs.anchors, **options))
+    documents = normalized(encoder.encode_document(wanted, **options))
 
     def search(anchors: Rows, k: int) -> tuple[Vectors, Rows]:
         return exact_search(queries[anchors], documents[: len(pairs.texts)], k, "dot")
