@@ -11,7 +11,6 @@ from objective_cases import KIND, PAIRS, ROWS, SAME, SCORE, D, N
 from torch import nn
 
 from sbert_lab.losses import (
-    MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
     TripletLoss,
@@ -157,21 +156,3 @@ def test_softmax_is_the_loop(parts):
     accuracy = objective.diagnostics(texts, batch)["accuracy"]
     assert accuracy.item() == pytest.approx(hits / N)
     assert 0 < hits < N
-
-
-def test_matryoshka_is_the_loop():
-    batch = batch_of(SEVERAL)
-    texts = drawn(batch, D, seed=8)
-    total = 0.0
-    for d, weight in ((6, 0.5), (3, 2.0), (1, 0.25)):
-        a, p, n = (
-            x[:, :d] / np.linalg.norm(x[:, :d], axis=1)[:, None] for x in arrays(texts)
-        )
-        hinges = []
-        for place, row in enumerate(batch.owner):
-            gap = far(a[row], p[row], "euclidean") - far(a[row], n[place], "euclidean")
-            hinges.append(max(0.0, gap + 0.5))
-        total += weight * np.mean(hinges)
-    inner = TripletLoss(margin=0.5)
-    found = MatryoshkaLoss(inner, [3, 6, 1], [2.0, 0.5, 0.25]).value(texts, batch)
-    assert found.item() == pytest.approx(total, abs=1e-12)
