@@ -11,6 +11,7 @@ from objective_cases import KIND, PAIRS, ROWS, SAME, SCORE, D, N
 from torch import nn
 
 from sbert_lab.losses import (
+    MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
     TripletLoss,
@@ -156,3 +157,14 @@ def test_softmax_is_the_loop(parts):
     accuracy = objective.diagnostics(texts, batch)["accuracy"]
     assert accuracy.item() == pytest.approx(hits / N)
     assert 0 < hits < N
+
+
+def test_matryoshka_sums_over_shortened_unit_vectors():
+    batch, inner = batch_of(SEVERAL), TripletLoss(margin=0.5)
+    texts = drawn(batch, D, seed=8)
+    total = 0.0
+    for d, weight in ((6, 0.5), (3, 2.0), (1, 0.25)):
+        short = {r: x[:, :d] / x[:, :d].norm(dim=1)[:, None] for r, x in texts.items()}
+        total += weight * inner.value(short, batch).item()
+    found = MatryoshkaLoss(inner, [3, 6, 1], [2.0, 0.5, 0.25]).value(texts, batch)
+    assert found.item() == pytest.approx(total, abs=1e-12)
