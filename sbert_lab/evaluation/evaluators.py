@@ -1,12 +1,34 @@
 """Evaluators: what is measured while a model is trained, under a name of its own."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from sbert_lab._utils import Metric, Vectors
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.sentence_encoder import SentenceEncoder
+
+Encode = Callable[[Sequence[str]], Vectors]
+
+
+def search_quality(
+    encode_query: Encode,
+    encode_document: Encode,
+    queries: Sequence[str],
+    corpus: Sequence[str],
+    relevant: Sequence[Collection[int]],
+    metric: Metric = "cosine",
+    k: int = 10,
+) -> tuple[metrics.Values, metrics.Values]:
+    """Return nDCG@k and recall@k of each query, ``[q]`` each, by exact search.
+
+    ``relevant`` holds for each query the rows of the corpus that answer it.
+    """
+    asked, texts = encode_query(queries), encode_document(corpus)
+    found = exact_search(asked, texts, k, metric)[1].tolist()
+    ndcg = metrics.ndcg_at_k(found, relevant, k)
+    return ndcg, metrics.recall_at_k(found, relevant, k)
 
 
 class Evaluator(Protocol):
@@ -68,17 +90,16 @@ class RetrievalEvaluator:
         if unknown:
             raise ValueError(f"relevant ids that the corpus lacks: {unknown[:3]}")
         self.name, self.queries, self.k = name, list(queries), k
-        self.ids, self.texts = list(corpus), list(corpus.values())
-        self.relevant = [set(ids) for ids in relevant]
+        self.corpus = list(corpus.values())
+        row_of = {key: row for row, key in enumerate(corpus)}
+        self.relevant = [{row_of[key] for key in ids} for ids in relevant]
 
     def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
         """Return the means over the queries."""
-        queries = encoder.encode_query(self.queries)
-        corpus = encoder.encode_document(self.texts)
-        _, rows = exact_search(queries, corpus, self.k, "cosine")
-        found = [[self.ids[i] for i in row] for row in rows]
-        ndcg = metrics.ndcg_at_k(found, self.relevant, self.k)
-        recall = metrics.recall_at_k(found, self.relevant, self.k)
+        sides = encoder.encode_query, encoder.encode_document
+        ndcg, recall = search_quality(
+            *sides, self.queries, self.corpus, self.relevant, k=self.k
+        )
         return {
             f"ndcg_at_{self.k}": float(ndcg.mean()),
             f"recall_at_{self.k}": float(recall.mean()),

@@ -50,8 +50,7 @@ def splitter(
     """
     held: Any = getattr(encoder, "tokenizer", None)
     if getattr(held, "is_fast", False):
-        lower = getattr(getattr(encoder, "layout", None), "do_lower_case", False)
-        held = fast_tokenizer(held, 512, lower)
+        held = fast_tokenizer(held, 512)
     if not isinstance(held, Tokenizer):
         raise TypeError(f"{type(encoder).__name__} carries no fast tokenizer")
     reads = WITHOUT_LIMIT if max_tokens is None else max_tokens

@@ -1,8 +1,4 @@
-"""Batches of tokens, and the one loop in which a model reads them.
-
-Sorting by length and closing a batch at a budget of tokens keeps padding and memory
-small, whatever the texts are.
-"""
+"""Batches of tokens, sorted by length, and the one loop in which a model reads them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,23 +34,12 @@ def in_batches(
 ) -> Vectors:
     """Run a transformer over n token sequences, and return what `read` takes from it.
 
-    Without dropout or gradient; on a CPU a plain BERT reads without padding
-    (`packed_bert`). The result is float32 ``[n, K]`` in the order of `sequences`,
-    ``[0, 0]`` for none.
-
-    Parameters
-    ----------
-    read
-        Called with the output for B texts, whose ``last_hidden_state`` is
-        ``[B, L, D]``, and the mask ``[B, L]``; returns ``[B, K]``.
-    token_type_ids
-        Which of two texts each token belongs to, 0 or 1; None for a single text.
-    token_budget
-        Tokens in a batch, by default `TOKEN_BUDGET` of the device.
-    advance
-        Called after each batch with the positions of its texts.
-    options
-        For the model, such as ``output_hidden_states=True``; it then always pads.
+    `read` gets the output for B texts, whose ``last_hidden_state`` is ``[B, L, D]``,
+    and the mask ``[B, L]``, and returns ``[B, K]``. There is no dropout or gradient; on
+    a CPU a plain BERT reads without padding (`packed_bert`), unless `options` for the
+    model are given. `token_type_ids` say which of two texts each token belongs to;
+    `advance` is called after each batch with the positions of its texts. The result is
+    float32 ``[n, K]`` in the order of `sequences`, ``[0, 0]`` for none.
     """
     if not len(sequences):
         return np.empty((0, 0), np.float32)
@@ -107,16 +92,11 @@ def in_batches(
 def check_texts(texts: object, name: str = "texts") -> list[str]:
     """Return `texts` as a list of strings; TypeError says which item is not one."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise TypeError(
-            f"{name} must be a list of strings, not a {type(texts).__name__}"
-        )
-    listed = texts if isinstance(texts, list) else list(texts)
+        raise TypeError(f"{name} must be a list of strings, not {texts!r:.40}")
+    listed = list(texts)
     for position, text in enumerate(listed):
         if not isinstance(text, str):
-            raise TypeError(
-                f"{name}[{position}] is {text!r} ({type(text).__name__}), not a "
-                "string; drop it, or convert it with str()"
-            )
+            raise TypeError(f"{name}[{position}] is {text!r:.40}, not a string")
     return listed
 
 

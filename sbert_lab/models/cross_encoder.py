@@ -7,7 +7,7 @@ vectors, but each pair costs a pass; so it sorts the first k answers of a search
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,13 +24,6 @@ from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-class Ranking(NamedTuple):
-    """Documents sorted by score, best first: their places and scores, ``[k]`` each."""
-
-    order: NDArray[np.int64]
-    scores: Vectors
 
 
 class CrossEncoder(TransformerModel):
@@ -57,7 +50,6 @@ class CrossEncoder(TransformerModel):
             raise CheckpointError(
                 f"the head gives {config.num_labels} scores a pair, not num_labels=1"
             )
-        _check_activation(activation)
         self.activation = activation
         name, takes = "token_type_ids", inspect.signature(transformer.forward)
         told = name in tokenizer.model_input_names and name in takes.parameters
@@ -88,18 +80,6 @@ class CrossEncoder(TransformerModel):
         parts, length = (self.transformer, self.tokenizer), self.max_seq_length
         checkpoint.write_cross(Path(folder), parts, self.activation, length)
 
-    def pair_ids(
-        self, first: Sequence[str], second: Sequence[str]
-    ) -> list[NDArray[np.int64]]:
-        """Return the tokens of each pair, int64 ``[L, 2]``, cut at `max_seq_length`.
-
-        First the token's id, then the text that it belongs to, 0 or 1.
-        """
-        return [
-            np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(list(zip(first, second, strict=True)))
-        ]
-
     def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
         """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
         ids, kinds = pairs.unbind(-1)
@@ -129,25 +109,20 @@ class CrossEncoder(TransformerModel):
         first: Sequence[str],
         second: Sequence[str],
         *,
-        activation: str | None = "own",
+        activation: Literal["own"] | None = "own",
         token_budget: int | None = None,
         show_progress: bool | None = None,
     ) -> Vectors:
         """Score pairs of texts, the query first, float32 ``[n]``.
 
-        `activation` follows the score: the model's ``"own"``, another of `ACTIVATIONS`,
-        or None for nothing. The other options are those of `SentenceEncoder.encode`.
+        The model's own activation follows the score, or with None nothing. The other
+        options, and errors, are those of `SentenceEncoder.encode`.
         """
         first, second = check_texts(first, "first"), check_texts(second, "second")
         if len(first) != len(second):
-            raise ValueError(
-                f"{len(first)} first texts and {len(second)} second ones; to score one "
-                "query with many documents, use rerank"
-            )
-        name = self.activation if activation == "own" else activation or "identity"
-        _check_activation(name)
+            raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
         model, read = self._readers()
-        out: Vectors = np.empty(len(first), np.float32)
+        out: Vectors = np.empty((len(first), 1), np.float32)
         truncated = 0
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
@@ -163,15 +138,10 @@ class CrossEncoder(TransformerModel):
                     pad=self.pad_id,
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),
-                )[:, 0]
-        self._warn_of_cuts(truncated, len(first), "pairs")
-        bad = np.flatnonzero(~np.isfinite(out))
-        if len(bad):
-            raise ValueError(
-                f"{len(bad)} scores are not finite, first of {first[bad[0]][:40]!r}: "
-                "damaged weights or a training that diverged; load the model again"
-            )
-        found: Vectors = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
+                )
+        self._check(out, first, truncated, "pairs")
+        follow = ACTIVATIONS[self.activation if activation else "identity"]()
+        found: Vectors = follow(torch.from_numpy(out[:, 0])).numpy()
         return found
 
     def rerank(
@@ -180,19 +150,14 @@ class CrossEncoder(TransformerModel):
         documents: Sequence[str],
         k: int | None = None,
         **options: Any,  # noqa: ANN401  (those of predict)
-    ) -> Ranking:
-        """Sort documents by their score with a query; return the best `k`, or all.
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        """Sort documents by their score with a query, best first, equal ones in order.
 
-        Documents of equal score stay in the order given.
+        Returns the places in `documents` and the scores of the best `k`, or of all.
         """
         scores = self.predict([query] * len(documents), documents, **options)
         order = np.argsort(-scores, kind="stable")[:k]
-        return Ranking(order, scores[order])
+        return order, scores[order]
 
     def _settings(self) -> dict[str, Any]:
         return {"activation": self.activation}
-
-
-def _check_activation(name: str) -> None:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r}: one of {', '.join(ACTIVATIONS)}")

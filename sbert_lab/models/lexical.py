@@ -1,21 +1,15 @@
 """What knows words and no meaning: BM25, and latent semantic analysis.
 
-Both are fitted on the corpus to be searched, in seconds and without labels, and are
-what a trained model must beat.
+Both are fitted on the corpus to be searched, and are what a trained model must beat.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab._utils import Vectors
 from sbert_lab.models.batching import check_texts
-
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
 
 class Bm25:
@@ -33,7 +27,7 @@ class Bm25:
 
         words = _words(corpus)
         if not any(words):
-            raise ValueError(_NO_WORD.format(len(words)))
+            raise ValueError(f"none of {len(words)} texts has a word to count")
         self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
         self._index.index(words, create_empty_token=False, show_progress=False)
         self._size = len(words)
@@ -86,60 +80,32 @@ class Bm25:
         return scores, positions
 
 
-@dataclass(frozen=True, eq=False)
 class LsaEncoder:
     """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
 
-    Features that stand in the same documents come to lie in the same direction. Use
-    `fit` to make one: `weigher` gives tf-idf weights, `components` are right singular
-    vectors, float32 ``[d, V]``.
+    Features are pairs of neighbouring letters of a word, its edges included, which on
+    the training terms of ICD-10-CM find more codes than words do; those that stand in
+    the same texts come to lie in the same direction. `dimension` is at most the number
+    of texts and of features. The SVD is that of Halko et al. 2011, from a fixed seed.
 
     Source: Deerwester et al. 1990.
     """
 
-    weigher: "TfidfVectorizer"
-    components: Vectors
-
-    @classmethod
-    def fit(cls, corpus_texts: Sequence[str], *, dimension: int = 256) -> Self:
-        """Find the directions in which the texts of a corpus differ most.
-
-        Features are pairs of neighbouring letters of a word, its edges included: on the
-        training terms of ICD-10-CM they find more codes than words do. `dimension` is
-        at most the number of texts and of different features. The SVD is the randomised
-        one of Halko et al. 2011, always from the same seed.
-        """
+    def __init__(self, corpus: Sequence[str], dimension: int) -> None:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        texts = check_texts(corpus_texts)
-        if not any(map(str.strip, texts)):
-            raise ValueError(_NO_WORD.format(len(texts)))
-        weigher = TfidfVectorizer(
+        self._weigher = TfidfVectorizer(
             analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True, dtype=np.float32
         )
-        weights = weigher.fit_transform(texts)
-        if not 1 <= dimension <= min(weights.shape):
-            raise ValueError(
-                f"dimension={dimension} of {weights.shape[0]} texts with "
-                f"{weights.shape[1]} different features: pass dimension= from 1 to "
-                f"{min(weights.shape)}, or fit on more texts"
-            )
-        svd = TruncatedSVD(n_components=dimension, random_state=0).fit(weights)
-        return cls(weigher, np.ascontiguousarray(svd.components_, np.float32))
-
-    @property
-    def dimension(self) -> int:
-        """Width of the vectors."""
-        return len(self.components)
+        weights = self._weigher.fit_transform(check_texts(corpus))
+        self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
+        self.dimension = len(self._svd.components_)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
-        vectors: Any = self.weigher.transform(check_texts(texts)) @ self.components.T
-        return np.asarray(vectors, np.float32)
-
-
-_NO_WORD = "none of {} texts has a word to count: give the texts that will be searched"
+        weights = self._weigher.transform(check_texts(texts))
+        return np.asarray(self._svd.transform(weights), np.float32)
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:

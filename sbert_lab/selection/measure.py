@@ -31,7 +31,6 @@ from sbert_lab.evaluation.tasks import TaskResult, interval, measure, measure_bm
 from sbert_lab.index.exact import exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
-from sbert_lab.models.onnx import OnnxEncoder
 from sbert_lab.models.sentence_encoder import (
     Encoder,
     SentenceEncoder,
@@ -194,7 +193,7 @@ def _vectors(
 ) -> Vectors:
     """Encode texts, through the cache if the encoder is of the kind that can."""
     options: dict[str, Any] = {}
-    if isinstance(encoder, SentenceEncoder | OnnxEncoder):
+    if isinstance(encoder, SentenceEncoder):
         options = {"cache": cache, "show_progress": False}
     vectors: Vectors = getattr(encoder, way, encoder.encode)(list(texts), **options)
     return vectors
