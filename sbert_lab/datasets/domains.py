@@ -68,7 +68,7 @@ def python_domain(
     queries: int | None = None,
     documents: int | None = None,
     libraries: Sequence[str] = (),
-    data: Sequence[ApiEntry] | None = None,
+    data: tuple[ApiEntry, ...] | None = None,
 ) -> Domain:
     """Return Python API search, split by library.
 
@@ -76,9 +76,8 @@ def python_domain(
     are names of `python_docs.LIBRARIES`. Default: all.
     """
     if data is None:
-        chosen = [e for e in LIBRARIES if not libraries or e.distribution in libraries]
-        data = python_docs.load(tuple(chosen))
-    test = python_docs.retrieval_task("test", queries, documents, data=data)
+        data = python_docs.load(tuple(libraries) or LIBRARIES)
+    test = python_docs.retrieval_task("test", data, queries, documents)
     return Domain(
         "Python API",
         python_docs.training_pairs("train", data),
