@@ -25,8 +25,6 @@ from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 from sbert_lab.training.trainer import has_fast_bfloat16
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUERIES, CORPUS, DEEP = 7, 40, 20
 
 

@@ -24,8 +24,6 @@ from sbert_lab.losses import MultipleNegativesRankingLoss, SoftmaxLoss
 AUTHORED = nli.authored()
 FEW = AUTHORED[:48]  # of 16 premises
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):

@@ -15,8 +15,6 @@ from sbert_lab.experiments import runs
 from sbert_lab.experiments.runs import RETRIEVAL, Study
 from sbert_lab.models.averaging import average
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ONE = Recipe(1, 16, 2e-3, negatives=2, rank=(0, 40), base_weight=0.0)
 SCORED = ScoredPairs(tuple(WORDS[:12]), tuple(WORDS[12:24]), tuple(range(12)))
 
