@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,11 @@ from sbert_lab._utils import random_state_kept, release_memory, write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import train_on_texts
+from sbert_lab.datasets import nli
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
-from sbert_lab.datasets.nli import (
-    LABELS,
-    Inference,
-    all_nli,
-    authored,
-    icd10cm_entailment,
-    nli_triplets,
-)
+from sbert_lab.datasets.nli import LABELS, Inference
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, stsb
 from sbert_lab.evaluation.evaluators import Evaluator
@@ -206,7 +201,7 @@ def labelled(pairs: Sequence[Inference]) -> TrainingData:
 
 def triplets(pairs: Sequence[Inference]) -> TrainingData:
     """Return premise, entailed and contradicting hypothesis, of the same pairs."""
-    anchor, positive, negative = zip(*nli_triplets(pairs), strict=True)
+    anchor, positive, negative = zip(*nli.nli_triplets(pairs), strict=True)
     columns = {"anchor": anchor, "positive": positive, "negative": negative}
     return TrainingData(columns, source="entailment")
 
@@ -229,13 +224,13 @@ def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
     """Return the labelled pairs that a profile trains on; AllNLI as it is."""
     found: list[Inference] = []
     if "authored" in profile.nli:
-        count = profile.authored_premises
-        found += complete_premises(authored(), count, profile.seed)
+        pairs, count = nli.authored(), profile.authored_premises
+        found += complete_premises(pairs, count, profile.seed)
     if "icd10cm" in profile.nli:
-        pairs = icd10cm_entailment("train")
-        found += complete_premises(pairs, profile.premises, profile.seed)
+        pairs, count = nli.icd10cm_entailment("train"), profile.premises
+        found += complete_premises(pairs, count, profile.seed)
     if "all-nli" in profile.nli:
-        found += all_nli("train")
+        found += nli.all_nli("train")
     return tuple(found)
 
 
@@ -380,15 +375,14 @@ class Study:
     def mixed(self, trained: Stored | Trial, base_weight: float) -> Trial:
         """Average weights with the base's, by its share (Wortsman et al. 2022)."""
         folder, base = trained.folder, self._base
+        encoder = SentenceEncoder.from_pretrained(folder)
         if base_weight:
             adapted = Path(folder).name  # which holds the hash of its recipe
             told = {"base": base.fingerprint(), adapted: base_weight}
-            folder = get_or_train(
-                "averaged",
-                told,
-                lambda: average(base, _load(trained.folder), base_weight),
-            ).folder
-        return Trial(folder, self._measured(_load(folder)), trained.seconds)
+            mix = partial(average, base, encoder, base_weight)
+            folder = get_or_train("averaged", told, mix).folder
+            encoder = SentenceEncoder.from_pretrained(folder)
+        return Trial(folder, self._measured(encoder), trained.seconds)
 
     def score(
         self, trials: Sequence[Trial], over: Sequence[Trial] = (), on: str = RETRIEVAL
@@ -446,7 +440,3 @@ def _training_key(
 def _measure(encoder: SentenceEncoder, weights: str, yardstick: Yardstick) -> Items:
     del weights  # with the yardstick it is the key of what is kept
     return yardstick.measure(encoder)
-
-
-def _load(folder: str) -> SentenceEncoder:
-    return SentenceEncoder.from_pretrained(folder, allow_hub=False)

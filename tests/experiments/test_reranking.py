@@ -21,6 +21,7 @@ from sbert_lab.experiments.reranking import (
 )
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 from sbert_lab.training.trainer import has_fast_bfloat16
@@ -118,7 +119,7 @@ def test_the_best_mixture_is_the_one_with_the_highest_score():
 
 def test_candidates_are_the_nearest():
     encoder, asked = word_encoder(), task()
-    found = candidates(encoder, asked, 9)
+    found = candidates(encoder, asked, 9, EmbeddingCache())
     queries, corpus = (
         normalized(encoder.encode(list(side)))
         for side in (asked.queries, asked.corpus_texts)

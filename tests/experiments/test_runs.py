@@ -75,8 +75,8 @@ def test_complete_premises_against_a_loop():
 
 def test_pairs_to_train_on_are_those_of_the_profile(profile, monkeypatch):
     made = tuple(made_pairs())
-    monkeypatch.setattr(runs, "icd10cm_entailment", lambda split: made)
-    monkeypatch.setattr(runs, "all_nli", lambda split: made)
+    monkeypatch.setattr(nli, "icd10cm_entailment", lambda split: made)
+    monkeypatch.setattr(nli, "all_nli", lambda split: made)
     monkeypatch.setattr(runs, "graded_hierarchy", lambda *told: told)
     monkeypatch.setattr(runs, "stsb", lambda split: split)
     few = profile.but(premises=4, authored_premises=6, graded_anchors=7, seed=2)
