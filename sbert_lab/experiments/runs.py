@@ -29,13 +29,12 @@ from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
 from sbert_lab.datasets.nli import LABELS, Inference
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, stsb
-from sbert_lab.evaluation.evaluators import Evaluator
-from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine
+from sbert_lab.evaluation.evaluators import Evaluator, search_quality
+from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments.profiles import Profile
 from sbert_lab.experiments.timing import timed
-from sbert_lab.index.exact import exact_search
 from sbert_lab.losses import Objective
 from sbert_lab.models.averaging import average
 from sbert_lab.models.checkpoint import Layout, load_transformer
@@ -261,13 +260,16 @@ class Yardstick:
 
     def measure(self, encoder: SentenceEncoder) -> Items:
         """Return the cosine of every pair, and the nDCG@10 of every query."""
+        encode = partial(encoder.encode, show_progress=False)
         found: Items = {}
         for name, pairs in self.sets.items():
-            texts = [*pairs.first, *pairs.second]
-            both = encoder.encode(texts, show_progress=False)
+            both = encode([*pairs.first, *pairs.second])
             found[name] = pairwise_cosine(both[: len(pairs)], both[len(pairs) :])
-        if self.retrieval is not None:
-            found[RETRIEVAL] = _ndcg(encoder, self.retrieval)
+        if (task := self.retrieval) is not None:
+            rows = {code: row for row, code in enumerate(task.corpus_codes)}
+            right = [[rows[code]] for code in task.relevant]
+            texts = task.queries, task.corpus_texts
+            found[RETRIEVAL] = search_quality(encode, encode, *texts, right)[0]
         return found
 
     def score(
@@ -291,16 +293,6 @@ class Yardstick:
         if theirs is not None:
             theirs = np.broadcast_to(theirs, ours.shape)
         return similarity_score(self.sets[name], ours, baseline=theirs, **options)
-
-
-def _ndcg(encoder: SentenceEncoder, task: RetrievalTask) -> NDArray[np.float64]:
-    queries, corpus = (
-        encoder.encode(texts, show_progress=False)
-        for texts in (task.queries, task.corpus_texts)
-    )
-    _, rows = exact_search(queries, corpus, 10, "cosine")
-    found = [[task.corpus_codes[i] for i in row] for row in rows]
-    return ndcg_at_k(found, [{code} for code in task.relevant])
 
 
 @dataclass(frozen=True)
