@@ -21,11 +21,10 @@ from sbert_lab.experiments.reranking import (
 )
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 from sbert_lab.training.trainer import has_fast_bfloat16
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUERIES, CORPUS, DEEP = 7, 40, 20
 
@@ -67,14 +66,15 @@ def cache(tmp_path_factory):
 def test_the_order_is_that_of_a_loop(depth, share):
     found = drawn()
     got = found.order(depth, share, (0.2, 3.0))
-    for query in range(QUERIES):
-        first, second = found.first[query], found.second[query]
+    for rows, first, second, order in zip(
+        found.rows, found.first.tolist(), found.second.tolist(), got, strict=True
+    ):
         mixed = [
-            -(1 - share) * float(first[i]) / 0.2 - share * float(second[i]) / 3.0
+            -(1 - share) * first[i] / 0.2 - share * second[i] / 3.0
             for i in range(depth)
         ]
         places = [*np.argsort(mixed, kind="stable"), *range(depth, DEEP)]
-        assert got[query].tolist() == found.rows[query, places].tolist()
+        assert order.tolist() == rows[places].tolist()
     if share == 1.0:
         np.testing.assert_array_equal(found.order(depth), got)  # the default
     with pytest.raises(ValueError, match="depth=9: 8 have been read"):
@@ -120,7 +120,7 @@ def test_the_best_mixture_is_the_one_with_the_highest_score():
 
 def test_candidates_are_the_nearest():
     encoder, asked = word_encoder(), task()
-    found = candidates(encoder, asked, 9)
+    found = candidates(encoder, asked, 9, EmbeddingCache())
     queries, corpus = (
         normalized(encoder.encode(list(side)))
         for side in (asked.queries, asked.corpus_texts)
