@@ -8,7 +8,7 @@ taken, a hash of their names says which, so that no seed and no order can change
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -22,7 +22,6 @@ from sbert_lab.datasets.icd10cm import (
     ancestors,
     block_of,
     by_code,
-    load,
     retrieval_corpus,
     retrieval_task,
     split_of,
@@ -34,10 +33,6 @@ Item = TypeVar("Item")
 
 #: Texts of a chapter at most: for testing, for training, and for clustering.
 TEST_PER_CHAPTER, TRAIN_PER_CHAPTER, CLUSTERED_PER_CHAPTER = 64, 128, 128
-
-#: A chapter takes part with at least so many categories on either side. Chapter 22
-#: ("Codes for special purposes") has one, and nothing could be learned from it.
-LEAST_CATEGORIES = 4
 
 #: Codes to choose from in reranking, and how many of them are near ones, if there are.
 CANDIDATES, NEAR = 20, 10
@@ -276,8 +271,8 @@ def _by_chapter(split: str, most: int, without: Sequence[str] = ()) -> LabelledT
     seen = {text.lower() for text in without}
     chosen: list[Code] = []
     for chapter, codes in _groups("chapter", split).items():
-        if chapter not in _large_chapters():
-            continue
+        if chapter == "22":
+            continue  # "Codes for special purposes": it has one category
         categories: dict[str, list[Code]] = defaultdict(list)
         for code in codes:
             if code.description.lower() not in seen:
@@ -294,21 +289,6 @@ def _by_chapter(split: str, most: int, without: Sequence[str] = ()) -> LabelledT
         texts=tuple(code.description for code in chosen),
         labels=tuple(by_code()[code.chapter].description for code in chosen),
         group=tuple(code.category for code in chosen),
-    )
-
-
-@cache
-def _large_chapters() -> frozenset[str]:
-    """Return the chapters with `LEAST_CATEGORIES` in train and in test."""
-    found = Counter(
-        (code.chapter, split_of(code.code))
-        for code in load()
-        if code.kind == "category"
-    )
-    return frozenset(
-        chapter
-        for chapter, _ in found
-        if min(found[chapter, s] for s in ("train", "test")) >= LEAST_CATEGORIES
     )
 
 

@@ -124,15 +124,6 @@ def test_what_is_no_label_names_file_and_row(subset, label):
         all_nli("test")
 
 
-@pytest.mark.parametrize("reader", [sick_entailment, all_nli, icd10cm_entailment])
-def test_unknown_split_and_absent_set(own, reader):
-    with pytest.raises(ValueError, match="split='validation': 'train' or"):
-        reader("validation")
-    if reader is not icd10cm_entailment:
-        with pytest.raises(FileNotFoundError, match="is not on .*README"):
-            reader("test")
-
-
 def test_triplets_pair_the_ith_of_each(subset):
     def pair(premise, hypothesis, label):
         return Inference("", "", premise, hypothesis, label)
