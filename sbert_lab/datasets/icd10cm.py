@@ -25,9 +25,6 @@ _CROSS_REFERENCE = re.compile(
     re.IGNORECASE,
 )
 
-#: Of 1,000 categories, how many are kept for testing.
-TEST_PER_MILLE = 180
-
 
 @dataclass(frozen=True)
 class Code:
@@ -141,39 +138,35 @@ def block_of(code: Code) -> Code:
 def split_of(category: str) -> str:
     """Return ``"test"`` or ``"train"`` for a category, by a hash of its name.
 
-    By category, so that no near relative of a code stands on the other side; by hash,
-    so that no seed and no order can change it.
+    By category, so that no near relative of a code stands on the other side.
     """
     number = int.from_bytes(hashlib.sha256(category.encode()).digest()[:4], "big")
-    return "test" if number % 1000 < TEST_PER_MILLE else "train"
+    return "test" if number % 1000 < 180 else "train"
 
 
 def split_pairs(split: str) -> list[tuple[str, Code]]:
     """Return each inclusion term of ``"train"`` or ``"test"`` with its code.
 
-    Left out are repetitions and cross-references ("Conditions classifiable to C50.-").
-    Terms of codes above category level belong to train; a term that is written for
-    codes of both splits is left out of test.
+    Left out are repetitions, cross-references ("Conditions classifiable to C50.-"), and
+    of test what train has. Terms of codes above category level belong to train.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: 'train' or 'test'")
-    pairs: dict[tuple[str, str], tuple[str, Code]] = {}
+    sides: dict[str, dict[tuple[str, str], tuple[str, Code]]] = {
+        "train": {},
+        "test": {},
+    }
     for code in load():
+        side = sides[split_of(code.category) if code.category else "train"]
         for term in code.inclusion_terms:
             if not _CROSS_REFERENCE.search(term):
-                pairs.setdefault((term.lower(), code.code), (term, code))
-    sides: dict[str, list[tuple[str, Code]]] = {"train": [], "test": []}
-    for term, code in pairs.values():
-        side = split_of(code.category) if code.category else "train"
-        sides[side].append((term, code))
-    if split == "train":
-        return sides["train"]
-    seen = {term.lower() for term, _ in sides["train"]}
-    return [(term, code) for term, code in sides["test"] if term.lower() not in seen]
+                side.setdefault((term.lower(), code.code), (term, code))
+    seen = {term for term, _ in sides["train"]} if split == "test" else ()
+    return [pair for (term, _), pair in sides[split].items() if term not in seen]
 
 
 def retrieval_corpus() -> list[Code]:
-    """Return the codes to search in: at most five characters, or an inclusion term.
+    """Return the codes of at most five characters, or with an inclusion term.
 
     Finer ones repeat their parent's description with an encounter or a side added.
     """
@@ -226,9 +219,9 @@ def drawn_task(
 class HierarchyGuard:
     """A guard against false negatives: none is a relative of the positive's code.
 
-    The heading above a code, or a finer code below, cannot be taught as a wrong answer;
-    siblings can. `anchor_codes` are those of each pair's positive, `corpus_codes` of
-    each corpus text; None where the positives are the corpus.
+    Headings above a code and finer ones below are relatives, siblings are not.
+    `anchor_codes` are those of each pair's positive, `corpus_codes` of each corpus
+    text; None where the positives are the corpus.
     """
 
     anchor_codes: tuple[str, ...]
@@ -302,11 +295,7 @@ def pages(
     made = [_page(name, categories) for name, categories in blocks.items()]
     if count is None or count >= len(made):
         return tuple(made)
-    needed = [
-        row
-        for row, own in enumerate(blocks.values())
-        if not own.keys().isdisjoint(holding)
-    ]
+    needed = [row for row, own in enumerate(blocks.values()) if {*holding} & {*own}]
     others = sorted(set(range(len(made))) - set(needed))
     more = np.random.default_rng(seed).permutation(others)
     drawn = more[: max(0, count - len(needed))].tolist()

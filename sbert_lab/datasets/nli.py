@@ -120,18 +120,14 @@ _MARK = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
 def icd10cm_entailment(split: str = "train") -> tuple[Inference, ...]:
     """Return pairs labelled by ICD-10-CM, as many of each label, in random order.
 
-    ============== ==================================================================
-    entailment     a code, and a heading above it in its category
-    contradiction  a code, and the opposite of itself or of a heading above it: the
-                   sibling that differs in *right* and *left*, or *with* and *without*
-    contradiction  a code, and what its Excludes1 note names ("cannot occur together")
-    neutral        a code, and what its Excludes2 note names ("not included here")
-    neutral        a code, and a heading of another category of its block
-    ============== ==================================================================
+    - entailment: a code, and a heading above it in its category
+    - contradiction: a code, and the opposite of itself or of such a heading (*right*
+      and *left*, *with* and *without*), or what its Excludes1 note names
+    - neutral: a code, and a code of another category of its block, or what its
+      Excludes2 note names ("not included here")
 
-    All codes are of categories of one split. A pair of texts with two labels is left
-    out. A hypothesis with *right* or *without* in it must not give its label away: all
-    labels get as many with such a word, and as many without.
+    All codes are of one split. A pair of texts with two labels is left out. A word such
+    as *without* must not tell the label: each has as many hypotheses with one.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: 'train' or 'test'")
@@ -150,9 +146,9 @@ def icd10cm_entailment(split: str = "train") -> tuple[Inference, ...]:
     ]
     pairs = []
     for row in rng.permutation(len(chosen)):
-        (premise, hypothesis), label = chosen[row]
-        code, _ = found[premise, hypothesis]
-        pairs.append(Inference(code.code, code.chapter, premise, hypothesis, label))
+        texts, label = chosen[row]
+        code, _ = found[texts]
+        pairs.append(Inference(code.code, code.chapter, *texts, label))
     return tuple(pairs)
 
 
@@ -213,14 +209,11 @@ def _notes(code: Code, split: str) -> list[tuple[Label, str]]:
     """Return what a code's notes name, where all codes they name are of the split."""
     import simple_icd_10_cm as icd
 
-    kinds: tuple[tuple[Label, list[str]], ...] = (
-        ("contradiction", icd.get_excludes1(code.code)),
-        ("neutral", icd.get_excludes2(code.code)),
-    )
+    notes: list[tuple[Label, str]] = []
+    notes += [("contradiction", note) for note in icd.get_excludes1(code.code)]
+    notes += [("neutral", note) for note in icd.get_excludes2(code.code)]
     return [
         (label, _CODE_IN_NOTE.sub("", note))
-        for label, notes in kinds
-        for note in notes
-        if (named := re.findall(r"\b[A-Z]\d[0-9A-Z]", note))
-        and all(split_of(category) == split for category in named)
+        for label, note in notes
+        if set(map(split_of, re.findall(r"\b[A-Z]\d[0-9A-Z]", note))) == {split}
     ]

@@ -1,8 +1,8 @@
 """Pairs of texts: reading a file, the leak check, splits without leaks, and searches.
 
-Every problem of a file is reported at once, with its row and column, and nothing is
-repaired in silence. Rows are numbered as an editor numbers lines: the header of a CSV
-is row 1, and a record of several lines has the number of its last.
+Every problem of a file is reported at once, with its row and column. Rows are numbered
+as an editor numbers lines: the header of a CSV is row 1, and a record of several lines
+has the number of its last.
 """
 
 import csv
@@ -95,10 +95,9 @@ def plain(text: str) -> str:
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
     """Read and check a file of pairs: CSV, TSV, JSONL or Parquet, in UTF-8.
 
-    `columns` gives a role its column, e.g. ``{"anchor": "question", "positive":
-    "answer"}``; other columns are then ignored. Without it the columns are called after
-    `ROLES`, and others are an error, for a misspelt ``negative`` would be lost. A
-    `DataError` lists every problem of the file.
+    `columns` gives a role its column, e.g. ``{"anchor": "question"}``; others are then
+    ignored. Without it the columns are called after `ROLES`, and others are an error,
+    for a misspelt ``negative`` would be lost.
     """
     path = Path(path)
     wanted = dict(columns) if columns else {role: role for role in ROLES}
@@ -363,8 +362,8 @@ def retrieval_from_pairs(
 ) -> PairSearch:
     """Return the search that pairs describe; several rows of an anchor all count.
 
-    Texts that are the same but for case and spacing (`plain`) are one, as first
-    written; the corpus keeps its order. Its default is all positives and negatives.
+    Texts that are `plain` the same are one, as first written; the corpus keeps its
+    order. Its default is all positives and negatives.
     """
     check_labels(pairs)
     if corpus is None:

@@ -1,8 +1,7 @@
 """Pairs of sentences with a human score of their similarity, and texts with a class.
 
-`ladder` is the project's own. The others have licences of their own and are read from
-``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them, or from
-the hub.
+`ladder` is the project's own. The others are read from ``$SBERT_LAB_DATA_HOME`` in the
+form in which their authors publish them, or from the hub.
 """
 
 import csv
@@ -130,7 +129,7 @@ def by_name(name: str) -> ScoredPairs:
 def banking77(split: str = "test") -> LabelledTexts:
     """Read Banking77 (Casanueva et al. 2020): what bank customers type, 77 intents.
 
-    In the order of the files, which decides on which rows MTEB's protocol trains.
+    In the order of the files: it decides on which rows MTEB's protocol trains.
     """
     home = resolve("banking77")
     if split_files(home, "test"):
