@@ -65,7 +65,7 @@ def distill(
     so. Source: Hofstätter et al. 2020.
     """
     student = SentenceEncoder.from_pretrained(encoder)
-    domain = replace(domain, codes=None)
+    domain = replace(domain, codes=())
 
     def make() -> SentenceEncoder:
         triplets = _mined(student, domain, recipe).triplets()

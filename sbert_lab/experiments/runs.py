@@ -334,7 +334,7 @@ class Study:
         """
         plain, domain = replace(recipe, base_weight=0.0), self.domain
         if not guarded or shuffled:
-            domain = replace(domain, codes=None)
+            domain = replace(domain, codes=())
         pairs, guard = domain.some(count, recipe.seed)
         if shuffled:
             order = np.random.default_rng(recipe.seed).permutation(len(pairs))

@@ -166,7 +166,7 @@ def test_a_reranker_is_fitted_to_what_was_mined(domain, base):
     assert taught.new
     assert train_reranker(base, domain, RECIPE) == replace(taught, new=False)
     slower = train_reranker(base, domain, replace(RECIPE, warmup=0.5))
-    relaxed = train_reranker(base, replace(domain, codes=None), RECIPE)  # no guard
+    relaxed = train_reranker(base, replace(domain, codes=()), RECIPE)  # no guard
     assert len({taught.folder, slower.folder, relaxed.folder}) == 3
     mined = reranking._mined(SentenceEncoder.from_pretrained(base), domain, RECIPE)
     listed = mined.columns()
@@ -206,7 +206,7 @@ def test_a_student_comes_nearer_to_its_teacher(domain, base):
     other = distill(base, tiny_cross_encoder(seed=1), domain, RECIPE)
     assert other.folder != taught.folder
     before, after = map(SentenceEncoder.from_pretrained, (base, taught.folder))
-    unguarded = replace(domain, codes=None)
+    unguarded = replace(domain, codes=())
     rows = margin_columns(
         teacher, reranking._mined(before, unguarded, recipe).triplets()
     )
