@@ -105,23 +105,23 @@ def test_every_grade_is_true():
         assert set(pairs.first[at : at + 6]) == {anchor}
         partners = pairs.second[at : at + 6]
         assert anchor.lower() not in {text.lower() for text in partners}
-        anchors_meant = [
+        meant = [
             code
             for code in by_text[anchor]
             if code.kind == "subcategory"
             and code.category == group
             and partners[0] in code.inclusion_terms
         ]
+        others = [
+            [c for c in by_text[text] if split_of(c.category) == "train"]
+            for text in partners[1:]
+        ]
         assert any(
             all(
-                any(
-                    stands(code, other, 4 - place)
-                    for other in by_text[partner]
-                    if split_of(other.category) == "train"
-                )
-                for place, partner in enumerate(partners[1:])
+                any(stands(code, other, 4 - place) for other in same)
+                for place, same in enumerate(others)
             )
-            for code in anchors_meant
+            for code in meant
         ), anchor
 
 

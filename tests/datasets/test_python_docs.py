@@ -173,11 +173,10 @@ def test_the_text_of_a_docstring(docstring, sentence, details):
 # Queries
 
 
-def _entries(*sentences, names=None, details="", library="numpy"):
-    names = names or [f"{library}.f{'x' * row}" for row in range(len(sentences))]
+def _entries(*sentences, name="f", details="", library="numpy"):
     return [
-        ApiEntry(name, library, name, sentence, details)
-        for name, sentence in zip(names, sentences, strict=True)
+        ApiEntry(f"lib.{name}", library, f"lib.{name}", sentence, details)
+        for sentence in sentences
     ]
 
 
@@ -211,13 +210,10 @@ def test_ambiguous_and_telling_sentences_are_no_queries():
     shape = [f"Store the configuration of a {x}Model" for x in ("Bert", "Gpt2", "T5")]
     assert _queries(_entries(FINE, *shape)) == [FINE]
     assert len(_queries(_entries(FINE, *shape[:2]))) == 3
-    made = _entries(
-        "Used by read_csv to open files",
-        "Compute the mean of all values",
-        "Return rows of the DataFrame as tuples",
-        names=["lib.read_csv", "lib.mean", "lib.DataFrame.rows"],
-    )
-    assert _queries(made) == ["Compute the mean of all values"]
+    assert _queries(_entries("Compute the mean of all values", name="mean"))
+    assert not _queries(_entries("Used by read_csv to open files", name="read_csv"))
+    rows = "Return rows of the DataFrame as tuples"
+    assert not _queries(_entries(rows, name="DataFrame.rows"))
     assert _queries(_entries(FINE, details=f"To {FINE.upper()}!")) == []
 
 
