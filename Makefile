@@ -33,8 +33,10 @@ test: $(READY)  ## style, types, tests, every notebook in the smoke profile
 	@$(TIMED) set -e; \
 	echo "ruff: style and format"; $(PY) -m ruff check .; $(PY) -m ruff format --check .; \
 	echo "notebooks: house style"; $(PY) -m sbert_lab notebooks --lint; \
-	echo "mypy: types"; $(PY) -m mypy; \
-	echo "pytest: on every core"; $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
+	echo "mypy: types; pytest: on every core"; \
+	failed=; $(PY) -m mypy & types=$$!; \
+	$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal || failed=1; \
+	wait $$types; test -z "$$failed"
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab

@@ -1,8 +1,8 @@
-"""Your own pairs: reading a file, splitting it, the leak check, and what answers what.
+"""Pairs of texts: reading a file, the leak check, splits without leaks, and searches.
 
-Every problem of a file is reported at once, with its row and column, and nothing is
-repaired in silence. Rows are numbered as an editor numbers lines: the header of a CSV
-is row 1, and a record of several lines has the number of its last.
+Every problem of a file is reported at once, with its row and column. Rows are numbered
+as an editor numbers lines: the header of a CSV is row 1, and a record of several lines
+has the number of its last.
 """
 
 import csv
@@ -12,12 +12,15 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sbert_lab._utils import project_root
 
 #: Roles a column can play; the first two must be there.
 TEXT_ROLES = ("anchor", "positive", "negative")
@@ -26,8 +29,9 @@ ROLES = (*TEXT_ROLES, "label")
 #: Fewer pairs than this teach, or measure, next to nothing.
 LEAST = 20
 
-#: Column names, and (row number, record) of each row.
-Table = tuple[list[str], list[tuple[int, dict[str, Any]]]]
+#: The number and the content of each row; a table has column names before them.
+Records = list[tuple[int, dict[str, Any]]]
+Table = tuple[list[str], Records]
 
 _SHOWN = 10  # problems listed in the message; the rest are counted
 
@@ -91,10 +95,9 @@ def plain(text: str) -> str:
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
     """Read and check a file of pairs: CSV, TSV, JSONL or Parquet, in UTF-8.
 
-    `columns` gives a role its column, e.g. ``{"anchor": "question", "positive":
-    "answer"}``; other columns are then ignored. Without it the columns are called after
-    `ROLES`, and others are an error, for a misspelt ``negative`` would be lost. A
-    `DataError` lists every problem of the file.
+    `columns` gives a role its column, e.g. ``{"anchor": "question"}``; others are then
+    ignored. Without it the columns are called after `ROLES`, and others are an error,
+    for a misspelt ``negative`` would be lost.
     """
     path = Path(path)
     wanted = dict(columns) if columns else {role: role for role in ROLES}
@@ -121,9 +124,7 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     return _checked(path, used, records)
 
 
-def _checked(
-    path: Path, used: dict[str, str], records: Iterable[tuple[int, dict[str, Any]]]
-) -> Pairs:
+def _checked(path: Path, used: dict[str, str], records: Records) -> Pairs:
     problems: list[str] = []
     kept: dict[str, list[Any]] = {role: [] for role in used}
     rows: list[int] = []
@@ -154,13 +155,10 @@ def _checked(
 def _value(role: str, value: object) -> tuple[object, str]:
     """Return a cell's value and what is wrong with it, or an empty string."""
     if role == "label":
-        try:
-            number = float(value) if isinstance(value, str | int | float) else None
-        except ValueError:
-            number = None
-        if number is None or number != number:
-            return value, f"a label must be a number, not {value!r}"
-        return number, ""
+        with suppress(ValueError, TypeError):
+            if (number := float(value)) == number:  # type: ignore[arg-type]
+                return number, ""
+        return value, f"a label must be a number, not {value!r}"
     if value is not None and not isinstance(value, str):
         return str(value), f"a text, not {type(value).__name__} {value!r}"
     if not (value or "").strip():
@@ -180,6 +178,12 @@ def read_table(path: Path) -> Table:
     if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
         return _jsonl(path)
     raise DataError(f"{path}: {kind or 'no'} suffix; give .csv, .tsv, .jsonl, .parquet")
+
+
+def read_authored(name: str) -> list[dict[str, str]]:
+    """Return the rows of one of the project's own tables, data/authored."""
+    rows = read_table(project_root() / "data" / "authored" / name)[1]
+    return [row for _, row in rows]
 
 
 def read_utf8(path: Path) -> str:
@@ -222,7 +226,7 @@ def _csv(path: Path, separator: str) -> Table:
 
 
 def _jsonl(path: Path) -> Table:
-    records: list[tuple[int, dict[str, Any]]] = []
+    records: Records = []
     for row, line in enumerate(read_utf8(path).split("\n"), 1):
         try:
             records += [(row, dict(json.loads(line)))] if line.strip() else []
@@ -248,12 +252,9 @@ def split_pairs(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the rows of training and of test, from 0, with no text on both sides.
 
-    Whole groups of rows (`row_groups`) are drawn at random until the test has its
-    share, or a little less; one that is larger goes to training. A `DataError` says why
-    where fewer than `LEAST` pairs are left on a side.
+    Whole `row_groups` are drawn until the test has its share, or a little less; one
+    that is larger goes to training. A side with fewer than `LEAST` is a `DataError`.
     """
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share={test_share}: above 0 and below 1, such as 0.2")
     group = row_groups(pairs)
     sizes = np.bincount(group)
     wanted = max(LEAST, round(test_share * len(pairs)))
@@ -277,26 +278,24 @@ def split_pairs(
 
 
 def row_groups(pairs: Pairs) -> NDArray[np.int64]:
-    """Return the group of each row, int64 ``[n]``, numbered as they first occur.
+    """Return the group of each row, int64 ``[n]``: rows that texts tie together.
 
-    Two rows are of one group if they share a text in either column (`plain`), or other
-    rows tie them together. Negatives do not count: one often answers another question.
+    Two rows are tied by an anchor or a positive that they share (`plain`), not by a
+    negative: one often answers another question.
     """
-    parent = list(range(len(pairs)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]  # halve the way for the next one
-            row = parent[row]
-        return row
-
-    first: dict[str, int] = {}
-    for row, texts in enumerate(zip(pairs.anchor, pairs.positive, strict=True)):
-        for text in texts:
-            a, b = root(first.setdefault(plain(text), row)), root(row)
-            parent[max(a, b)] = min(a, b)  # so a root is its group's first row
-    roots = np.array([root(row) for row in range(len(pairs))])
-    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+    number: dict[str, int] = {}
+    asked, answered = np.array(
+        [
+            [number.setdefault(plain(text), len(number)) for text in texts]
+            for texts in zip(pairs.anchor, pairs.positive, strict=True)
+        ]
+    ).T
+    graph = coo_array((np.ones(len(pairs)), (asked, answered)), (len(number),) * 2)
+    found: NDArray[np.int64] = connected_components(graph, directed=False)[1][asked]
+    return found.astype(np.int64)
 
 
 def find_leaks(
@@ -307,9 +306,8 @@ def find_leaks(
     """Return (item, first training row that holds it) of what is also trained on.
 
     An item has leaked where one training row holds all its texts, in whatever order: a
-    pair needs both of them, a single text such as a query just itself. `training` and
-    `held_out` are the texts of each row and item; rows and items count from 0. Texts
-    are equal if `normalize` makes them so.
+    pair needs both of them, a query just itself. `training` and `held_out` are the
+    texts of each row and item, equal if `normalize` makes them so.
     """
     items = [Counter(map(normalize, item)) for item in held_out]
     # For each text that is judged: how many times each training row holds it.
@@ -333,9 +331,7 @@ def check_no_leak(train: Pairs, test: Pairs) -> None:
     """Refuse two files that share a text, with both places of every such text."""
     known, judged = list(train.texts()), list(test.texts())
     problems = []
-    for place, first in find_leaks(
-        ([text] for *_, text in known), ([text] for *_, text in judged)
-    ):
+    for place, first in find_leaks([[t] for *_, t in known], [[t] for *_, t in judged]):
         row, role, text = judged[place]
         seen_row, seen_role, _ = known[first]
         problems.append(
@@ -366,8 +362,8 @@ def retrieval_from_pairs(
 ) -> PairSearch:
     """Return the search that pairs describe; several rows of an anchor all count.
 
-    Texts that are the same but for case and spacing (`plain`) are one, as first
-    written; the corpus keeps its order. Its default is all positives and negatives.
+    Texts that are `plain` the same are one, as first written; the corpus keeps its
+    order. Its default is all positives and negatives.
     """
     check_labels(pairs)
     if corpus is None:
@@ -387,9 +383,8 @@ def retrieval_from_pairs(
     queries: dict[str, str] = {}
     answers: dict[str, dict[int, None]] = {}
     groups: dict[str, int] = {}
-    for anchor, positive, group in zip(
-        pairs.anchor, pairs.positive, row_groups(pairs).tolist(), strict=True
-    ):
+    rows = zip(pairs.anchor, pairs.positive, row_groups(pairs).tolist(), strict=True)
+    for anchor, positive, group in rows:
         key = plain(anchor)
         queries.setdefault(key, anchor)
         answers.setdefault(key, {})[place[plain(positive)]] = None
@@ -402,8 +397,8 @@ def retrieval_from_pairs(
     return PairSearch(
         tuple(queries.values()),
         tuple(different.values()),
-        tuple(tuple(rows) for rows in answers.values()),
-        np.array(list(groups.values()), np.int64),
+        tuple(map(tuple, answers.values())),
+        np.array(list(groups.values())),
     )
 
 

@@ -7,8 +7,7 @@ qualified name, the parameters, and the beginning of what the string says after 
     document  library.Image.rotate(angle, expand)
               angle: In degrees, against the clock. expand: Whether …
 
-The files of installed libraries (`LIBRARIES`) are parsed, never imported. The split is
-by library; a missing library is left out.
+The files of installed `LIBRARIES` are parsed, never imported.
 """
 
 import ast
@@ -20,7 +19,7 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from importlib import metadata
 from math import ceil
@@ -34,79 +33,46 @@ from sbert_lab.models.registry import cache_home
 log = logging.getLogger(__name__)
 
 #: Of this code: raise it when the same files would give other entries.
-VERSION = 1
+VERSION = 2
 
 #: Words of the docstring, after the first sentence, that a document holds.
 DETAIL_WORDS = 40
 
-#: A sentence with fewer words says too little, one with more is a paragraph.
-QUERY_WORDS = (4, 40)
-
 #: Share of common words from which on two texts count as one (`near_rows`).
 NEAR = 0.6
 
-#: For each split, the ones before it: what they hold, it must not hold again.
-_BEFORE = {"train": (), "dev": ("train",), "test": ("train", "dev")}
+#: Libraries of each split, by their names on PyPI. Those on one subject stand on one
+#: side: pandas and polars describe the same operations in much the same words.
+SPLITS = {
+    "train": "numpy scipy pandas polars torch transformers sympy huggingface_hub "
+    "tornado fsspec".split(),
+    "dev": ["scikit-learn"],
+    "test": ["networkx", "matplotlib", "pillow"],
+}
+LIBRARIES = tuple(library for split in SPLITS.values() for library in split)
 
+#: What is imported, where it has another name.
+_PACKAGES = {"scikit-learn": "sklearn", "pillow": "PIL"}
 
-@dataclass(frozen=True)
-class Library:
-    """A library that is read where it is installed.
-
-    `distribution` is its name on PyPI, `package` what is imported, and `side` its
-    split. Of large ones only the subfolders `parts` are read; `internal` modules are
-    left out.
-    """
-
-    distribution: str
-    package: str
-    side: str
-    parts: tuple[str, ...] = ()
-    internal: tuple[str, ...] = ()
-
-
-_TORCH = tuple(
-    "amp autograd cuda distributions fft func jit linalg nn optim profiler signal "
-    "sparse special utils/data".split()
-)
-_SYMPY = tuple(
-    "calculus combinatorics core discrete functions geometry matrices ntheory sets "
-    "simplify solvers stats vector".split()
-)
-
-_TRANSFORMERS = ("data", "generation", "pipelines", "utils")
-
-#: Libraries on one subject stand on one side: pandas and polars describe the same
-#: operations in much the same words. Three are read in part, for they are large.
-LIBRARIES = (
-    Library("numpy", "numpy", "train", (), ("numpy.distutils", "numpy.f2py")),
-    Library("scipy", "scipy", "train"),
-    Library("pandas", "pandas", "train", (), ("pandas.core",)),
-    Library("polars", "polars", "train"),
-    Library("torch", "torch", "train", _TORCH),
-    Library("transformers", "transformers", "train", _TRANSFORMERS),
-    Library("sympy", "sympy", "train", _SYMPY),
-    Library("huggingface_hub", "huggingface_hub", "train"),
-    Library("tornado", "tornado", "train"),
-    Library("fsspec", "fsspec", "train"),
-    Library("scikit-learn", "sklearn", "dev"),
-    Library("networkx", "networkx", "test"),
-    Library("matplotlib", "matplotlib", "test"),
-    Library("pillow", "PIL", "test"),
-)
+#: The folders to read of what is very large.
+_PARTS = {
+    "torch": "amp autograd cuda distributions fft func jit linalg nn optim profiler "
+    "signal sparse special utils/data",
+    "transformers": "data generation pipelines utils",
+    "sympy": "calculus combinatorics core discrete functions geometry matrices ntheory "
+    "sets simplify solvers stats vector",
+}
 
 
 @dataclass(frozen=True)
 class ApiEntry:
     """One public function, class, method or property, without markup.
 
-    `name` is qualified, as in ``"networkx.shortest_path"``, and unique; `details` are
-    the first `DETAIL_WORDS` words after the first sentence.
+    `name` is qualified and unique; `details` are what follows the first sentence.
     """
 
     name: str
     library: str
-    side: str
     signature: str
     sentence: str
     details: str
@@ -114,160 +80,110 @@ class ApiEntry:
     @property
     def document(self) -> str:
         """What is searched; the sentence does not stand in it."""
-        return f"{self.signature}\n{self.details}" if self.details else self.signature
-
-
-Pair = tuple[str, ApiEntry]
+        return f"{self.signature}\n{self.details}".rstrip()
 
 
 @cache
-def load(libraries: tuple[Library, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
+def load(libraries: tuple[str, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
     """Return all documented entries, library by library, in the order of the names.
 
     The first call parses the libraries, in about half a minute; the result is kept
-    under `cache_home` for the versions at hand. An error says what to type where less
-    than half of the libraries of a side are installed.
+    under `cache_home` for the versions at hand.
     """
-    found = installed(libraries)
-    versions = [metadata.version(each.distribution) for each in found]
-    told = [VERSION, platform.python_version(), versions, [asdict(e) for e in found]]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    try:
+        versions = [(library, metadata.version(library)) for library in libraries]
+    except metadata.PackageNotFoundError as error:
+        name = error.name
+        raise FileNotFoundError(
+            f"{name} is missing; type: pip install -c constraints.txt {name}"
+        ) from None
+    told = json.dumps([VERSION, platform.python_version(), versions])
+    key = hashlib.sha256(told.encode()).hexdigest()
     kept = cache_home() / "python_docs" / f"{key[:16]}.json"
     try:
         return tuple(ApiEntry(**row) for row in json.loads(kept.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):  # none yet, or damaged
-        log.info("reading the docstrings of %d libraries", len(found))
-    entries = tuple(entry for library in found for entry in entries_of(library))
+        log.info("reading the docstrings of %d libraries", len(libraries))
+    entries: list[ApiEntry] = []
+    for library in libraries:
+        package = _PACKAGES.get(library, library)
+        folder = metadata.distribution(library).locate_file(package)
+        entries += read_library(library, Path(str(folder)))
     write_json(kept, [asdict(entry) for entry in entries])
-    return entries
-
-
-def installed(libraries: Sequence[Library] = LIBRARIES) -> tuple[Library, ...]:
-    """Return those libraries that are installed; an error if they are too few."""
-    found = tuple(each for each in libraries if _folder_of(each))
-    wanted, here = (Counter(e.side for e in some) for some in (libraries, found))
-    if any(2 * here[side] < wanted[side] for side in wanted):
-        missing = " ".join(e.distribution for e in libraries if e not in found)
-        raise FileNotFoundError(
-            f"too few libraries; type: pip install -c constraints.txt {missing}"
-        )
-    return found
-
-
-def _folder_of(library: Library) -> Path | None:
-    try:
-        found = metadata.distribution(library.distribution)
-    except metadata.PackageNotFoundError:
-        return None
-    folder = Path(str(found.locate_file(library.package)))
-    return folder if folder.is_dir() else None
-
-
-def entries_of(library: Library) -> tuple[ApiEntry, ...]:
-    """Return the entries of one library that are not deprecated, by name."""
-    folder = _folder_of(library)
-    if folder is None:
-        raise FileNotFoundError(f"{library.distribution} is not installed")
-    entries = []
-    for name, definition in read_library(folder, library.parts, library.internal):
-        sentence, rest = first_sentence(definition.docstring)
-        if definition.deprecated or not bare(sentence):
-            continue
-        given = definition.parameters
-        signature = name if given is None else f"{name}({', '.join(given)})"
-        details = " ".join(body(rest).split()[:DETAIL_WORDS])
-        if _within(sentence, details):
-            details = ""  # the sentence again: it would find itself
-        where = (library.distribution, library.side)
-        entries.append(ApiEntry(name, *where, signature, sentence, details))
     return tuple(entries)
 
 
 # Pairs and tasks
 
 
-def split_pairs(split: str, data: Sequence[ApiEntry] | None = None) -> list[Pair]:
-    """Return each sentence that can be a query, with its entry, of one split.
+@lru_cache(maxsize=8)  # it takes seconds, and pairs and task ask for the same
+def split_pairs(split: str, data: tuple[ApiEntry, ...]) -> tuple[ApiEntry, ...]:
+    """Return the entries of one split whose sentence can be a query.
 
     A sentence is no query if it is too short or too long, holds formulas or
     placeholders, says nothing of the function ("See …"), stands for several, differs
     from two others in names only, or gives away a name such as ``read_csv``.
 
-    Left out of dev is what stands in train, and of test what stands in train or dev:
-    pairs whose sentence or details share `NEAR` of their words with those of an entry
-    there. `data` are entries; the default is all of `load`.
+    Left out is what stands in a split before it: entries whose sentence or details
+    share `NEAR` of their words with those of an entry there.
     """
-    if split not in _BEFORE:
-        raise ValueError(f"split={split!r}: {', '.join(map(repr, _BEFORE))}")
-    return list(_pairs_of(split, load() if data is None else tuple(data)))
-
-
-@lru_cache(maxsize=8)  # it takes seconds, and pairs and task ask for the same
-def _pairs_of(split: str, data: tuple[ApiEntry, ...]) -> tuple[Pair, ...]:
     same = Counter(bare(each.sentence) for each in data)
-    templates = Counter(_template(each.sentence) for each in data)
-    pairs = [
-        (each.sentence, each)
-        for each in data
-        if each.side == split
-        and QUERY_WORDS[0] <= len(each.sentence.split()) <= QUERY_WORDS[1]
+    alike = [bare(_NAME_OR_NUMBER.sub(" 0 ", each.sentence)) for each in data]
+    times = Counter(alike)
+    chosen = [
+        each
+        for each, template in zip(data, alike, strict=True)
+        if each.library in SPLITS[split]
+        and 4 <= len(each.sentence.split()) <= 40
         and same[bare(each.sentence)] == 1
-        and templates[_template(each.sentence)] < 3
+        and times[template] < 3
         and each.sentence.isascii()
         and not _UNREADABLE.search(each.sentence)
         and not _UNHELPFUL.match(each.sentence)
         and not _names_itself(each)
         and not _within(each.sentence, each.document)
     ]
-    seen = [each for each in data if each.side in _BEFORE[split]]
+    before = LIBRARIES[: LIBRARIES.index(SPLITS[split][0])]
+    seen = [each for each in data if each.library in before]
     near = {
-        *near_rows([q for q, _ in pairs], [e.sentence for e in seen], NEAR),
-        *near_rows([e.details for _, e in pairs], [e.details for e in seen], NEAR),
+        *near_rows([e.sentence for e in chosen], [e.sentence for e in seen], NEAR),
+        *near_rows([e.details for e in chosen], [e.details for e in seen], NEAR),
     }
-    return tuple(pair for row, pair in enumerate(pairs) if row not in near)
+    return tuple(each for row, each in enumerate(chosen) if row not in near)
 
 
-def training_pairs(
-    split: str = "train", data: Sequence[ApiEntry] | None = None
-) -> Pairs:
+def training_pairs(split: str, data: tuple[ApiEntry, ...]) -> Pairs:
     """Return a split as anchors, the queries, and positives, their documents."""
-    pairs = split_pairs(split, data)
-    return Pairs(tuple(q for q, _ in pairs), tuple(e.document for _, e in pairs))
+    chosen = split_pairs(split, data)
+    return Pairs(tuple(e.sentence for e in chosen), tuple(e.document for e in chosen))
 
 
 def retrieval_task(
-    split: str = "test",
+    split: str,
+    data: tuple[ApiEntry, ...],
     queries: int | None = None,
     documents: int | None = None,
-    seed: int = 0,
-    data: Sequence[ApiEntry] | None = None,
 ) -> RetrievalTask:
-    """Return the sentences of a split, and the corpus of all entries of its libraries.
+    """Return the queries of a split, and the corpus of all entries of its libraries.
 
-    The parameters are those of `split_pairs` and `icd10cm.drawn_task`.
+    `queries` and `documents` are how many to draw, as in `icd10cm.drawn_task`.
     """
-    data = load() if data is None else data
-    pairs = [(query, each.name) for query, each in split_pairs(split, data)]
-    corpus = [(each.name, each.document) for each in data if each.side == split]
-    return drawn_task(pairs, corpus, queries, documents, seed)
+    pairs = [(each.sentence, each.name) for each in split_pairs(split, data)]
+    corpus = [(e.name, e.document) for e in data if e.library in SPLITS[split]]
+    return drawn_task(pairs, corpus, queries, documents)
 
 
 #: Words as they are written in code: ``read_csv``, ``DataFrame``, ``log1p``.
 _CODE_WORD = re.compile(r"\w*(?:_\w|[a-z][A-Z]|[A-Za-z]\d\w)\w*")
-_TEMPLATE_WORD = re.compile(rf"{_CODE_WORD.pattern}|\S*\w\.\w\S*|\b\d+\b")
-_UNREADABLE = re.compile(r"[\\{}%$<>|=]|::|https?:|\.\.\s")
+_NAME_OR_NUMBER = re.compile(rf"{_CODE_WORD.pattern}|\S*\w\.\w\S*|\b\d+\b")
+_UNREADABLE = re.compile(r"[\\{}%$<>|=]|::|https?:|\.\.\s|---")
 _UNHELPFUL = re.compile(
     r"(deprecated|internal|alias|see|todo|fixme|same as|like|refer to|wrapper|"
     r"a wrapper|helper|base class|abstract|mixin|private|not implemented|this is the|"
     r"these are|constructor|initiali[sz]e self|overrid|overload|placeholder|"
-    r"call signature|equivalent to|calls)\b",
+    r"call signature|equivalent to|calls|\W|parameters|returns:)\b",
     re.IGNORECASE,
 )
-
-
-def _template(sentence: str) -> str:
-    """Return a sentence with all names and numbers alike."""
-    return bare(_TEMPLATE_WORD.sub(" 0 ", sentence))
 
 
 def _names_itself(entry: ApiEntry) -> bool:
@@ -309,357 +225,168 @@ def near_rows(
         for word in rarest(each):
             places[word].add(number)
 
-    def is_near(words: frozenset[str]) -> bool:
-        met = set[int]().union(*(places.get(word, ()) for word in rarest(words)))
-        return any(
+    return [
+        row
+        for row, words in enumerate(rows)
+        if any(
             len(words & known[n]) >= threshold * len(words | known[n]) - 1e-9
-            for n in met
+            for n in set[int]().union(*(places.get(w, ()) for w in rarest(words)))
         )
-
-    return [row for row, words in enumerate(rows) if is_near(words)]
+    ]
 
 
 # The text of a docstring
 
-_SIGNATURE = re.compile(r"[\w.]+\s*\(.*\)(\s*->.*)?", re.DOTALL)
-_FIELD = re.compile(
-    r":(?:param|type|returns?|rtype|meta|raises?)\b\s*(?:\w+\s+)?(\w*):"
-)
-_UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*")
+_SIGNATURE = re.compile(r"\A[\w.]+\s*\((.|\n(?!\s*\n))*?\)(\s*->.*)?\s*(\n\s*\n|\Z)")
 _STOP = re.compile(
-    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\betc)(?<!\bcf)[.!?](?=\s+\S|$)"
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\betc)(?<!\bcf)[.!?](?=\s)|\n\s*\n|[.:]?$"
 )
-_ROLE = re.compile(r"(?::[\w:+-]+:)?`+([^`]+)`+_*")
-_LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*\)")
-_BRACKETS = re.compile(r"\[(`[^`]+`)\]")
-_EMPHASIS = re.compile(r"(?<!\w)(\*{1,2})(?=\S)([^*]+?)(?<=\S)\1(?!\w)")
-
-#: What comes after these headings is about something else, or is code.
-_LATER = frozenset(
-    "example examples note notes reference references raises warns warning warnings "
-    "attributes methods yields".split()
-) | {"see also"}
-_HEADINGS = frozenset(
-    ["parameters", "other parameters", "returns", "args", "arguments", "return"]
+#: What comes after these is about something else, or is code.
+_LATER = re.compile(
+    r"^ *(?:>>>|```|(?:Examples?|Notes?|References?|Raises|Warns|Warnings?|See Also|"
+    r"Attributes|Methods|Yields)\s*:?\s*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+#: Headings with the lines under them, and directives.
+_FURNITURE = re.compile(
+    r"^ *(?:(?:Other )?Parameters|Arg(?:ument)?s|Returns?|[-=~^]{3,}|\.\. .*):?\s*$",
+    re.MULTILINE,
+)
+#: Marks of reStructuredText and Markdown, and what stays: the last part of a reference.
+_MARKS = (
+    (re.compile(r":(?:param|type|returns?|rtype|raises?)(?: [\w ]*?(\w+:)|:)"), r"\1"),
+    (re.compile(r"\[(`[^`]+`|[^\[\]`]+(?=\]\())\](?:\([^()\s]*\))?"), r"\1"),
+    (
+        re.compile(r"(?::[\w:+-]+:)?`+(?:~[\w.]*\.)?!?([^`<]+?)\s*(?:<[^`]*>)?`+_*"),
+        r"\1",
+    ),
+    (re.compile(r"(?<!\w)(\*{1,2})(?=\S)([^*]+?)(?<=\S)\1(?!\w)"), r"\2"),
 )
 
 
-def first_sentence(docstring: str) -> tuple[str, str]:
-    """Return the first sentence of a docstring, without markup, and what follows it.
-
-    It is empty if the docstring is, or begins with a heading or a field.
-    """
-    paragraph, rest = _first_paragraph(docstring)
-    if _SIGNATURE.fullmatch(paragraph):
-        paragraph, rest = _first_paragraph(rest)
-    if paragraph.startswith((":returns", ":return", ":param", ":meta", "..")) or any(
-        map(_UNDERLINE.fullmatch, paragraph.splitlines())
-    ):
-        return "", rest
-    text = " ".join(paragraph.split())
+def sentence_and_details(docstring: str) -> tuple[str, str]:
+    """Return the first sentence, and the beginning of what follows, without markup."""
+    text = _SIGNATURE.sub("", docstring.strip(), count=1)
     stop = _STOP.search(text)
-    if stop is None:
-        return unmarked(text).rstrip(".:"), rest
-    return unmarked(text[: stop.start()]), f"{text[stop.end() :].strip()}\n\n{rest}"
+    assert stop, "the end of the text is one"
+    rest = _LATER.split(text[stop.end() :][:2000], maxsplit=1)[0]
+    details = _unmarked(_FURNITURE.sub("", rest)).split()[:DETAIL_WORDS]
+    return _unmarked(text[: stop.start()]).rstrip(":"), " ".join(details)
 
 
-def _first_paragraph(text: str) -> tuple[str, str]:
-    first, *others = re.split(r"\n\s*\n", text.strip(), maxsplit=1)
-    return first, others[0] if others else ""
-
-
-def unmarked(text: str) -> str:
-    """Return a text without the marks of reStructuredText and Markdown.
-
-    Of a reference the last part stays: ``:func:`~numpy.linalg.norm` `` is ``norm``.
-    """
-    text = _LINK.sub(r"\1", _BRACKETS.sub(r"\1", text))
-    text = _ROLE.sub(lambda found: _target(found[1]), text)
-    return " ".join(_EMPHASIS.sub(r"\2", text).split())
-
-
-def _target(text: str) -> str:
-    title, _, address = text.partition("<")
-    if address and title.strip():
-        return title.strip()
-    return text.split(".")[-1] if text.startswith("~") else text.lstrip("!")
-
-
-def body(text: str) -> str:
-    """Return what a docstring says up to its examples, without headings and code."""
-    lines = []
-    for line in text.splitlines():
-        title = line.strip().rstrip(":").lower()
-        if title in _LATER:
-            break
-        is_code = line.lstrip().startswith((">>>", "...", "..", "```", "~~~"))
-        if title in _HEADINGS or _UNDERLINE.fullmatch(line) or is_code:
-            continue
-        line = _FIELD.sub(lambda found: f"{found[1]}:".lstrip(":"), line)
-        lines.append(re.sub(r"^(\s*\*{0,2}\w+)\s+:\s", r"\1: ", line))
-    return unmarked(" ".join(lines))
+def _unmarked(text: str) -> str:
+    for mark, kept in _MARKS:
+        text = mark.sub(kept, text)
+    return " ".join(text.split())
 
 
 # The public names of a library, read from its files without running them
 
-#: Folders that hold no interface of the library's own.
+#: Folders and files that hold no interface of the library's own.
 _SKIPPED = frozenset(
     "test tests testing conftest _vendor vendor vendored externals extern third_party "
-    "examples benchmarks".split()
+    "examples benchmarks distutils f2py _lib testing_utils".split()
 )
 
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
-_Origin = tuple[str, str]  # the module and the name of a definition
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_DEPRECATED = re.compile(r"\bdeprecated?\b")
 
 
-@dataclass(frozen=True)
-class Definition:
-    """A function, class, method or property, as its file defines it.
+def read_library(library: str, folder: Path) -> list[ApiEntry]:
+    """Return the documented entries of an installed library that are not deprecated.
 
-    `parameters` are None for a property, and for a class without a constructor.
+    Private parts of a module's path are ``core`` and those with an underscore in front.
+    What has none itself is public if its path has no private part, or if an ``__all__``
+    or a public package's ``from`` import names it; ``numpy._core.numeric.ones`` is then
+    called ``numpy.numeric.ones``. A method belongs to the class that defines it.
     """
-
-    docstring: str
-    parameters: tuple[str, ...] | None
-    deprecated: bool
-    bases: tuple[str, ...] = ()
-    members: dict[str, "Definition"] = field(default_factory=dict)
-
-
-@dataclass
-class _Module:
-    """What a file binds: definitions, ``from`` imports, and its ``__all__``."""
-
-    is_package: bool
-    definitions: dict[str, Definition]
-    listed: list[str] | None
-    imports: dict[str, _Origin] = field(default_factory=dict)
-    stars: list[str] = field(default_factory=list)
+    exported: set[str] = set()
+    entries: list[tuple[bool, str, ApiEntry]] = []
+    for path, body in _files(library, folder):
+        exported |= set(_exported(path, body))
+        parts = path.relative_to(folder.parent).with_suffix("").parts
+        place = [p for p in parts if not p.startswith("_") and p != "core"]
+        private = len(place) + (parts[-1] == "__init__") < len(parts)
+        for names, node in _definitions(body):
+            if entry := _entry(library, ".".join((*place, *names)), node):
+                entries.append((private, names[0], entry))
+    found: dict[str, ApiEntry] = {}
+    for private, name, entry in entries:
+        if not private or name in exported:
+            found.setdefault(entry.name, entry)
+    return [found[name] for name in sorted(found)]
 
 
-_Modules = dict[str, _Module]
-
-
-def read_library(
-    folder: Path, parts: Sequence[str] = (), internal: Sequence[str] = ()
-) -> list[tuple[str, Definition]]:
-    """Return what a library offers, by name, in the order of the names.
-
-    Public are the names in ``__all__``, or those without an underscore, under every
-    module without one, each once, under its shortest name. Not seen: names that are
-    assigned, and what a library makes while it is imported.
-    """
-    modules = _modules(folder.resolve(), parts)
-    names = _public_names(modules, internal)
-    found: dict[str, Definition] = {}
-    taken: set[tuple[str, str, str]] = set()
-    for origin, name in sorted(names.items(), key=lambda item: _place(item[1])):
-        found.setdefault(name, modules[origin[0]].definitions[origin[1]])
-        # A private base is seen through its public subclass, the first by name.
-        for owner in _line(modules, origin, names):
-            for member, each in modules[owner[0]].definitions[owner[1]].members.items():
-                if not member.startswith("_") and (*owner, member) not in taken:
-                    taken.add((*owner, member))
-                    found.setdefault(f"{name}.{member}", each)
-    return sorted(found.items())
-
-
-def _place(name: str) -> tuple[int, int, str]:
-    return name.count("."), len(name), name
-
-
-def _line(
-    modules: _Modules, origin: _Origin, public: dict[_Origin, str]
-) -> list[_Origin]:
-    """Return a class and the bases that have no public name of their own."""
-    line = [origin]
-    for owner in line:
-        for base in modules[owner[0]].definitions[owner[1]].bases:
-            found = _origin(modules, owner[0], base)
-            if found and found not in public and found not in line:
-                line.append(found)
-    return line
-
-
-def _public_names(modules: _Modules, internal: Sequence[str]) -> dict[_Origin, str]:
-    """Return the shortest public name of each definition that has one."""
-    best: dict[_Origin, str] = {}
-    for module in modules:
-        hidden = any(part.startswith("_") for part in module.split("."))
-        if hidden or any(f"{module}.".startswith(f"{each}.") for each in internal):
-            continue
-        for name in _exported(modules, module):
-            origin = _origin(modules, module, name)
-            if origin is not None:
-                full = f"{module}.{name}"
-                best[origin] = min(best.get(origin, full), full, key=_place)
-    return best
-
-
-def _exported(
-    modules: _Modules, module: str, seen: frozenset[str] = frozenset()
-) -> set[str]:
-    """Return a module's public names; what a package imports, it offers."""
-    here = modules.get(module)
-    if here is None or module in seen:
-        return set()
-    names = set(here.definitions if here.listed is None else here.listed)
-    if here.is_package and here.listed is None:
-        names |= set(here.imports)
-        for star in here.stars:
-            names |= _exported(modules, star, seen | {module})
-    return {name for name in names if not name.startswith("_")}
-
-
-def _origin(
-    modules: _Modules, module: str, name: str, seen: frozenset[_Origin] = frozenset()
-) -> _Origin | None:
-    """Follow imports to the definition of a name; None if it is of another library."""
-    here = modules.get(module)
-    if here is None or (module, name) in seen:
-        return None
-    if name in here.definitions:
-        return module, name
-    sources = [(star, name) for star in here.stars]
-    if name in here.imports:
-        sources.insert(0, here.imports[name])
-    ways = (_origin(modules, *each, seen | {(module, name)}) for each in sources)
-    return next((found for found in ways if found is not None), None)
-
-
-def _modules(folder: Path, parts: Sequence[str]) -> _Modules:
-    paths = list(folder.glob("*.py")) if parts else list(folder.rglob("*.py"))
-    for part in parts:
-        paths += (folder / part).rglob("*.py")
-    modules = {}
+def _files(library: str, folder: Path) -> Iterator[tuple[Path, list[ast.stmt]]]:
+    """Yield the library's files with what stands in each."""
+    paths = set(folder.glob("*.py"))
+    for part in _PARTS.get(library, ".").split():
+        paths |= set((folder / part).rglob("*.py"))
     for path in sorted(paths):
-        inside = path.relative_to(folder)
-        if _SKIPPED.isdisjoint((*inside.parts[:-1], inside.stem)):
-            name = ".".join((folder.name, *inside.with_suffix("").parts))
-            name = name.removesuffix(".__init__")
-            if (module := _parsed(path, name)) is not None:
-                modules[name] = module
-    return modules
-
-
-def _parsed(path: Path, name: str) -> _Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other people's escape sequences
-        try:
-            body_of_file = ast.parse(path.read_bytes()).body
-        except (SyntaxError, ValueError):
-            log.info("%s is not Python of this version: left out", path)
-            return None
-    module = _Module(
-        path.name == "__init__.py", _definitions(body_of_file), _listed(body_of_file)
-    )
-    for node in _statements(body_of_file):
-        if isinstance(node, ast.ImportFrom):
-            source = node.module or ""
-            if node.level:
-                above = name.split(".")
-                above = above[: len(above) - node.level + module.is_package]
-                source = ".".join([*above, source]).rstrip(".")
-            for alias in node.names:
-                if alias.name == "*":
-                    module.stars.append(source)
-                else:
-                    origin = (source, alias.name)
-                    module.imports.setdefault(alias.asname or alias.name, origin)
-    return module
+        inside = path.relative_to(folder).with_suffix("")
+        if _SKIPPED.isdisjoint(inside.parts):
+            with warnings.catch_warnings(action="ignore"):  # of others' escapes
+                try:
+                    yield path, list(_statements(ast.parse(path.read_bytes()).body))
+                except (SyntaxError, ValueError):
+                    log.info("%s is not Python of this version: left out", path)
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield statements, also those under ``if``, ``try`` and ``with``."""
     for node in body:
-        yield node
         if isinstance(node, ast.If | ast.Try | ast.With):
-            for block in ("body", "orelse", "finalbody"):
-                yield from _statements(getattr(node, block, ()))
-            for handler in getattr(node, "handlers", ()):
-                yield from _statements(handler.body)
+            yield from _statements(node.body)
+        else:
+            yield node
 
 
-def _listed(body: Sequence[ast.stmt]) -> list[str] | None:
-    """Return ``__all__``; None if there is none, or it must be computed."""
-    names: list[str] | None = None
-    for node in _statements(body):
-        match node:
-            case (
-                ast.Assign(targets=[ast.Name("__all__")], value=value)
-                | ast.AnnAssign(target=ast.Name("__all__"), value=ast.expr() as value)
-            ):
-                names = []
-            case ast.AugAssign(target=ast.Name("__all__"), value=value) | ast.Expr(
-                ast.Call(ast.Attribute(ast.Name("__all__"), "extend"), [value])
-            ):
-                pass
-            case ast.Expr(ast.Call(ast.Attribute(ast.Name("__all__")))):
-                return None
-            case _:
-                continue
-        try:
-            names = [*(names or []), *(str(each) for each in ast.literal_eval(value))]
-        except (ValueError, TypeError):
-            return None
-    return names
+def _exported(path: Path, body: Iterable[ast.stmt]) -> Iterator[str]:
+    """Yield the names that an ``__all__`` lists, or a package imports."""
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and path.name == "__init__.py":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            targets = getattr(node, "targets", None) or [node.target]
+            if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
+                for part in ast.walk(node.value):
+                    if isinstance(part, ast.Constant):
+                        yield str(part.value)
 
 
 def _definitions(
-    body: Sequence[ast.stmt], in_class: bool = False
-) -> dict[str, Definition]:
-    """Return the functions of a block by name, and its classes unless it is one.
-
-    Of several with one name (overloads, setters) the first with a docstring stays.
-    """
-    found: dict[str, Definition] = {}
+    body: Iterable[ast.stmt], outer: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], _Definition]]:
+    """Yield functions and classes with their names, the class of a method before it."""
     for node in _statements(body):
-        if not isinstance(node, _Function | ast.ClassDef):
-            continue
-        known = found.get(node.name)
-        if known is not None and known.docstring:
-            continue
-        if isinstance(node, _Function):
-            found[node.name] = _function(node, in_class)
-        elif not in_class:
-            found[node.name] = _class(node)
-    return found
+        if isinstance(node, _Definition) and not node.name.startswith("_"):
+            yield (*outer, node.name), node
+            if isinstance(node, ast.ClassDef):
+                yield from _definitions(node.body, (*outer, node.name))
 
 
-def _class(node: ast.ClassDef) -> Definition:
-    members = _definitions(node.body, in_class=True)
-    made = members.get("__init__") or members.get("__new__")
-    return Definition(
-        ast.get_docstring(node) or "",
-        made.parameters if made else None,
-        _deprecated(node),
-        tuple(base.id for base in node.bases if isinstance(base, ast.Name)),
-        members,
-    )
-
-
-def _function(node: _Function, in_class: bool) -> Definition:
-    decorators = {_last_name(each) for each in node.decorator_list}
-    parameters = None
-    if not (in_class and any("property" in name for name in decorators)):
-        given = node.args
-        bound = in_class and "staticmethod" not in decorators
-        named = [each.arg for each in (*given.posonlyargs, *given.args)][bound:]
-        named += [f"*{given.vararg.arg}"] if given.vararg else []
-        named += [each.arg for each in given.kwonlyargs]
-        named += [f"**{given.kwarg.arg}"] if given.kwarg else []
-        parameters = tuple(n for n in named if not n.lstrip("*").startswith("_"))
-    return Definition(ast.get_docstring(node) or "", parameters, _deprecated(node))
-
-
-def _deprecated(node: _Function | ast.ClassDef) -> bool:
-    decorators = {_last_name(each) for each in node.decorator_list}
-    lines = (ast.get_docstring(node) or "").splitlines()
-    return not decorators.isdisjoint(("deprecated", "deprecate")) or any(
-        line.startswith(".. deprecated::") for line in lines
-    )
-
-
-def _last_name(node: ast.expr) -> str:
-    """Return ``"c"`` of a decorator ``@a.b.c(...)``."""
-    return ast.unparse(node).partition("(")[0].rpartition(".")[2]
+def _entry(library: str, name: str, node: _Definition) -> ApiEntry | None:
+    """Return an entry; None if nothing is documented, or it is deprecated."""
+    docstring = ast.get_docstring(node) or ""
+    decorators = " ".join(map(ast.unparse, node.decorator_list))
+    sentence, details = sentence_and_details(docstring)
+    if (
+        not bare(sentence)
+        or _DEPRECATED.search(decorators)
+        or "\n.. deprecated::" in docstring
+    ):
+        return None
+    made = node
+    if isinstance(node, ast.ClassDef):
+        methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
+        made = methods.get("__init__") or methods.get("__new__")
+    signature = name
+    if made and "property" not in decorators:
+        given = [
+            a.arg for a in ast.iter_child_nodes(made.args) if isinstance(a, ast.arg)
+        ]
+        named = [n for n in given if n not in ("self", "cls") and n[0] != "_"]
+        signature += f"({', '.join(named)})"
+    if _within(sentence, details):
+        details = ""  # the sentence again: it would find itself
+    return ApiEntry(name, library, signature, sentence, details)

@@ -1,13 +1,13 @@
 """`CrossEncoder`: two texts go in together, one score comes out.
 
-Every token of one text sees every token of the other. That judges better than comparing
-vectors, but each pair costs a pass; so it sorts the first k answers of a search anew.
+It judges better than comparing vectors, but each pair costs a pass; so it sorts the
+first k answers of a search anew.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -26,20 +26,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Ranking(NamedTuple):
-    """Documents sorted by score, best first: their places and scores, ``[k]`` each."""
-
-    order: NDArray[np.int64]
-    scores: Vectors
-
-
 class CrossEncoder(TransformerModel):
     """A transformer with a head of one score, as a function of two texts.
 
     Use `from_pretrained` to load one. The transformer is a sequence classifier of one
-    label, logits ``[B, 1]``; `activation`, one of `ACTIVATIONS`, follows the score;
-    `max_seq_length` counts the tokens of a pair, special ones included.
-
+    label, logits ``[B, 1]``; `activation`, one of `ACTIVATIONS`, follows the score.
     Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
 
@@ -54,10 +45,7 @@ class CrossEncoder(TransformerModel):
         super().__init__(transformer, tokenizer, max_seq_length)
         config = transformer.config
         if config.num_labels != 1:
-            raise CheckpointError(
-                f"the head gives {config.num_labels} scores a pair, not num_labels=1"
-            )
-        _check_activation(activation)
+            raise CheckpointError(f"the head gives {config.num_labels} scores a pair")
         self.activation = activation
         name, takes = "token_type_ids", inspect.signature(transformer.forward)
         told = name in tokenizer.model_input_names and name in takes.parameters
@@ -75,8 +63,7 @@ class CrossEncoder(TransformerModel):
     ) -> Self:
         """Load a cross-encoder, as `SentenceEncoder.from_pretrained` does an encoder.
 
-        A plain encoder has no head: `head_seed` draws one, and without it the folder is
-        refused, for its scores would mean nothing.
+        A plain encoder has no head, and is refused unless `head_seed` draws one.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
         parts, activation, length = checkpoint.load_cross(folder, head_seed)
@@ -88,32 +75,15 @@ class CrossEncoder(TransformerModel):
         parts, length = (self.transformer, self.tokenizer), self.max_seq_length
         checkpoint.write_cross(Path(folder), parts, self.activation, length)
 
-    def pair_ids(
-        self, first: Sequence[str], second: Sequence[str]
-    ) -> list[NDArray[np.int64]]:
-        """Return the tokens of each pair, int64 ``[L, 2]``, cut at `max_seq_length`.
-
-        First the token's id, then the text that it belongs to, 0 or 1.
-        """
-        return [
-            np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(list(zip(first, second, strict=True)))
-        ]
-
     def forward(self, pairs: Tensor, attention_mask: Tensor) -> Tensor:
         """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
         ids, kinds = pairs.unbind(-1)
         more = {"token_type_ids": kinds} if self._segmented else {}
-        found: Tensor = self.transformer(
-            input_ids=ids, attention_mask=attention_mask, **more
-        ).logits
-        return found
+        found = self.transformer(input_ids=ids, attention_mask=attention_mask, **more)
+        return cast(Tensor, found.logits)
 
     def _readers(self) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
-        """Return a model for `in_batches`, and how its output becomes ``[B, 1]``.
-
-        Of a BERT the model without its head, which can read without padding.
-        """
+        """Return what to read with, of a BERT the model inside, and what scores it."""
         from transformers import BertForSequenceClassification
 
         model: Any = self.transformer
@@ -129,49 +99,37 @@ class CrossEncoder(TransformerModel):
         first: Sequence[str],
         second: Sequence[str],
         *,
-        activation: str | None = "own",
+        activation: Literal["own"] | None = "own",
         token_budget: int | None = None,
         show_progress: bool | None = None,
     ) -> Vectors:
         """Score pairs of texts, the query first, float32 ``[n]``.
 
-        `activation` follows the score: the model's ``"own"``, another of `ACTIVATIONS`,
-        or None for nothing. The other options are those of `SentenceEncoder.encode`.
+        The model's own activation follows the score, or with None nothing. The other
+        options, and errors, are those of `SentenceEncoder.encode`.
         """
         first, second = check_texts(first, "first"), check_texts(second, "second")
         if len(first) != len(second):
-            raise ValueError(
-                f"{len(first)} first texts and {len(second)} second ones; to score one "
-                "query with many documents, use rerank"
-            )
-        name = self.activation if activation == "own" else activation or "identity"
-        _check_activation(name)
+            raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
         model, read = self._readers()
-        out: Vectors = np.empty(len(first), np.float32)
+        out: Vectors = np.empty((len(first), 1), np.float32)
         truncated = 0
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
                 truncated += self.last_truncated
-                kinds = [pair[:, 1] for pair in pairs] if self._segmented else None
                 out[part] = in_batches(
                     model,
-                    [pair[:, 0] for pair in pairs],
+                    pairs if self._segmented else [pair[:, 0] for pair in pairs],
                     read,
-                    token_type_ids=kinds,
                     pad=self.pad_id,
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),
-                )[:, 0]
-        self._warn_of_cuts(truncated, len(first), "pairs")
-        bad = np.flatnonzero(~np.isfinite(out))
-        if len(bad):
-            raise ValueError(
-                f"{len(bad)} scores are not finite, first of {first[bad[0]][:40]!r}: "
-                "damaged weights or a training that diverged; load the model again"
-            )
-        found: Vectors = ACTIVATIONS[name]()(torch.from_numpy(out)).numpy()
+                )
+        self._check(out, first, truncated, "pairs")
+        follow = ACTIVATIONS[self.activation if activation else "identity"]()
+        found: Vectors = follow(torch.from_numpy(out[:, 0])).numpy()
         return found
 
     def rerank(
@@ -180,19 +138,14 @@ class CrossEncoder(TransformerModel):
         documents: Sequence[str],
         k: int | None = None,
         **options: Any,  # noqa: ANN401  (those of predict)
-    ) -> Ranking:
-        """Sort documents by their score with a query; return the best `k`, or all.
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        """Sort documents by their score with a query, best first, equal ones in order.
 
-        Documents of equal score stay in the order given.
+        Returns the places in `documents` and the scores of the best `k`, or of all.
         """
         scores = self.predict([query] * len(documents), documents, **options)
         order = np.argsort(-scores, kind="stable")[:k]
-        return Ranking(order, scores[order])
+        return order, scores[order]
 
     def _settings(self) -> dict[str, Any]:
         return {"activation": self.activation}
-
-
-def _check_activation(name: str) -> None:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r}: one of {', '.join(ACTIVATIONS)}")

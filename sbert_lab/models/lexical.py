@@ -1,12 +1,9 @@
 """What knows words and no meaning: BM25, and latent semantic analysis.
 
-Both are fitted on the corpus to be searched, in seconds and without labels, and are
-what a trained model must beat.
+Both are fitted on the corpus to be searched, and are what a trained model must beat.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +11,14 @@ from numpy.typing import NDArray
 from sbert_lab._utils import Vectors
 from sbert_lab.models.batching import check_texts
 
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
 
 class Bm25:
     """BM25 over a corpus, by the library bm25s: word counts, weighed by rarity.
 
-    The variant of Lucene, ``idf = ln(1 + (N - n + 1/2) / (n + 1/2))`` for a word in n
-    of N texts: no word counts against a text. Words are runs of two or more letters or
-    digits, in lower case, without Lucene's English stop words; k1 is 1.5 and b 0.75.
+    The variant of Lucene (Kamphuis et al. 2020), k1 1.5 and b 0.75. Words are runs of
+    two or more letters or digits, in lower case, without Lucene's English stop words.
 
-    Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
+    Source: Robertson and Zaragoza 2009, section 3.
     """
 
     def __init__(self, corpus: Sequence[str]) -> None:
@@ -33,7 +26,7 @@ class Bm25:
 
         words = _words(corpus)
         if not any(words):
-            raise ValueError(_NO_WORD.format(len(words)))
+            raise ValueError(f"none of {len(words)} texts has a word to count")
         self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
         self._index.index(words, create_empty_token=False, show_progress=False)
         self._size = len(words)
@@ -55,10 +48,7 @@ class Bm25:
         return int(numbers) + sum(len(w.encode()) for w in self._index.vocab_dict)
 
     def scores(self, queries: Sequence[str]) -> Vectors:
-        """Score every text of the corpus for every query, float32 ``[q, n]``.
-
-        A text that shares no word with the query scores 0.
-        """
+        """Score every text for every query, ``[q, n]``; 0 is no word in common."""
         out = np.zeros((len(queries), self._size), np.float32)
         for row, words in zip(out, _words(queries), strict=True):
             known = self._index.get_tokens_ids(words)
@@ -71,11 +61,8 @@ class Bm25:
     ) -> tuple[Vectors, NDArray[np.int64]]:
         """Find the k best texts for each query: scores and positions, ``[q, k]``.
 
-        Scores fall, float32; 0 is no word in common. Positions in the corpus are int64,
-        those of equal scores in order. k is at most the size of the corpus.
+        Those of equal scores are in order. k is at most the size of the corpus.
         """
-        if k < 1:
-            raise ValueError(f"k={k}: ask for at least one text")
         texts, k = list(queries), min(k, self._size)
         scores = np.zeros((len(texts), k), np.float32)
         positions = np.zeros((len(texts), k), np.int64)
@@ -86,60 +73,29 @@ class Bm25:
         return scores, positions
 
 
-@dataclass(frozen=True, eq=False)
 class LsaEncoder:
     """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
 
-    Features that stand in the same documents come to lie in the same direction. Use
-    `fit` to make one: `weigher` gives tf-idf weights, `components` are right singular
-    vectors, float32 ``[d, V]``.
-
-    Source: Deerwester et al. 1990.
+    Features are pairs of neighbouring letters of a word, its edges included, which on
+    the training terms of ICD-10-CM find more codes than words do. `dimension` is at
+    most the number of texts and of features. Source: Deerwester et al. 1990.
     """
 
-    weigher: "TfidfVectorizer"
-    components: Vectors
-
-    @classmethod
-    def fit(cls, corpus_texts: Sequence[str], *, dimension: int = 256) -> Self:
-        """Find the directions in which the texts of a corpus differ most.
-
-        Features are pairs of neighbouring letters of a word, its edges included: on the
-        training terms of ICD-10-CM they find more codes than words do. `dimension` is
-        at most the number of texts and of different features. The SVD is the randomised
-        one of Halko et al. 2011, always from the same seed.
-        """
+    def __init__(self, corpus: Sequence[str], dimension: int) -> None:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        texts = check_texts(corpus_texts)
-        if not any(map(str.strip, texts)):
-            raise ValueError(_NO_WORD.format(len(texts)))
-        weigher = TfidfVectorizer(
+        self._weigher = TfidfVectorizer(
             analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True, dtype=np.float32
         )
-        weights = weigher.fit_transform(texts)
-        if not 1 <= dimension <= min(weights.shape):
-            raise ValueError(
-                f"dimension={dimension} of {weights.shape[0]} texts with "
-                f"{weights.shape[1]} different features: pass dimension= from 1 to "
-                f"{min(weights.shape)}, or fit on more texts"
-            )
-        svd = TruncatedSVD(n_components=dimension, random_state=0).fit(weights)
-        return cls(weigher, np.ascontiguousarray(svd.components_, np.float32))
-
-    @property
-    def dimension(self) -> int:
-        """Width of the vectors."""
-        return len(self.components)
+        weights = self._weigher.fit_transform(check_texts(corpus))
+        self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
+        self.dimension = len(self._svd.components_)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
-        vectors: Any = self.weigher.transform(check_texts(texts)) @ self.components.T
-        return np.asarray(vectors, np.float32)
-
-
-_NO_WORD = "none of {} texts has a word to count: give the texts that will be searched"
+        weights = self._weigher.transform(check_texts(texts))
+        return np.asarray(self._svd.transform(weights), np.float32)
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:

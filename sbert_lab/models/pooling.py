@@ -1,8 +1,7 @@
 """Token vectors and a mask become one sentence vector.
 
-Shapes throughout: ``B`` texts in the batch, ``L`` positions, ``D`` dimensions.
-``tokens`` is ``[B, L, D]``; ``mask`` is ``[B, L]``, 1 at a token and 0 at padding.
-Every function accumulates in float32 and ignores padding on either side.
+Every function takes ``tokens`` ``[B, L, D]`` and a ``mask`` ``[B, L]``, 1 at a token
+and 0 at padding, which may be on either side, and returns float32 ``[B, D]``.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,70 +13,42 @@ Pool = Callable[[Tensor, Tensor], Tensor]
 
 
 def mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Average the token vectors, ``[B, L, D] -> [B, D]``.
-
-    Source: Reimers and Gurevych 2019, section 3 (MEAN strategy).
-    """
+    """Average the token vectors. Source: Reimers and Gurevych 2019, section 3."""
     total, count = _summed(tokens, mask)
     return total / count
 
 
 def cls_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Take the first token that is not padding, ``[B, L, D] -> [B, D]``.
-
-    Source: Devlin et al. 2019, section 3 (the ``[CLS]`` token).
-    """
+    """Take the first token, ``[CLS]``. Source: Devlin et al. 2019, section 3."""
     return _at(tokens, mask.long().argmax(1))
 
 
 def max_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Take the largest value over tokens in each dimension, ``[B, L, D] -> [B, D]``.
-
-    A row without any token gives zeros. Source: Conneau et al. 2017 (max-over-time).
-    """
+    """Take the largest value in each dimension. Source: Conneau et al. 2017."""
     padding = mask.unsqueeze(-1) == 0  # [B, L, 1]
     largest = tokens.float().masked_fill(padding, -torch.inf).amax(1)
     return largest.masked_fill(padding.all(1), 0.0)
 
 
 def mean_sqrt_len_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Divide the sum by the square root of the length, ``[B, L, D] -> [B, D]``.
-
-    Keeps the scale of a sum of independent vectors the same at every length.
-    Source: Cer et al. 2018 (Universal Sentence Encoder, DAN input).
-    """
+    """Divide the sum by the square root of the length. Source: Cer et al. 2018."""
     total, count = _summed(tokens, mask)
     return total / count.sqrt()
 
 
 def weighted_mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Average with weights 1, 2, 3 … by token position, ``[B, L, D] -> [B, D]``.
+    """Average with weights 1, 2, 3 …, counted from the first real token.
 
-    Positions are counted from the first real token, so that left padding does not
-    move them. Source: Muennighoff 2022 (SGPT), section 3.2.
+    Source: Muennighoff 2022 (SGPT), section 3.2.
     """
     position = mask.long().cumsum(1) * mask.long()  # 1 … length at tokens, else 0
     return mean_pooling(tokens, position)
 
 
 def last_token_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Take the last token that is not padding, ``[B, L, D] -> [B, D]``.
-
-    Source: Neelakantan et al. 2022, section 2 (the end-of-sequence token).
-    """
+    """Take the last real token. Source: Neelakantan et al. 2022, section 2."""
     last = mask.shape[1] - 1 - mask.long().flip(1).argmax(1)
     return _at(tokens, last)
-
-
-def first_last_average_pooling(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Average the means of the first and the last layer, ``-> [B, D]``.
-
-    ``layers`` are the ``hidden_states`` of transformers, each ``[B, L, D]``: input
-    embeddings at 0 and layer n's output at n.
-
-    Source: Su et al. 2021 and Gao et al. 2021, table 1 (first-last average).
-    """
-    return mean_pooling((layers[1].float() + layers[-1].float()) / 2, mask)
 
 
 def _summed(tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,122 +1,83 @@
-"""A raw BERT seen from all sides: every pooling, two texts read together, attention.
-
-`SentenceEncoder` gives the one vector that a model was trained to give. Here one pass
-gives those of its first token, its pooler, and averages of the last layer and others.
-"""
+"""A raw BERT seen from all sides: every pooling, two texts read together, attention."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from sbert_lab._utils import Vectors, progress
+from sbert_lab._utils import Vectors
 from sbert_lab.models.batching import evaluating, in_batches
-from sbert_lab.models.pooling import (
-    cls_pooling,
-    first_last_average_pooling,
-    max_pooling,
-    mean_pooling,
-)
+from sbert_lab.models.pooling import cls_pooling, max_pooling, mean_pooling
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertModel
-
-Pooler = Callable[[Tensor], Tensor]
 
 #: From all hidden states (input embeddings first) and the mask to a vector a text.
 POOLINGS: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
     "cls": lambda layers, mask: cls_pooling(layers[-1], mask),
     "mean": lambda layers, mask: mean_pooling(layers[-1], mask),
     "max": lambda layers, mask: max_pooling(layers[-1], mask),
-    "first-last": first_last_average_pooling,
-    "input": lambda layers, mask: mean_pooling(layers[0], mask),
+    # Su et al. 2021; Gao et al. 2021, table 1.
+    "first-last": lambda layers, mask: mean_pooling(
+        (layers[1].float() + layers[-1].float()) / 2, mask
+    ),
 }
 
 
-def untrained_pooler(dimension: int, generator: torch.Generator) -> Pooler:
-    """Return a pooler as transformers makes one up where the checkpoint has none.
-
-    ``tanh(W x)`` with W drawn from a normal of deviation 0.02 and no bias.
-    """
-    weight = torch.empty(dimension, dimension).normal_(0.0, 0.02, generator=generator)
-    return lambda first: torch.tanh(first @ weight.T)
-
-
 def encode_all_poolings(
-    encoder: SentenceEncoder,
-    texts: Sequence[str],
-    *,
-    pooler: Pooler | None = None,
+    encoder: SentenceEncoder, texts: Sequence[str], *, pooler_seed: int | None = None
 ) -> dict[str, Vectors]:
     """Return the vectors of all texts, float32 ``[n, D]``, for each of `POOLINGS`.
 
-    All come from one pass of the transformer. ``"pooler"`` is the model's own: the
-    first token's last hidden state through a linear layer and a tanh. `pooler`, from
-    ``[B, D]`` to ``[B, D]``, stands for it where the model has none.
+    All come from one pass of the transformer. ``"pooler"`` is the model's own, a linear
+    layer and a tanh after the first token. Where there is none, `pooler_seed` draws it
+    as transformers would, from a normal of deviation 0.02.
     """
     model = encoder.transformer
-    own: nn.Module | None = getattr(model, "pooler", None)
+    poolings, own = dict(POOLINGS), getattr(model, "pooler", None)
     if own is not None:
-        pooler = lambda first: own(first.unsqueeze(1))  # noqa: E731  (takes [B, L, D])
-    names = [*POOLINGS, *(["pooler"] if pooler is not None else [])]
-
-    def read(output: Any, mask: Tensor) -> Tensor:  # noqa: ANN401
-        layers = output.hidden_states
-        found = [pool(layers, mask) for pool in POOLINGS.values()]
-        if pooler is not None:
-            found.append(pooler(cls_pooling(layers[-1], mask)))
-        return torch.cat(found, dim=1)  # [B, len(names) · D]
-
+        poolings["pooler"] = lambda layers, mask: own(
+            cls_pooling(layers[-1], mask).unsqueeze(1)
+        )
+    elif pooler_seed is not None:
+        width, generator = model.config.hidden_size, torch.Generator()
+        weight = torch.empty(width, width)
+        weight.normal_(0.0, 0.02, generator=generator.manual_seed(pooler_seed))
+        weight = weight.to(encoder.device)
+        poolings["pooler"] = lambda layers, mask: torch.tanh(
+            cls_pooling(layers[-1], mask) @ weight.T
+        )
     joined = in_batches(
         model,
         encoder.token_ids(texts),
-        read,
-        pad=encoder.tokenizer.pad_token_id or 0,
+        lambda output, mask: torch.cat(
+            [pool(output.hidden_states, mask) for pool in poolings.values()], dim=1
+        ),  # [B, len(poolings) · D]
+        pad=encoder.pad_id,
         output_hidden_states=True,
     )
-    joined = joined.reshape(len(texts), len(names) * model.config.hidden_size)
-    return dict(zip(names, np.split(joined, len(names), axis=1), strict=True))
+    parts = np.split(joined, len(poolings), axis=1)
+    return dict(zip(poolings, parts, strict=True))
 
 
 def encode_pairs_cls(
-    encoder: SentenceEncoder,
-    first: Sequence[str],
-    second: Sequence[str],
-    *,
-    show_progress: bool | None = None,
+    encoder: SentenceEncoder, first: Sequence[str], second: Sequence[str]
 ) -> Vectors:
     """Run the transformer over ``[CLS] first [SEP] second [SEP]``, pair by pair.
 
-    Every token of one text sees every token of the other. Returns the last hidden state
-    at ``[CLS]``, float32 ``[n, D]``, where a cross-encoder puts its score. A pair is
-    cut to the model's limit, the longer text first.
-
-    Source: Devlin et al. 2019, section 4 (sentence pairs).
+    Returns the last hidden state at ``[CLS]``, float32 ``[n, D]``, where a
+    cross-encoder puts its score. Source: Devlin et al. 2019, section 4.
     """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
-    if not len(first):
-        return np.empty((0, encoder.transformer.config.hidden_size), np.float32)
-    tokens = encoder.tokenizer(
-        list(first),
-        list(second),
-        truncation="longest_first",
-        max_length=encoder.max_seq_length,
-        return_token_type_ids=True,
+    return in_batches(
+        encoder.transformer,
+        encoder.pair_ids(first, second),
+        lambda output, _: output.last_hidden_state[:, 0],
+        pad=encoder.pad_id,
     )
-    with progress(len(first), "read", show=show_progress) as move:
-        return in_batches(
-            encoder.transformer,
-            tokens["input_ids"],
-            lambda output, _: output.last_hidden_state[:, 0],
-            token_type_ids=tokens["token_type_ids"],
-            pad=encoder.tokenizer.pad_token_id or 0,
-            advance=lambda rows: move(len(rows)),
-        )
 
 
 def first_token_attention(

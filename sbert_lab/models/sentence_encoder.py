@@ -1,15 +1,13 @@
 """`SentenceEncoder`: text goes in, vectors come out; and `Encoder`, what all have.
 
-The same vectors as sentence-transformers, to 1e-5 in float32, and faster: equal token
-sequences are encoded once, and batches are filled to a budget of tokens (`batching`).
+The same vectors as sentence-transformers, to 1e-5 in float32, and faster.
 """
 
 import copy
 import dataclasses
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, Union, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,52 +17,40 @@ from torch import Tensor, nn
 from sbert_lab._utils import Advance, Metric, Vectors, progress
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
-from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout, Normalize
+from sbert_lab.models.checkpoint import Dense, Layout, Normalize
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.pooling import Pooling
 from sbert_lab.models.registry import BY_NAME, resolve
 from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-log = logging.getLogger(__name__)
-
 CHUNK = 16_384  # texts tokenised at once
-
-#: What encoding gives: float32 ``[n, d]``, dense, or sparse where d is a vocabulary.
-Encoded = Union[Vectors, "csr_array"]
-Encode = Callable[[Sequence[str]], Encoded]
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What every encoder has in common, be it a transformer, a table or word counts.
-
-    Optional are ``encode_query``, ``encode_document`` and ``metric``.
-    """
+    """What encoders have; ``encode_query``, ``encode_document``, ``metric`` may be."""
 
     @property
     def dimension(self) -> int:
         """Width of the vectors."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """Turn texts into rows, float32 ``[n, dimension]``."""
         ...
 
 
-def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     """Encode queries: by ``encode_query``, or else by ``encode``."""
-    encode: Encode = getattr(encoder, "encode_query", encoder.encode)
-    return encode(texts)
+    return cast(Vectors, getattr(encoder, "encode_query", encoder.encode)(texts))
 
 
-def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     """Encode documents: by ``encode_document``, or else by ``encode``."""
-    encode: Encode = getattr(encoder, "encode_document", encoder.encode)
-    return encode(texts)
+    return cast(Vectors, getattr(encoder, "encode_document", encoder.encode)(texts))
 
 
 def metric_of(encoder: Encoder) -> Metric:
@@ -73,10 +59,9 @@ def metric_of(encoder: Encoder) -> Metric:
 
 
 class SentenceEncoder(TransformerModel):
-    """A transformer, a pooling, and what follows, as one function from text to vector.
+    """A transformer, a pooling, and what follows; use `from_pretrained` to load one.
 
-    Use `from_pretrained` to load one. The transformer gives ``last_hidden_state``
-    ``[B, L, D]``, its tokenizer is a fast one, and `Layout` says the rest.
+    The transformer gives ``last_hidden_state`` ``[B, L, D]``; `Layout` says the rest.
     """
 
     def __init__(
@@ -85,13 +70,14 @@ class SentenceEncoder(TransformerModel):
         tokenizer: "PreTrainedTokenizerBase",
         layout: Layout,
     ) -> None:
-        lower, length = layout.do_lower_case, layout.max_seq_length
-        super().__init__(transformer, tokenizer, length, do_lower_case=lower)
+        super().__init__(transformer, tokenizer, layout.max_seq_length)
         self.layout = layout
         self.pooling = Pooling(layout.dimension, layout.pooling)
-        head = copy.deepcopy(layout.head)
         self.head = nn.Sequential(
-            *[part if isinstance(part, Dense) else Normalize() for part in head]
+            *[
+                Normalize() if p == "normalize" else copy.deepcopy(p)
+                for p in layout.head
+            ]
         )
         self.prompts = {"query": "", "document": ""} | layout.prompts
 
@@ -109,12 +95,9 @@ class SentenceEncoder(TransformerModel):
         either spelling, a plain transformers folder (read with mean pooling), or
         ``"owner/name"`` on the hub; `allow_hub` False never asks the network.
         """
-        entry = BY_NAME.get(str(name_or_path))
-        if entry is not None and entry.form != "encoder":
-            raise CheckpointError(
-                f"{entry.name} is {entry.form}, which SentenceEncoder does not read; "
-                "see StaticEncoder, OnnxEncoder and sbert_lab.datasets"
-            )
+        known = BY_NAME.get(str(name_or_path))
+        if known and known.form != "encoder":
+            raise checkpoint.CheckpointError(f"{known.name} is {known.form}")
         folder = resolve(name_or_path, allow_hub=allow_hub)
         layout = checkpoint.read(folder)
         parts = checkpoint.load_transformer(folder / layout.transformer)
@@ -150,7 +133,6 @@ class SentenceEncoder(TransformerModel):
         return self._pooled(output.last_hidden_state, attention_mask, 0)
 
     def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
-        """Pool and apply the head; `skipped` leading tokens are left out."""
         if skipped:
             mask = mask.clone()
             mask[:, :skipped] = 0
@@ -164,10 +146,7 @@ class SentenceEncoder(TransformerModel):
         skipped: int = 0,
         **options: Any,  # noqa: ANN401  (token_budget and advance of in_batches)
     ) -> Vectors:
-        """Encode token ids without gradients, float32 ``[n, full dimension]``.
-
-        `skipped` leading tokens of each text are not pooled.
-        """
+        """Encode token ids, all but `skipped` pooled, ``[n, full dimension]``."""
         return in_batches(
             self.transformer,
             sequences,
@@ -190,29 +169,15 @@ class SentenceEncoder(TransformerModel):
     ) -> Vectors:
         """Turn texts into vectors, float32 ``[n, d]``; a single string into ``[d]``.
 
-        Parameters
-        ----------
-        prompt_name, prompt
-            A prefix for every text, by its name in `prompts` or literally.
-        normalize
-            Scale each vector to unit length, after `truncate_dim`.
-        truncate_dim
-            Keep the leading dimensions only.
-        token_budget
-            Tokens in a batch; changes speed and memory, not the result.
-        show_progress
-            A bar on standard error; by default for long work on a terminal.
-        cache
-            Where to look vectors up first, and to keep new ones.
-
-        Raises
-        ------
-        ValueError
-            A vector is not finite; the message names its text.
+        A `prompt`, or that of a name in `prompts`, stands before every text. The
+        leading `truncate_dim` dimensions are kept, then scaled to unit length if asked
+        to `normalize`. `token_budget` is tokens in a batch, which changes speed and
+        memory alone; `show_progress` a bar on standard error, by default for long work
+        on a terminal; `cache` is where vectors are looked up first, and kept. A
+        ValueError names a text whose vector is not finite.
         """
         listed = [texts] if isinstance(texts, str) else check_texts(texts)
-        prefix = self._prefix(prompt_name, prompt)
-        skipped = self._prompt_tokens(prefix)
+        prefix, skipped = self._prefix(prompt_name, prompt)
         width = truncate_dim if truncate_dim is not None else self.dimension
         if not 1 <= width <= self._full_dimension:
             most = self._full_dimension
@@ -220,95 +185,78 @@ class SentenceEncoder(TransformerModel):
         out: Vectors = np.empty((len(listed), width), np.float32)
         truncated = 0
         with progress(len(listed), "encode", show=show_progress) as move:
-
-            def encode(chunk: list[str]) -> Vectors:
-                return self._encode_chunk(chunk, skipped, move, token_budget)
-
             for start in range(0, len(listed), CHUNK):
                 self.last_truncated = 0  # all may come from the cache
                 chunk = [prefix + text for text in listed[start : start + CHUNK]]
-                if cache is None:
-                    full = encode(chunk)
-                else:
-                    full = self._through_cache(chunk, skipped, cache, move, encode)
+                full = self._encode_chunk(chunk, skipped, token_budget, move, cache)
                 out[start : start + len(chunk)] = full[:, :width]
                 truncated += self.last_truncated
+        self._check(out, listed, truncated, "texts")
         if normalize:
             lengths = np.linalg.norm(out, axis=1, keepdims=True)
             out /= np.maximum(lengths, np.float32(1e-12))
-        self._warn_of_cuts(truncated, len(listed), "texts")
         return out[0] if isinstance(texts, str) else out
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for queries, if it has one."""
-        return self.encode(texts, **self._prompted(options, "query"))
+        return self.encode(texts, **self._prompted("query") | options)
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
         """`encode` with the model's prompt for documents, if it has one."""
         names = ("document", "passage", "corpus")
-        return self.encode(texts, **self._prompted(options, *names))
+        return self.encode(texts, **self._prompted(*names) | options)
 
-    def _prompted(self, options: dict[str, Any], *names: str) -> dict[str, Any]:
-        """Add the first of the named prompts that there is, unless one is given."""
-        found = next((name for name in names if self.prompts.get(name)), None)
-        given = options.get("prompt") is not None
-        return options if given else {"prompt_name": found} | options
+    def _prompted(self, *names: str) -> dict[str, Any]:
+        found = (name for name in names if self.prompts.get(name))
+        return {"prompt_name": next(found, None)}
 
     def _settings(self) -> dict[str, Any]:
-        head = [
-            checkpoint.spelled(p.activation) if isinstance(p, Dense) else "normalize"
-            for p in self.head
-        ]
-        pooled = self.layout.include_prompt
-        return {"pooling": self.layout.pooling, "include_prompt": pooled, "head": head}
+        return {
+            "pooling": self.layout.pooling,
+            "include_prompt": self.layout.include_prompt,
+            "head": [
+                checkpoint.spelled(p.activation)
+                if isinstance(p, Dense)
+                else "normalize"
+                for p in self.head
+            ],
+        }
 
-    def _prefix(self, name: str | None, literal: str | None) -> str:
-        if literal is not None and name is not None:
-            raise ValueError("give prompt_name or prompt, not both")
+    def _prefix(self, name: str | None, literal: str | None) -> tuple[str, int]:
+        """Return a prompt, and how many leading tokens pooling leaves out for it."""
         name = name if name is not None else self.layout.default_prompt
-        if literal is not None or name is None:
-            return literal or ""
-        if name not in self.prompts:
-            known = sorted(self.prompts)
-            raise ValueError(f"no prompt named {name!r} in {known}; or give prompt=…")
-        return self.prompts[name]
-
-    def _through_cache(
-        self,
-        texts: list[str],
-        skipped: int,
-        cache: EmbeddingCache,
-        advance: Advance,
-        encode: Callable[[list[str]], Vectors],
-    ) -> Vectors:
-        """Encode one chunk, ``[n, full dimension]``, asking the cache first."""
-        # A prompt that is not pooled gives another vector for the same characters.
-        keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
-        model_hash = self.fingerprint()
-        vectors, known = cache.get(model_hash, keys, self._full_dimension)
-        advance(int(known.sum()))
-        missing = np.flatnonzero(~known).tolist()
-        if missing:
-            new = encode([texts[i] for i in missing])
-            cache.put(model_hash, [keys[i] for i in missing], new)
-            vectors[missing] = new
-        return vectors
-
-    def _prompt_tokens(self, prefix: str) -> int:
-        """Count the leading tokens that pooling leaves out."""
-        if not prefix or self.layout.include_prompt:
-            return 0
+        if literal is None and name is not None:
+            if name not in self.prompts:
+                raise ValueError(f"no prompt named {name!r} in {sorted(self.prompts)}")
+            literal = self.prompts[name]
+        if not literal or self.layout.include_prompt:
+            return literal or "", 0
         special = self._backend.num_special_tokens_to_add(False)
         # The closing token is not the prompt's.
-        return len(self._backend.encode(prefix).ids) - (1 if special > 1 else 0)
+        return literal, len(self._backend.encode(literal).ids) - (special > 1)
 
     def _encode_chunk(
         self,
         texts: list[str],
         skipped: int,
-        advance: Advance,
         token_budget: int | None,
+        advance: Advance,
+        cache: EmbeddingCache | None,
     ) -> Vectors:
+        """Encode texts, ``[n, full dimension]``, asking the cache first."""
+        if cache is not None:
+            # A prompt that is not pooled gives another vector for the same characters.
+            keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
+            model_hash = self.fingerprint()
+            vectors, known = cache.get(model_hash, keys, self._full_dimension)
+            advance(int(known.sum()))
+            missing = np.flatnonzero(~known).tolist()
+            if missing:
+                rest = [texts[i] for i in missing]
+                new = self._encode_chunk(rest, skipped, token_budget, advance, None)
+                cache.put(model_hash, [keys[i] for i in missing], new)
+                vectors[missing] = new
+            return vectors
         position: dict[tuple[int, ...], int] = {}  # each token sequence once
         found = [tuple(encoding.ids) for encoding in self._encodings(texts)]
         owner = np.array([position.setdefault(ids, len(position)) for ids in found])
@@ -319,11 +267,4 @@ class SentenceEncoder(TransformerModel):
             token_budget=token_budget,
             advance=lambda rows: advance(int(copies[rows].sum())),
         )
-        vectors: Vectors = unique[owner]
-        bad = np.flatnonzero(~np.isfinite(vectors).all(1))
-        if len(bad):
-            raise ValueError(
-                f"{len(bad)} vectors are not finite, first of {texts[bad[0]][:60]!r}: "
-                "damaged weights or a training that diverged; load the model again"
-            )
-        return vectors
+        return unique[owner]

@@ -3,12 +3,16 @@
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab.models.checkpoint import CheckpointError, lower_case
+from sbert_lab._utils import Vectors
+from sbert_lab.models.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -30,28 +34,19 @@ class TransformerModel(nn.Module):
         transformer: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
         max_seq_length: int | None,
-        *,
-        do_lower_case: bool = False,
     ) -> None:
         super().__init__()
         if not tokenizer.is_fast:
-            raise CheckpointError(
-                "the tokenizer has no tokenizer.json and none can be made from its "
-                "vocabulary; save it with a fast tokenizer"
-            )
+            raise CheckpointError("no tokenizer.json; save it with a fast tokenizer")
         self.transformer = transformer
         self.tokenizer = tokenizer
         self.last_truncated = 0
-        self._do_lower_case = do_lower_case
         self.max_seq_length = max_seq_length  # makes the tokenizer's copy
         self._hashed: tuple[object, str] = (None, "")
 
     @property
     def max_seq_length(self) -> int:
-        """Longest input in tokens, special ones included; set None for the most.
-
-        Of a pair the longer text is cut first.
-        """
+        """Longest input in tokens, special ones included; set None for the most."""
         return self._max_seq_length
 
     @max_seq_length.setter
@@ -66,7 +61,7 @@ class TransformerModel(nn.Module):
                 "the transformer; lower it in sentence_bert_config.json"
             )
         self._max_seq_length = wanted
-        self._backend = fast_tokenizer(self.tokenizer, wanted, self._do_lower_case)
+        self._backend = fast_tokenizer(self.tokenizer, wanted)
         parts = json.loads(self._backend.to_str())
         parts.pop("decoder", None)  # decides no token ids
         self._tokenizer_json = json.dumps(parts, sort_keys=True)
@@ -87,16 +82,39 @@ class TransformerModel(nn.Module):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return self.to(device).eval()
 
-    def _warn_of_cuts(self, truncated: int, total: int, what: str) -> None:
-        self.last_truncated = truncated
-        if truncated:
-            message = "%d of %d %s are longer than %d tokens and were cut there"
-            log.warning(message, truncated, total, what, self.max_seq_length)
+    def pair_ids(
+        self, first: Sequence[str], second: Sequence[str]
+    ) -> list[NDArray[np.int64]]:
+        """Return the tokens of each pair, int64 ``[L, 2]``, cut at `max_seq_length`.
+
+        First the token's id, then the text that it belongs to, 0 or 1. The longer text
+        is cut first.
+        """
+        return [
+            np.array([encoding.ids, encoding.type_ids], np.int64).T
+            for encoding in self._encodings(list(zip(first, second, strict=True)))
+        ]
 
     def _encodings(self, inputs: list[Any]) -> "list[Encoding]":
         found = self._backend.encode_batch_fast(inputs)
         self.last_truncated = sum(bool(encoding.overflowing) for encoding in found)
         return found
+
+    def _check(
+        self, found: Vectors, inputs: Sequence[str], truncated: int, what: str
+    ) -> None:
+        """Tell of inputs that were cut, and of ones whose results are not numbers."""
+        self.last_truncated = truncated
+        if truncated:
+            message = "%d of %d %s are longer than %d tokens and were cut there"
+            log.warning(message, truncated, len(inputs), what, self.max_seq_length)
+        bad = np.flatnonzero(~np.isfinite(found).all(1))
+        if len(bad):
+            raise ValueError(
+                f"results of {len(bad)} {what} are not finite, first of "
+                f"{inputs[bad[0]][:60]!r}: damaged weights or a training that "
+                "diverged; load the model again"
+            )
 
     def _settings(self) -> dict[str, Any]:
         """Return what changes a result besides weights, config and tokenizer."""
@@ -106,8 +124,7 @@ class TransformerModel(nn.Module):
         """Return the sha256 that names this model in caches, indexes and records.
 
         It covers whatever changes a result, and is worked out anew when a weight
-        changed, as seen by PyTorch's version counter and, for edits that it misses
-        (``weight.data.mul_(2)``), by a sum over the weights' bits.
+        changed: by PyTorch's counter or, if that misses it, the sum of all bits.
         """
         config = {
             key: value
@@ -129,7 +146,7 @@ class TransformerModel(nn.Module):
 
 
 def fast_tokenizer(
-    tokenizer: "PreTrainedTokenizerBase", max_length: int, do_lower_case: bool
+    tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> "Tokenizer":
     """Return a copy of the Rust tokenizer that cuts at `max_length` and never pads."""
     from tokenizers import Tokenizer
@@ -137,8 +154,6 @@ def fast_tokenizer(
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
     backend.enable_truncation(max_length, strategy="longest_first")
-    if do_lower_case:
-        lower_case(backend)
     return backend
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sbert_lab.models.lexical import Bm25, LsaEncoder
-from sbert_lab.models.onnx import OnnxEncoder
+from sbert_lab.models.onnx import load_onnx
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
 from sbert_lab.models.static import StaticEncoder, distil
@@ -65,7 +65,7 @@ def _own(name_or_path: str) -> Encoder:
 
 
 def _lsa(corpus: Corpus) -> Encoder:
-    return LsaEncoder.fit(corpus, dimension=min(256, max(2, len(corpus) // 4)))
+    return LsaEncoder(corpus, min(256, max(2, len(corpus) // 4)))
 
 
 def _distilled(_: Corpus) -> Encoder:
@@ -87,7 +87,7 @@ def _graph(name: str, about: str) -> Candidate:
     """Return a candidate that is an ONNX graph with the words of MiniLM."""
     graph = f"{name}-onnx"
     needs = graph, "all-MiniLM-L6-v2"
-    return Candidate(name, about, lambda _: OnnxEncoder.from_pretrained(graph), needs)
+    return Candidate(name, about, lambda _: load_onnx(graph), needs)
 
 
 #: By name, from the cheapest to the most expensive.

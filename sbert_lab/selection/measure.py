@@ -34,7 +34,6 @@ from sbert_lab.evaluation.tasks import TaskResult, interval, measure, measure_bm
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
-from sbert_lab.models.onnx import OnnxEncoder
 from sbert_lab.models.sentence_encoder import (
     Encoder,
     SentenceEncoder,
@@ -176,7 +175,7 @@ def _on_icd10cm(
 def _sides(encoder: Encoder, cache: EmbeddingCache | None) -> list[Encode]:
     """Return how queries and documents are encoded, cached where that is possible."""
     options: dict[str, Any] = {}
-    if isinstance(encoder, SentenceEncoder | OnnxEncoder):
+    if isinstance(encoder, SentenceEncoder):
         options = {"cache": cache, "show_progress": False}
     ways = "encode_query", "encode_document"
     return [partial(getattr(encoder, way, encoder.encode), **options) for way in ways]

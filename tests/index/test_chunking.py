@@ -1,7 +1,6 @@
 """Chunks: what holds for every text, and where the cuts are."""
 
 import doctest
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from conftest import WORDS, tiny_encoder, word_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from sbert_lab._utils import project_root
 from sbert_lab.index import chunking
@@ -119,16 +118,6 @@ def test_an_encoder_without_a_limit_has_one_here():
     found = chunk("abc " * 100, splitter(static))
     assert max(count(ENCODERS["bytes"], part.text) for part in found) <= WITHOUT_LIMIT
     assert len(found) == 2
-
-
-def test_lower_case_counts_as_the_encoder_reads():
-    words = word_tokenizer(WORDS, 32)
-    words.backend_tokenizer.normalizer = normalizers.NFC()
-    encoder = tiny_encoder()
-    encoder.tokenizer = words
-    assert len(chunk("Aha Aha", splitter(encoder, 4))) == 1  # two unknown words
-    encoder.layout = replace(encoder.layout, do_lower_case=True)
-    assert len(chunk("Aha Aha", splitter(encoder, 4))) == 2  # a, and letters, twice
 
 
 def test_what_is_wrong_is_said():

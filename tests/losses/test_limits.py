@@ -73,8 +73,6 @@ def test_matryoshka_refuses_what_it_cannot_shorten():
     for dimensions in ([], [16, 17], [0, 4]):
         with pytest.raises(ValueError, match="this encoder has 1 to 16"):
             MatryoshkaLoss(CoSENTLoss(), dimensions).bind(encoder(), {})
-    with pytest.raises(ValueError, match="2 weights, 3 dimensions"):
-        MatryoshkaLoss(CoSENTLoss(), [1, 2, 3], [1, 2])
 
 
 def test_what_embeds_its_texts_itself_is_not_wrapped():
@@ -124,10 +122,10 @@ def test_margin_mse_needs_one_negative_a_row():
         MarginMSELoss().value(drawn(batch, D), batch)
 
 
-@pytest.fixture(params=["float32 from bf16", "bf16"])
-def mixed_encoder(request):
-    """Return an encoder whose vectors come wide or narrow out of autocast."""
-    found = encoder(head=(dense(16),) if request.param == "bf16" else ())
+@pytest.fixture
+def narrow_encoder():
+    """Return an encoder whose vectors come as bfloat16 out of autocast."""
+    found = encoder(head=(dense(16),))
     with torch.no_grad():  # a fresh BERT's vectors are all alike
         for weight in found.transformer.parameters():
             if weight.ndim > 1:
@@ -146,18 +144,18 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_losses_are_float32_under_autocast(name, mixed_encoder):
+def test_losses_are_float32_under_autocast(name, narrow_encoder):
     """The vectors come out of autocast as they are; what is made of them is float32.
 
     Both ways encode the same texts in the same batches, so nothing else may differ.
     """
     objective, roles, label = TRAINED[name]
     columns = {role: sentences(number, N) for number, role in enumerate(roles)}
-    batch = batch_of(columns, label, mixed_encoder)
+    batch = batch_of(columns, label, narrow_encoder)
     seen = []
-    handle = mixed_encoder.register_forward_hook(lambda *given: seen.append(given[2]))
+    handle = narrow_encoder.register_forward_hook(lambda *given: seen.append(given[2]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = trained(mixed_encoder, CachedLoss(objective, 10**6))(batch)
+        found = trained(narrow_encoder, CachedLoss(objective, 10**6))(batch)
     handle.remove()
     assert found["loss"].dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in found["diagnostics"].values())

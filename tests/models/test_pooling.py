@@ -4,13 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab.models.pooling import (
-    POOLING,
-    Pooling,
-    first_last_average_pooling,
-    max_pooling,
-    mean_pooling,
-)
+from sbert_lab.models.pooling import POOLING, Pooling, max_pooling, mean_pooling
 
 MODES = list(POOLING)
 
@@ -91,12 +85,6 @@ def test_half_precision_accumulates_in_float32():
     got = mean_pooling(tokens, torch.ones(1, 4096))
     assert got.dtype == torch.float32
     assert got.item() == pytest.approx(1 + 2**-7, abs=1e-6)
-
-
-def test_first_last_average_by_hand():
-    layers = [torch.full((1, 2, 3), float(n)) for n in range(4)]
-    mask = torch.ones(1, 2)
-    assert first_last_average_pooling(layers, mask)[0, 0] == 2.0  # (1 + 3) / 2
 
 
 @pytest.mark.parametrize("modes", [["average"], []])

@@ -78,8 +78,6 @@ def test_absent_entry_says_what_to_type(tmp_path, monkeypatch):
 def test_unknown_name_says_what_there_is():
     with pytest.raises(FileNotFoundError, match="all-MiniLM-L6-v2.*doctor"):
         resolve("no-such-model", allow_hub=False)
-    with pytest.raises(FileNotFoundError, match="did you mean all-MiniLM-L6-v2"):
-        resolve("all-minilm-l6", allow_hub=False)
 
 
 def test_hub_snapshot_in_the_cache_is_found(tmp_path, monkeypatch):
@@ -97,7 +95,7 @@ def test_hub_snapshot_in_the_cache_is_found(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         found.encode(["the cat"]), tiny_encoder().encode(["the cat"])
     )
-    with pytest.raises(FileNotFoundError, match="no hub could be reached"):
+    with pytest.raises(FileNotFoundError, match="none of the hub"):
         resolve("owner/another")
 
 

@@ -5,11 +5,10 @@ import pytest
 import torch
 from conftest import states, tiny_encoder, tiny_parts
 from safetensors.numpy import save_file
-from tokenizers import normalizers
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets.sts import ladder
-from sbert_lab.models.checkpoint import CheckpointError, Dense, Layout
+from sbert_lab.models.checkpoint import CheckpointError, Layout
 from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.static import StaticEncoder, distil
 
@@ -65,16 +64,13 @@ def test_saves_and_loads(folder, tmp_path):
     assert {path.name for path in target.iterdir()} == {FILE, "tokenizer.json"}
 
 
-def test_missing_file_is_named(folder):
-    (folder / FILE).unlink()
-    with pytest.raises(CheckpointError, match=f"no static vectors: {FILE}"):
-        StaticEncoder.from_pretrained(folder)
-
-
-def test_damaged_file_says_so(folder):
+def test_damaged_and_missing_files_are_named(folder):
     content = (folder / FILE).read_bytes()
     (folder / FILE).write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="cannot be read.*copy the files again"):
+    with pytest.raises(CheckpointError, match=f"{FILE} is missing, damaged"):
+        StaticEncoder.from_pretrained(folder)
+    (folder / FILE).unlink()
+    with pytest.raises(CheckpointError, match=f"{FILE} is missing, damaged"):
         StaticEncoder.from_pretrained(folder)
 
 
@@ -142,34 +138,13 @@ def test_unused_tokens_are_left_out():
     assert made.vectors[token("beyond", encoder)].any()
 
 
-def test_case_and_truncation_are_the_encoders():
-    encoder = tiny_encoder(max_seq_length=6, do_lower_case=True, truncate_dim=8)
-    as_it_is = normalizers.BertNormalizer(lowercase=False)
-    encoder.tokenizer.backend_tokenizer.normalizer = as_it_is
-    made = distil(encoder, dimension=8)
-    long = "the cat sat on the mat with a dog"
-    np.testing.assert_array_equal(made.encode([long]), made.encode([long.upper()]))
-    assert not np.allclose(made.encode([long]), made.encode([long[:20]]))
-
-
 def test_distilled_the_same_every_time_and_nothing_else_changes():
-    encoder = tiny_encoder(head=("normalize",)).train()  # with dropout, were it on
+    encoder = tiny_encoder(truncate_dim=8).train()  # with dropout, were it on
     before = states()
     first = distil(encoder, dimension=4)
     again = distil(encoder, dimension=4)
     assert states() == before
     assert encoder.training
     np.testing.assert_array_equal(first.vectors, again.vectors)
-
-
-def test_components_that_are_not_there_give_zeros():
-    """Vectors on a line: what PCA finds beside it is rounding, and is not blown up."""
-    direction = torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
-    weights = {
-        "linear.weight": direction.repeat(3, 1),
-        "linear.bias": torch.zeros(3),
-    }
-    line = Dense(weights, "identity")
-    made = distil(tiny_encoder(head=(line,)), dimension=3)
-    assert made.vectors[5:, 0].std() > 1e-4
-    np.testing.assert_array_equal(made.vectors[:, 1:], 0)
+    # The layer norm leaves 15 directions: what PCA finds beside them is rounding.
+    assert not distil(tiny_encoder(), dimension=16).vectors[:, 15].any()
