@@ -197,10 +197,6 @@ def test_removed_vectors_leave_the_truth_too():
     index = VectorIndex.build(CORPUS, kind="hnsw", ef_search=600)
     index.remove(np.arange(0, 3000, 2))
     assert index.recall_against_exact(QUERIES).mean() > 0.97
-    left = exact_search(QUERIES, CORPUS[1::2], 10)[0]
-    np.testing.assert_allclose(
-        index.search(QUERIES).scores.mean(), left.mean(), rtol=0.01
-    )
 
 
 @pytest.mark.parametrize("kind", BYTES)
@@ -290,9 +286,11 @@ def test_bad_changes_are_refused():
 
 def test_small_and_emptied_indexes():
     for kind in ("flat", "hnsw", "int8", "binary+int8"):
-        index = VectorIndex.build(CORPUS[:3], ["a", "b", "c"], kind)
+        names = np.array(["a", "b", "c"], object)  # as in a column of a data frame
+        index = VectorIndex.build(CORPUS[:3], names, kind)
         assert index.search(CORPUS[:1], 10).ids.shape == (1, 3)
-    index = VectorIndex.build(CORPUS[:3], ["a", "b", "c"])
+    index = VectorIndex.build(CORPUS[:3], names)
+    assert index.search(CORPUS[1], 1).ids == [["b"]]
     index.remove(["a", "b", "c"])
     assert len(index) == 0
     assert index.search(CORPUS[:1], 10).ids.shape == (1, 0)
@@ -324,13 +322,11 @@ def test_interrupted_add_leaves_the_index_as_it_was(monkeypatch):
     assert index.search(CORPUS[700], 1).ids.tolist() == [["b200"]]
 
 
-def test_odd_dimensions_and_object_ids():
+def test_odd_dimensions():
     rng = np.random.default_rng(0)
-    for width in (100, 31, 7):
-        vectors = rng.normal(size=(600, width)).astype(np.float32)
-        assert len(VectorIndex.build(vectors, kind="ivfpq", nlist=8)) == 600
-        assert VectorIndex.build(vectors, kind="binary+int8").search(
-            vectors[:3], 1
-        ).ids.ravel().tolist() == [0, 1, 2]
-    names = np.array(["x", "y", "z"], dtype=object)  # a column of a data frame
-    assert VectorIndex.build(CORPUS[:3], names).search(CORPUS[1], 1).ids == [["y"]]
+    for width in (31, 100):
+        vectors = rng.normal(size=(300, width)).astype(np.float32)
+        for kind in ("ivfpq", "pq"):
+            assert len(VectorIndex.build(vectors, kind=kind)) == 300
+        bits = VectorIndex.build(vectors, kind="binary+int8")
+        assert bits.search(vectors[:3], 1).ids.ravel().tolist() == [0, 1, 2]

@@ -120,9 +120,6 @@ def test_a_score_that_is_no_number_is_refused(way):
         encoder.predict(FIRST, SECOND)
 
 
-# -- other transformers ---------------------------------------------------------------
-
-
 def others(kind):
     """Return a random transformer that does not tell the texts of a pair apart."""
     import transformers
@@ -148,9 +145,6 @@ def others(kind):
         torch.manual_seed(0)
         model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
     return model.eval(), tokenizer
-
-
-# -- folders --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -227,9 +221,6 @@ def test_older_spellings_of_the_activation(changed):
     assert load(changed).activation == "sigmoid"
 
 
-# -- a head from a seed ---------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def headless(tmp_path_factory):
     """Return the folder of a sentence encoder."""
@@ -261,9 +252,6 @@ def test_a_head_is_drawn_from_its_seed(headless, tmp_path):
     assert not torch.equal(one.state_dict()[drawn], other.state_dict()[drawn])
     one.save(tmp_path / "cross")
     assert_same_model(load(tmp_path / "cross"), one)
-
-
-# -- folders that are refused ---------------------------------------------------------
 
 
 def test_weights_of_another_model_are_refused(changed, headless, tmp_path):
@@ -301,9 +289,6 @@ def test_what_would_run_code_or_be_left_out_is_refused(
     edit(tmp_path / f"{file}.json", **change)
     with pytest.raises(CheckpointError, match=message):
         load(tmp_path)
-
-
-# -- reranking ------------------------------------------------------------------------
 
 
 def test_rerank_sorts_by_score():

@@ -213,9 +213,6 @@ def test_cache_keeps_models_prompts_and_pooling_apart(tmp_path):
     np.testing.assert_array_equal(whole, skipping.encode(["query : the cat"]))
 
 
-# -- what every encoder has -----------------------------------------------------------
-
-
 def static():
     _, tokenizer = tiny_parts()
     vectors = np.random.default_rng(0).normal(size=(len(tokenizer), 8))
