@@ -30,7 +30,3 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562)
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'sbert_lab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])

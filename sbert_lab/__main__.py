@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sbert_lab.adaptation.command import add_options as add_adapt_options
 from sbert_lab.experiments.profiles import PROFILES
@@ -19,16 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
-        status: int = options.command(options)
+        return int(options.command(options))
     except BrokenPipeError:  # the reader had seen enough: `… doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
+    flag: dict[str, Any] = {"action": "store_true"}
 
     notebooks = commands.add_parser("notebooks", help="run notebooks top to bottom")
     notebooks.add_argument("only", nargs="*", help="numbers, e.g. 04; by default all")
@@ -38,19 +39,11 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
         help="by default SBERT_LAB_PROFILE, else laptop",
     )
-    notebooks.add_argument(
-        "--update",
-        action="store_true",
-        help="write outputs into the notebooks, records into data/results",
-    )
+    notebooks.add_argument("--update", **flag, help="write outputs and records back")
     what = notebooks.add_mutually_exclusive_group()
-    what.add_argument(
-        "--verify", action="store_true", help="compare with the committed records"
-    )
-    what.add_argument("--lint", action="store_true", help="check the style; run none")
-    what.add_argument(
-        "--findings", action="store_true", help="make FINDINGS.md from the records"
-    )
+    what.add_argument("--verify", **flag, help="compare with the committed records")
+    what.add_argument("--lint", **flag, help="check the style; run none")
+    what.add_argument("--findings", **flag, help="make FINDINGS.md from the records")
     notebooks.set_defaults(command=_notebooks)
 
     select = commands.add_parser(
@@ -71,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("model", help="a name, a folder, or a hub repository")
     benchmark.add_argument(
         "--published",
-        action="store_true",
+        **flag,
         help="instead: STS Benchmark, SICK-R and Banking77 beside the published scores",
     )
     benchmark.add_argument(
@@ -79,11 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="a quick look: so many rows a task (16 or more); not comparable",
     )
-    benchmark.add_argument(
-        "--cache",
-        action="store_true",
-        help="keep vectors on disk: a second run encodes nothing",
-    )
+    benchmark.add_argument("--cache", **flag, help="keep vectors for a second run")
     benchmark.set_defaults(command=_benchmark)
 
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
@@ -149,8 +138,6 @@ def _benchmark(options: argparse.Namespace) -> int:
     from sbert_lab.models.checkpoint import CheckpointError
     from sbert_lab.models.registry import cache_home
 
-    if options.published:
-        return _published(options)
     if options.size is not None and options.size < 16:
         raise SystemExit(f"--size {options.size}: 16 or more")
     folder = cache_home() / "embeddings" if options.cache else None
@@ -160,6 +147,8 @@ def _benchmark(options: argparse.Namespace) -> int:
         print(line, flush=True)
 
     try:
+        if options.published:
+            return _published(options)
         scores, path = run_benchmark(options.model, options.size, folder, show)
     except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
         raise SystemExit(str(error)) from error
@@ -174,24 +163,17 @@ def _published(options: argparse.Namespace) -> int:
 
     print(f"{'model':20} {'task':24} published      here  difference")
     missing = differ = 0
-    try:
-        for line in reproduce(options.model):
-            start = f"{line.model:20} {line.task:24}"
-            theirs = "        -" if line.theirs is None else f"{line.theirs:9.6f}"
-            if line.ours is None:
-                missing += 1
-                print(f"{start} {theirs} not measured: {line.reason}", flush=True)
-                continue
-            differ += not line.agrees
-            rest = f"{line.difference:+.6f}  {line.seconds:.0f} s"
-            verdict = "" if line.agrees else "  DIFFERS"
-            print(f"{start} {theirs} {line.ours:9.6f}  {rest}{verdict}", flush=True)
-    except ModuleNotFoundError as error:
-        raise SystemExit(str(error)) from error
-    if differ:
-        print(f"{differ} differ by more than {TOLERANCE}")
-    if missing:
-        print(f"{missing} not measured: the lines above say what to do")
+    for line in reproduce(options.model):
+        theirs = "        -" if line.theirs is None else f"{line.theirs:9.6f}"
+        print(f"{line.model:20} {line.task:24} {theirs} ", end="")
+        if line.ours is None:
+            missing += 1
+            print(f"not measured: {line.reason}", flush=True)
+            continue
+        differ += not line.agrees
+        verdict = "" if line.agrees else f"  DIFFERS by more than {TOLERANCE}"
+        rest = f"{line.difference:+.6f}  {line.seconds:.0f} s"
+        print(f"{line.ours:9.6f}  {rest}{verdict}", flush=True)
     return 1 if differ else 2 if missing else 0
 
 
@@ -204,9 +186,8 @@ def _doctor(_: argparse.Namespace) -> int:
 
     from sbert_lab.models.registry import ENTRIES, cache_home, data_home, status
 
-    print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, ", end="")
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    print(f"{torch.get_num_threads()} CPU threads, {cuda}")
+    print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, {cuda}")
     for package in ("transformers", "faiss-cpu", "sentence-transformers"):
         print(f"{package} {metadata.version(package)}")
     print(f"cache: {cache_home()}")

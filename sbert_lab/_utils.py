@@ -5,7 +5,6 @@ target and swapped in one step, so that a reader finds the old content or the ne
 """
 
 import ctypes
-import errno
 import gc
 import hashlib
 import json
@@ -72,19 +71,16 @@ def new_folder(target: Path, marker: str) -> Iterator[Path]:
     previous folder is replaced whole if it holds `marker`, a file that every folder of
     this kind has; one with other files is somebody else's, and is refused.
     """
-    target = Path(target)
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file; give the path of a folder")
     if target.is_dir() and not (target / marker).exists():
         others = sorted(path.name for path in target.iterdir())
         if others:
             raise FileExistsError(
-                f"{target} holds other files ({', '.join(others[:3])} …), which saving "
-                "would remove; give a new folder, or an empty one"
+                f"{target} holds other files ({others[0]} …), which saving would remove"
             )
-    target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    beside.mkdir()
+    beside.mkdir(parents=True)
     try:
         yield beside
         for file in filter(Path.is_file, beside.rglob("*")):
@@ -100,8 +96,7 @@ def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
     elif not _exchange(new, target):
-        # No atomic exchange here: for an instant the name is free, and the previous
-        # folder stands complete beside it under a name that says so.
+        # For an instant the name is free, and the previous folder stands beside it.
         aside = target.with_name(f"{target.name}.previous")
         shutil.rmtree(aside, ignore_errors=True)
         target.rename(aside)
@@ -110,31 +105,21 @@ def _swap(new: Path, target: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Swap two names in one system call; False where the platform has none."""
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
+    """Swap two names in one system call; False where the system or the disk cannot."""
+    libc = ctypes.CDLL(None)
     if not hasattr(libc, "renameat2"):
         return False
-    names = os.fsencode(a), os.fsencode(b)
-    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL):  # an old kernel, or a file system without
-        return False
-    raise OSError(code, os.strerror(code), str(b))
+    names = _AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b)
+    return bool(libc.renameat2(*names, _RENAME_EXCHANGE) == 0)
 
 
 def project_root() -> Path:
-    """Return the project's folder: the nearest one above that holds ``notebooks``.
-
-    Falls back to the present folder, so that a notebook copied elsewhere still runs.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package, Path.cwd(), *Path.cwd().parents):
+    """Return the project's folder: the nearest one above that holds ``notebooks``."""
+    package, here = Path(__file__).resolve().parents[1], Path.cwd()
+    for folder in (package, here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
             return folder
-    return Path.cwd()
+    return here
 
 
 def notebook_paths() -> list[Path]:
@@ -206,7 +191,7 @@ def random_state_kept() -> Iterator[None]:
 
 
 def limit_memory() -> None:
-    """Keep a process small in which many models are trained; call it before the first.
+    """Keep a process small and quick in which many models are trained.
 
     oneDNN keeps a program for each shape it meets, a gigabyte where lengths vary; 64
     are enough. Garbage collection passes over what is loaded by now, mostly libraries.

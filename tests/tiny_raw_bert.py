@@ -8,20 +8,12 @@ from transformers import AutoTokenizer
 from sbert_lab.experiments.profiles import PROFILES, Profile
 from sbert_lab.models.registry import BY_NAME, locate
 
-WIDTH = 32
-
 
 def make_raw(folder: Path, seed: int = 0) -> Path:
     """Save a random two-layer BERT of width 32, without a pooler, as bert-mini is."""
     tokenizer = AutoTokenizer.from_pretrained(locate(BY_NAME["bert-mini"]))
-    model = random_bert(
-        len(tokenizer),
-        WIDTH,
-        seed,
-        max_position_embeddings=64,
-        add_pooling_layer=False,
-    )
-    model.save_pretrained(folder)
+    shape = {"max_position_embeddings": 64, "add_pooling_layer": False}
+    random_bert(len(tokenizer), 32, seed, **shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -1,9 +1,4 @@
-"""Long documents become passages that an encoder reads whole.
-
-An encoder cuts a text at its limit and says nothing of what it left out. So the text
-is cut before, at the end of a paragraph or a sentence if there is one in reach, and
-tokens are counted by the encoder's own tokenizer.
-"""
+"""Long documents become passages that an encoder reads whole."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,20 +28,9 @@ def splitter(
 ) -> TextSplitter:
     """Return what cuts texts into chunks of at most `max_tokens` of an encoder.
 
-    Parameters
-    ----------
-    encoder
-        Carries its tokenizer.
-    max_tokens
-        Longest chunk; by default all that the encoder reads beside its special tokens
-        and its prompt for documents.
-    overlap
-        Tokens, at most, that a chunk repeats of the one before.
-
-    Raises
-    ------
-    ValueError
-        More tokens than the encoder reads, or an overlap as long as a chunk.
+    By default they are all that the encoder reads beside its special tokens and its
+    prompt for documents, and more is an error. A chunk repeats at most `overlap` tokens
+    of the one before.
     """
     held: Any = getattr(encoder, "tokenizer", None)
     if getattr(held, "is_fast", False):
@@ -62,8 +46,8 @@ def splitter(
     wanted = reads if max_tokens is None else max_tokens
     if not 1 <= wanted <= reads or not 0 <= overlap < wanted:
         raise ValueError(
-            f"max_tokens={wanted}, overlap={overlap}: at most the {reads} tokens of a "
-            "text that the encoder reads, and an overlap of fewer than that"
+            f"max_tokens={wanted}, overlap={overlap}: at most the {reads} tokens that "
+            "the encoder reads, and an overlap of fewer"
         )
     return TextSplitter.from_huggingface_tokenizer(words, wanted, overlap)
 

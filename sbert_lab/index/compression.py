@@ -1,7 +1,4 @@
-"""Fewer dimensions: the leading ones, or the directions in which a corpus varies.
-
-For shorter codes of each dimension see the kinds of `vector_index.VectorIndex`.
-"""
+"""Fewer dimensions: the leading ones, or the directions in which a corpus varies."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,10 +13,7 @@ from sbert_lab.index.exact import checked, normalized
 class Pca:
     """Projection on the directions of largest variance: orthonormal rows ``[m, d]``.
 
-    The corpus decides the directions, once; queries go through the same projection.
-    The mean is not subtracted, so that products of vectors stay as near as they can to
-    what they were.
-
+    The mean is not subtracted, so that products of vectors stay near to what they were.
     Source: Pearson 1901.
     """
 
@@ -44,10 +38,8 @@ class Pca:
 def truncate(vectors: Vectors, dimension: int) -> Vectors:
     """Keep the leading dimensions, scaled to unit length: ``[n, d] -> [n, dimension]``.
 
-    A model trained for it (Matryoshka) keeps most of its meaning there; of another
-    model they are any dimensions, and `Pca` loses less.
-
-    Source: Kusupati et al. 2022.
+    Of a model that is not trained for it (Matryoshka, Kusupati et al. 2022), they are
+    any dimensions, and `Pca` loses less.
     """
     rows = checked(vectors, "vectors")
     _check(dimension, rows.shape[1])

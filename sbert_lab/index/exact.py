@@ -1,8 +1,4 @@
-"""Exact search: compare with everything, and keep the best.
-
-The reference against which every faster index is measured. Two measures, both
-"larger is nearer": ``"cosine"`` and ``"dot"``.
-"""
+"""Exact search, against which every faster index is measured."""
 
 import numpy as np
 import torch
@@ -31,27 +27,10 @@ def exact_search(
 ) -> tuple[Vectors, NDArray[np.int64]]:
     """Find the k best corpus rows for each query by comparing with all of them.
 
-    One pass over the corpus, a block at a time, keeping a running top k: memory grows
-    with the queries, not with the corpus, which may be a memory map. Each block is
-    scaled once, however many queries there are.
-
-    Parameters
-    ----------
-    queries, corpus
-        float32 ``[q, d]`` and ``[n, d]``.
-    k
-        Answers a query; fewer come back if the corpus is smaller.
-    metric
-        ``"cosine"`` or ``"dot"``.
-    normalized_corpus
-        True if the corpus has unit length already.
-
-    Returns
-    -------
-    scores
-        float32 ``[q, k]``, falling.
-    positions
-        int64 ``[q, k]``, rows of the corpus; equal scores in order of position.
+    Queries are float32 ``[q, d]`` and the corpus ``[n, d]``, which may be a memory map:
+    it is read once, block by block, and `normalized_corpus` says that its rows have
+    unit length already. Returns float32 scores, falling, and int64 rows of the corpus,
+    ``[q, k]``, equal scores in order of row; fewer if the corpus is smaller.
     """
     queries = checked(queries, "queries")
     if k < 1:
@@ -61,8 +40,7 @@ def exact_search(
     if corpus.ndim != 2 or corpus.shape[1] != queries.shape[1]:
         raise ValueError(
             f"corpus is {list(corpus.shape)} and queries are {list(queries.shape)}: "
-            "both must have the same number of columns; were they encoded by the same "
-            "model?"
+            "both must have the same number of columns"
         )
     k = min(k, len(corpus))
     if metric == "cosine":
@@ -101,15 +79,9 @@ def checked(vectors: Vectors, name: str) -> Vectors:
     """Return `vectors` as contiguous float32 ``[n, d]``, or say what is wrong."""
     array = np.asarray(vectors)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{name} must be numbers of shape [n, d], not {array.dtype} of shape "
-            f"{list(array.shape)}"
-        )
+        raise ValueError(f"{name} are {array.dtype} of {array.shape}, not reals [n, d]")
     floats = np.ascontiguousarray(array, np.float32)
     bad = np.flatnonzero(~np.isfinite(floats).all(1))
     if len(bad):
-        raise ValueError(
-            f"{name}: row {bad[0]} is not finite ({len(bad)} such rows); a search over "
-            "it would mean nothing: encode that text again, or drop it"
-        )
+        raise ValueError(f"{name}: row {bad[0]} is not finite ({len(bad)} such rows)")
     return floats

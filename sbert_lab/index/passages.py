@@ -1,8 +1,6 @@
 """`Passages`: documents go in, and a question gets the passages that answer it.
 
-The retrieval step of an application that gives a language model something to read
-(Lewis et al. 2020): chunks, an encoder, an index, and if wanted BM25 beside it and a
-cross-encoder behind it.
+The retrieval step of what gives a language model something to read (Lewis et al. 2020).
 """
 
 import hashlib
@@ -10,11 +8,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 
-from sbert_lab._utils import Vectors, new_folder, sha256_file, write_json
+from sbert_lab._utils import new_folder, sha256_file, write_json
 from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.vector_index import VectorIndex
@@ -40,19 +38,9 @@ class Cited(Chunk):
 class Passages:
     """Documents that can be asked, and that can change at any time.
 
-    A text is encoded once, in however many documents it stands.
-
-    Parameters
-    ----------
-    encoder
-        Makes dense vectors. It must not change afterwards; `save` would notice.
-    cross_encoder
-        Sorts what was found anew.
-    hybrid
-        Look for words too, by BM25, fitted again by the first search after a change.
-    max_tokens, overlap
-        Of a passage, see `chunking.splitter`; by default all that the encoder reads,
-        and none.
+    Each text of at most `max_tokens` (see `chunking.splitter`) is encoded once, in
+    however many documents it stands. If `hybrid`, words are looked for too, by BM25,
+    fitted by the first search after a change. The `cross_encoder` sorts what was found.
 
     Examples
     --------
@@ -88,10 +76,6 @@ class Passages:
         self._found_in: dict[int, list[Chunk]] = {}  # by id: chunks of the same text
         self._bm25: Bm25 | None = None  # of the texts in `_ids`, in their order
 
-    def __len__(self) -> int:
-        """Count the documents."""
-        return len(self._documents)
-
     @property
     def documents(self) -> dict[str, str]:
         """The documents, name to text."""
@@ -102,10 +86,7 @@ class Passages:
         self.add_all({name: text})
 
     def add_all(self, documents: Mapping[str, str]) -> None:
-        """Add documents, or replace those of the same names; all, or none.
-
-        Faster than one by one. A document without text is kept and never found.
-        """
+        """Add documents, or replace those of the same names; all, or none."""
         for name in documents:
             if not (isinstance(name, str) and name.strip() and name.isprintable()):
                 raise ValueError(f"{name!r}: the name of a document is printable text")
@@ -118,7 +99,7 @@ class Passages:
         if new := [text for text in texts if text not in self._ids]:
             first = 1 + max(self._ids.values(), default=-1)
             ids = range(first, first + len(new))
-            vectors = cast(Vectors, encode_documents(self.encoder, new))
+            vectors = encode_documents(self.encoder, new)
             self._index.add(vectors, list(ids))
             self._ids |= zip(new, ids, strict=True)
         old = [part for name in cut for part in self._chunks.get(name, ())]
@@ -136,9 +117,8 @@ class Passages:
     def search(self, query: str, k: int = 5, *, candidates: int = 100) -> list[Cited]:
         """Find the `k` passages that answer a question best, best first.
 
-        No two have the same text: of the documents that hold it, the one is cited that
-        was added or replaced first. Each retriever finds `candidates`, at least `k`,
-        to be merged and sorted anew. Without documents the list is empty.
+        Of the documents that hold the same text, the one is cited that was added or
+        replaced first. Each retriever finds `candidates`, to be merged and sorted anew.
         """
         if not query.strip():
             raise ValueError("the query is empty; ask something")
@@ -146,7 +126,7 @@ class Passages:
             raise ValueError(f"k={k}: from 1 to candidates={candidates}")
         if not self._ids:
             return []
-        asked = cast(Vectors, encode_queries(self.encoder, [query]))
+        asked = encode_queries(self.encoder, [query])
         hits = self._index.search(asked, candidates)
         ids, scores = np.asarray(hits.ids[0]), np.asarray(hits.scores[0], np.float64)
         if self.hybrid:
@@ -162,10 +142,7 @@ class Passages:
     def save(self, folder: str | Path) -> None:
         """Write documents, passages and vectors into a folder, atomically."""
         if self._index.model_hash != _hash(self.encoder):
-            raise ValueError(
-                "the encoder has changed since, and vectors of the two do not go "
-                "together: add the documents to new Passages"
-            )
+            raise ValueError("the encoder has changed: make new Passages with it")
         with new_folder(Path(folder), marker=_ABOUT) as target:
             self._index.save(target / "index")
             ids, cut = self._ids, self._chunks
@@ -174,16 +151,10 @@ class Passages:
                 for name, text in self._documents.items()
             ]
             write_json(target / _DOCUMENTS, listed)
-            about = {
-                "format": 2,
-                "sha256": sha256_file(target / _DOCUMENTS),
-                "options": {
-                    "hybrid": self.hybrid,
-                    "max_tokens": self.max_tokens,
-                    "overlap": self.overlap,
-                },
-            }
-            write_json(target / _ABOUT, about)
+            names = ("hybrid", "max_tokens", "overlap")
+            options = {name: getattr(self, name) for name in names}
+            about = {"format": 2, "sha256": sha256_file(target / _DOCUMENTS)}
+            write_json(target / _ABOUT, about | {"options": options})
 
     @classmethod
     def load(
@@ -193,10 +164,7 @@ class Passages:
         *,
         cross_encoder: CrossEncoder | None = None,
     ) -> Self:
-        """Read what `save` wrote; nothing is encoded.
-
-        A ValueError tells of damage, or of another encoder than the passages'.
-        """
+        """Read what `save` wrote; a ValueError tells of damage, or another encoder."""
         folder = Path(folder)
         if not (folder / _ABOUT).is_file():
             raise FileNotFoundError(f"{folder} holds no passages ({_ABOUT}); save them")
@@ -209,8 +177,7 @@ class Passages:
             found = cls(encoder, cross_encoder=cross_encoder, **about["options"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
-                f"the passages in {folder} are damaged ({error}); copy the whole "
-                "folder again, or add the documents to new Passages"
+                f"the passages in {folder} are damaged: {error}"
             ) from error
         found._index = index
         spans = sorted(

@@ -1,14 +1,14 @@
 """Vectors become answers: FAISS's indexes, exact to compressed, with ids and a metric.
 
-Cosine vectors are scaled to unit length on the way in, queries too, so that every
-index below searches by inner product and none can be read as L2.
+All search by inner product; for cosine vectors and queries are scaled on the way in.
 """
 
 import json
 import statistics
 import timeit
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,7 +21,6 @@ from sbert_lab._utils import (
     Metric,
     Vectors,
     new_folder,
-    progress,
     sha256_file,
     write_json,
 )
@@ -30,10 +29,19 @@ from sbert_lab.index.exact import checked, exact_search, normalized
 Kind = Literal["flat", "hnsw", "ivfpq", "int8", "pq", "binary", "binary+int8"]
 Ids = NDArray[np.int64] | NDArray[np.str_]
 
-#: The setting of each kind that trades time for recall.
-EFFORT = {"hnsw": "ef_search", "ivfpq": "nprobe", "binary+int8": "candidates"}
+#: The setting that trades time for recall.
+EFFORT = {"hnsw": "ef_search", "ivfpq": "nprobe"}
 
-_ADD_AT_ONCE = 8_192  # rows between two moves of the progress bar
+#: What FAISS's factory calls the kinds; ``np`` keeps its codes as they are learnt.
+_FACTORY = {
+    "flat": "Flat",
+    "hnsw": "HNSW{M}",
+    "ivfpq": "IVF{nlist},PQ{m}np",
+    "int8": "SQ8",
+    "pq": "PQ{m}np",
+}
+
+_ADD_AT_ONCE = 8_192  # rows scaled at once
 _FIT_ROWS = 100_000  # sample to learn from; more changes ranges and codebooks little
 _SAME = 1e-6  # scores that differ by less are the same distance, seen twice
 
@@ -89,19 +97,14 @@ class VectorIndex:
     ) -> Self:
         """Build an index over vectors, float32 ``[n, d]``; they may be a memory map.
 
-        Parameters
-        ----------
-        ids
-            n different integers or strings; the default is 0 … n-1.
-        model_hash
-            Fingerprint of the encoder that made the vectors, if known.
-        seed
-            For the sample that is learnt from, the clusters and the codes.
-        settings
-            Of ``hnsw``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64). Of
-            ``ivfpq``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor of
-            d up to about d / 8), ``nprobe`` (16). Of ``pq``: ``m`` (up to d / 4). Of
-            ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
+        `ids` are n different integers or strings, by default 0 … n-1. `model_hash` is
+        the fingerprint of the encoder that made the vectors, if known. `seed` is for
+        the sample that is learnt from, the clusters and the codes. The settings are
+
+        - of ``hnsw``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64);
+        - of ``ivfpq``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor
+          of d up to about d / 8), ``nprobe`` (16); of ``pq``: ``m`` (up to d / 4);
+        - of ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
         """
         if metric not in METRICS:
             raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
@@ -126,9 +129,8 @@ class VectorIndex:
         """Count the vectors that can be found."""
         return len(self.ids) - int(self._removed.sum())
 
-    def add(self, vectors: Vectors, ids: ArrayLike, *, model_hash: str = "") -> None:
+    def add(self, vectors: Vectors, ids: ArrayLike) -> None:
         """Add ``[m, d]`` vectors under m new ids; all are added, or none."""
-        self._same_model(model_hash)
         vectors = checked(vectors, "vectors")
         new = _checked_ids(ids, len(vectors))
         if len(self.ids) and new.dtype.kind != self.ids.dtype.kind:
@@ -136,27 +138,23 @@ class VectorIndex:
         rows = {key: row for row, key in enumerate(new.tolist(), len(self.ids))}
         if taken := rows.keys() & self._row.keys():
             raise ValueError(f"id {min(taken)!r} is in the index; remove it first")
-        whole = False
+        first = len(self.ids)
         try:
-            with progress(len(vectors), "index") as move:
-                for start in range(0, len(vectors), _ADD_AT_ONCE):
-                    block = self._prepared(vectors[start : start + _ADD_AT_ONCE])
-                    self._index.add(block)
-                    move(len(block))
-            whole = True
+            for start in range(0, len(vectors), _ADD_AT_ONCE):
+                block = vectors[start : start + _ADD_AT_ONCE]
+                self._index.add(self._prepared(block))
         finally:
             # Interrupted half-way, the rows that are in can never be found.
-            added = self._index.ntotal - len(self.ids)
-            named = new[:added]
-            self.ids = np.concatenate([self.ids, named]) if len(self.ids) else named
-            self._removed = np.append(self._removed, np.full(added, not whole))
+            named = new[: self._index.ntotal - first]
+            self.ids = np.concatenate([self.ids, named]) if first else named
+            self._removed = np.append(self._removed, np.ones(len(named), bool))
+        self._removed[first:] = False
         self._row |= rows
 
     def remove(self, ids: ArrayLike) -> None:
         """Take vectors out of every later answer; all of them, or none.
 
-        The rows keep their memory until the index is built again, and an ``hnsw`` index
-        that lost a large part of them finds less.
+        Their memory is kept, and an ``hnsw`` index that lost many of them finds less.
         """
         if self.kind in ("pq", "binary", "binary+int8"):
             raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
@@ -174,8 +172,6 @@ class VectorIndex:
         the encoder of the queries: another than the index's is an error.
         """
         self._same_model(model_hash)
-        if k < 1:
-            raise ValueError(f"k={k}: ask for at least one neighbour")
         scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k)
         nothing: Any = -1 if self.ids.dtype.kind == "i" else ""
         found = self.ids[rows] if len(self.ids) else rows
@@ -186,9 +182,8 @@ class VectorIndex:
     ) -> NDArray[np.float64]:
         """Return for each query which share of its k true neighbours is found, ``[q]``.
 
-        A found row counts if it is as near as the k-th true neighbour, so that equal
-        texts under several ids cannot make a right answer look wrong. An index that
-        keeps only codes needs the `vectors` as they were added, ``[n, d]``.
+        A found row counts if it is as near as the k-th true neighbour, whatever its id.
+        An index of codes alone needs the `vectors` as they were added, ``[n, d]``.
         """
         queries = self._prepared(queries)
         if vectors is None and self.kind not in ("flat", "hnsw"):
@@ -212,32 +207,26 @@ class VectorIndex:
     ) -> list[dict[str, float]]:
         """Measure recall and time at several values of the setting in `EFFORT`.
 
-        Returns one dictionary a value: the setting, ``recall``, ``low`` and ``high``
-        (95 % interval of its mean over `queries`), ``ms_per_query`` (all in one batch,
-        median of three). The rest is as in `recall_against_exact`.
+        Returns for each the setting, mean ``recall``, ``low`` and ``high`` (its 95 %
+        interval over `queries`), ``ms_per_query`` (all in one batch, median of three).
         """
-        name = EFFORT[self.kind]
-        before, found = self.settings[name], []
-        try:
-            for effort in efforts:
-                self.settings[name] = int(effort)
-                recall = self.recall_against_exact(queries, k, vectors=vectors)
-                turns = timeit.repeat(
-                    lambda: self.search(queries, k), number=1, repeat=3
-                )
-                mean = float(recall.mean())
-                spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
-                found.append(
-                    {
-                        name: float(effort),
-                        "recall": mean,
-                        "low": mean - spread,
-                        "high": mean + spread,
-                        "ms_per_query": 1e3 * statistics.median(turns) / len(queries),
-                    }
-                )
-        finally:
-            self.settings[name] = before
+        name, found = EFFORT[self.kind], []
+        for effort in efforts:
+            trial = replace(self, settings=self.settings | {name: int(effort)})
+            recall = trial.recall_against_exact(queries, k, vectors=vectors)
+            search = partial(trial.search, queries, k)
+            median = statistics.median(timeit.repeat(search, number=1, repeat=3))
+            mean = float(recall.mean())
+            spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
+            found.append(
+                {
+                    name: float(effort),
+                    "recall": mean,
+                    "low": mean - spread,
+                    "high": mean + spread,
+                    "ms_per_query": 1e3 * median / len(queries),
+                }
+            )
         return found
 
     def tune(
@@ -250,28 +239,24 @@ class VectorIndex:
     ) -> list[dict[str, float]]:
         """Set the least search effort that reaches a recall, by measurement.
 
-        The lower end of the 95 % interval of the mean recall over `queries` must reach
-        it, so that it may be expected of other queries too. Returns what `sweep` found
-        for each value tried; the last one is now set. A ValueError says that none is
-        enough, and leaves the setting as it was.
+        The lower end of its interval must reach it, so that it may be expected of other
+        queries too. Returns what `sweep` found for each value tried; the last is now
+        set. A ValueError says that none is enough, and leaves the setting as it was.
         """
-        if self.kind not in EFFORT:
-            raise ValueError(f"a {self.kind} index has nothing to tune")
         first, last = max(k, 8), 2048
-        if self.kind != "hnsw":
-            first, last = 1, self.settings.get("nlist", 100)
-        rising = [round(first * 2 ** (step / 2)) for step in range(40)]
+        if self.kind == "ivfpq":
+            first, last = 1, self.settings["nlist"]
+        rising = {min(round(first * 2 ** (step / 2)), last) for step in range(40)}
         tried: list[dict[str, float]] = []
-        for effort in sorted({min(effort, last) for effort in rising}):
+        for effort in sorted(rising):
             tried += self.sweep(queries, [effort], k, vectors=vectors)
             if tried[-1]["low"] >= target_recall:
                 self.settings[EFFORT[self.kind]] = effort
                 return tried
-        best = max(tried, key=lambda row: row["recall"])
+        best = max(row["low"] for row in tried)
         raise ValueError(
-            f"recall@{k} of {target_recall} is not reached: the best is "
-            f"{best['recall']:.3f} (lower end {best['low']:.3f}); build with a larger "
-            "M, ef_construction or m, or ask for less"
+            f"recall@{k} of {target_recall} is not reached, {best:.3f} is: build with "
+            "larger M, ef_construction or m"
         )
 
     def nbytes(self) -> int:
@@ -310,10 +295,9 @@ class VectorIndex:
 
     @classmethod
     def load(cls, folder: str | Path, *, model_hash: str = "") -> Self:
-        """Read an index that `save` wrote, its files verified.
+        """Read an index that `save` wrote; a ValueError tells of damage.
 
-        A ValueError tells of a damaged index, or of one that was built by another
-        encoder than that of `model_hash`.
+        Another `model_hash` than the index's is an error too.
         """
         folder = Path(folder)
         if not (folder / "index.json").is_file():
@@ -357,9 +341,8 @@ class VectorIndex:
         elif self.kind == "ivfpq":
             how = faiss.SearchParametersIVF(nprobe=self.settings["nprobe"], **options)
         elif self.kind == "binary+int8":
-            how = faiss.IndexRefineSearchParameters(
-                k_factor=self.settings["candidates"]
-            )
+            factor = self.settings["candidates"]
+            how = faiss.IndexRefineSearchParameters(k_factor=factor)
         else:
             how = faiss.SearchParameters(**options) if options else None
         scores, rows = self._index.search(scaled, k, params=how)
@@ -405,7 +388,7 @@ class VectorIndex:
 def _settings(
     kind: Kind, count: int, dimension: int, given: dict[str, int]
 ) -> dict[str, int]:
-    """Fill in a kind's settings for n = `count` rows, or say what is wrong."""
+    """Fill in a kind's settings for `count` rows, or say what is wrong."""
     divisors = [m for m in range(1, dimension + 1) if dimension % m == 0]
     defaults: dict[str, dict[str, int]] = {
         "flat": {},
@@ -426,51 +409,31 @@ def _settings(
     if chosen.keys() != defaults[kind].keys() or min(chosen.values(), default=1) < 1:
         names = ", ".join(defaults[kind]) or "none"
         raise ValueError(f"settings {given}: {kind} has {names}, each 1 or more")
-    if "m" in chosen and chosen["m"] not in divisors:
-        raise ValueError(f"m={chosen['m']}: choose a divisor of d, {divisors}")
-    if "m" in chosen and count < max(256, chosen.get("nlist", 0)):
-        raise ValueError(
-            f"{count} vectors are too few to learn clusters and 256 codes from; use "
-            "kind='flat' or 'hnsw'"
-        )
     return chosen
 
 
 def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # noqa: ANN401
     """Return an empty FAISS index for the inner product."""
     faiss = import_module("faiss")
-    inner, m = faiss.METRIC_INNER_PRODUCT, settings.get("m", 1)
-    byte = faiss.ScalarQuantizer.QT_8bit
-    if kind == "hnsw":
-        graph = faiss.IndexHNSWFlat(dimension, settings["M"], inner)
-        graph.hnsw.efConstruction = settings["ef_construction"]
-        return graph
-    if kind == "ivfpq":
-        flat, lists = faiss.IndexFlatIP(dimension), settings["nlist"]
-        return faiss.IndexIVFPQ(flat, dimension, lists, m, 8, inner)
-    if kind == "int8":
-        return faiss.IndexScalarQuantizer(dimension, byte, inner)
-    if kind == "pq":
-        return faiss.IndexPQ(dimension, m, 8, inner)
-    if kind == "flat":
-        return faiss.IndexFlatIP(dimension)
+    inner = faiss.METRIC_INNER_PRODUCT
+    if kind in _FACTORY:
+        recipe = _FACTORY[kind].format(**settings)
+        index = faiss.index_factory(dimension, recipe, inner)
+        if kind == "hnsw":
+            index.hnsw.efConstruction = settings["ef_construction"]
+        return index
     signs = faiss.IndexLSH(dimension, dimension, False, False)  # no rotation: signs
     if kind == "binary":
         return signs
     signs.metric_type = inner  # of what is scored again
-    finer = faiss.IndexScalarQuantizer(dimension, byte, inner)
-    both = faiss.IndexRefine(signs, finer)
+    both = faiss.IndexRefine(signs, faiss.index_factory(dimension, "SQ8", inner))
     both.is_trained = False
     return both
 
 
 def _checked_ids(ids: ArrayLike, count: int) -> Ids:
     """Return ids as int64 or strings ``[count]``, or say what is wrong."""
-    items = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)  # type: ignore[arg-type]
-    if len(items) != count or len(set(items)) < count:
-        raise ValueError(f"{count} vectors need {count} different ids")
-    if items and all(isinstance(item, str) for item in items):
-        return np.array(items)
-    if not all(isinstance(item, int | np.integer) for item in items):
-        raise ValueError("ids must be all integers or all strings")
-    return np.array(items, np.int64)
+    found = np.array(np.asarray(ids).tolist())  # a column of a data frame is of objects
+    if count and (len(set(found.tolist())) < count or found.dtype.kind not in "iuU"):
+        raise ValueError(f"{count} vectors need {count} different integers or strings")
+    return found if found.dtype.kind == "U" else found.astype(np.int64)

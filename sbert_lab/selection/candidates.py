@@ -25,15 +25,12 @@ Model = Encoder | Bm25
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to search text: ``load`` loads it, or fits it to a corpus.
-
-    ``needs`` are the registry's entries that it is made of.
-    """
+    """One way to search text: ``load`` loads it, or fits it to a corpus."""
 
     name: str
     about: str
     load: Callable[[Corpus], Model]
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()  #: the registry's entries that it is made of
 
 
 def candidate(name_or_path: str) -> Candidate:
@@ -71,8 +68,8 @@ def _lsa(corpus: Corpus) -> Encoder:
     return LsaEncoder(corpus, min(256, max(2, len(corpus) // 4)))
 
 
-def _distilled() -> Encoder:
-    """Return static vectors, which are distilled from MiniLM on first use."""
+def _distilled(_: Corpus) -> Encoder:
+    """Return static vectors, distilled from MiniLM on first use and kept."""
     name = "all-MiniLM-L6-v2"
     edition = next(iter(BY_NAME[name].sha256.values()))[:12]
     folder = cache_home() / "distilled" / f"{name}-{edition}"
@@ -89,7 +86,7 @@ def _entry(name: str, load: Callable[[str], Encoder]) -> Candidate:
 def _graph(name: str, about: str) -> Candidate:
     """Return a candidate that is an ONNX graph with the words of MiniLM."""
     graph = f"{name}-onnx"
-    needs = (graph, "all-MiniLM-L6-v2")
+    needs = graph, "all-MiniLM-L6-v2"
     return Candidate(name, about, lambda _: load_onnx(graph), needs)
 
 
@@ -109,7 +106,7 @@ CANDIDATES = {
         Candidate(
             "all-MiniLM-L6-v2-static",
             "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
-            lambda _: _distilled(),
+            _distilled,
             ("all-MiniLM-L6-v2",),
         ),
         _entry("bert-mini", SentenceEncoder.from_pretrained),

@@ -1,17 +1,16 @@
-"""``python -m sbert_lab select``: a table, a picture if wanted, and one choice."""
+"""``python -m sbert_lab select``: a table of candidates and one choice."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from sbert_lab._utils import committed_results, results_folder, write_bytes
+from sbert_lab._utils import committed_results, results_folder
 from sbert_lab.selection.recommend import (
     Constraints,
     NothingFits,
     Survey,
     measured_on,
     pareto_front,
-    pareto_picture,
     read_survey,
     recommend,
     write_survey,
@@ -23,23 +22,27 @@ RECORDED = "selection.json"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of `select`."""
-    add = parser.add_argument
-    add("--task", help="whose score counts; the default is Retrieval")
-    add("--min-quality", type=float, help="a fraction, such as 0.45")
-    add("--max-ms", type=float, help="milliseconds a query")
-    add("--max-mb", type=float, help="memory of model and index")
-    add("--max-dimensions", type=int)
-    add("--corpus-size", type=float, default=1e5, help="entries; 1e6 is a million")
-    source = parser.add_mutually_exclusive_group()
+    limits = parser.add_argument_group("constraints")
+    limits.add_argument("--task", help="whose score counts; the default is Retrieval")
+    limits.add_argument("--min-quality", type=float, help="a fraction, such as 0.45")
+    limits.add_argument("--max-ms", type=float, help="milliseconds a query")
+    limits.add_argument("--max-mb", type=float, help="memory of model and index")
+    limits.add_argument("--max-dimensions", type=int)
+    limits.add_argument(
+        "--corpus-size", type=float, default=1e5, help="entries; 1e6 is a million"
+    )
+    data = parser.add_argument_group("what is measured")
+    source = data.add_mutually_exclusive_group()
     source.add_argument("--pairs", type=Path, help="your CSV, TSV, JSONL or Parquet")
     source.add_argument(
         "--measure", action="store_true", help="measure on ICD-10-CM on this machine"
     )
     source.add_argument("--survey", type=Path, help="rows recorded before, as JSON")
-    add("--anchor", help="column of queries in --pairs, if not 'anchor'")
-    add("--positive", help="its column of answers, if not 'positive'")
-    add("--models", nargs="+", help="names, folders or hub repositories to measure")
-    add("--picture", type=Path, help="draw the candidates, as PNG")
+    data.add_argument("--anchor", default="anchor", help="column of queries in --pairs")
+    data.add_argument("--positive", default="positive", help="its column of answers")
+    data.add_argument(
+        "--models", nargs="+", help="names, folders or hub repositories to measure"
+    )
 
 
 def select(options: argparse.Namespace) -> tuple[str, int]:
@@ -47,35 +50,30 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
 
     The status is 1 where nothing keeps the constraints.
     """
-    from sbert_lab.evaluation.figures import png
     from sbert_lab.models.registry import ChecksumError
 
+    note = "These rows were recorded; --measure or --pairs FILE measures here."
     try:
-        limits = Constraints(  # looked at before anything is measured
+        if options.measure or options.pairs:
+            survey, note = _measured(options)
+        else:
+            path = options.survey or committed_results("laptop") / RECORDED
+            survey = read_survey(path)
+            if options.models:
+                survey = replace(survey, rows=list(map(survey.row, options.models)))
+        limits = Constraints(
+            task=options.task or next(iter(survey.differences)),
             min_quality=options.min_quality,
             max_ms=options.max_ms,
             max_mb=options.max_mb,
             max_dimensions=options.max_dimensions,
             corpus=int(options.corpus_size),
         )
-        if options.measure or options.pairs:
-            survey, note = _measured(options)
-        else:
-            path = options.survey or committed_results("laptop") / RECORDED
-            survey = read_survey(path)
-            note = "These rows were recorded; --measure or --pairs FILE measures here."
-            if options.models:
-                survey = replace(survey, rows=list(map(survey.row, options.models)))
-        limits = replace(
-            limits, task=options.task or next(iter(survey.rows[0].quality))
-        )
         try:
             verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
             status = 0
         except NothingFits as error:
             verdict, status = str(error), 1
-        if options.picture:
-            write_bytes(options.picture, png(pareto_picture(survey, limits)))
     except (OSError, ValueError, ChecksumError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
     return "\n".join([*_as_table(survey, limits), "", verdict, note]), status
@@ -87,18 +85,17 @@ def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
     from sbert_lab.models.embedding_cache import EmbeddingCache
     from sbert_lab.models.registry import cache_home
     from sbert_lab.selection.candidates import names_here
-    from sbert_lab.selection.measure import measure_survey
+    from sbert_lab.selection.measure import measure_all
 
     pairs, kept = None, RECORDED
-    if options.pairs:
-        roles = ("anchor", "positive")
-        named = {role: getattr(options, role) or role for role in roles}
-        all_by_default = not (options.anchor or options.positive)
-        pairs = read_pairs(options.pairs, None if all_by_default else named)
+    if options.pairs is not None:
+        columns = {"anchor": options.anchor, "positive": options.positive}
+        usual = all(role == name for role, name in columns.items())
+        pairs = read_pairs(options.pairs, None if usual else columns)
         kept = f"{options.pairs.stem}.json"
     names = {name: name for name in options.models or names_here()}
     cache = EmbeddingCache(cache_home() / "embeddings")
-    survey, _ = measure_survey(names, pairs=pairs, cache=cache)
+    survey, _ = measure_all(names, pairs=pairs, cache=cache)
     path = results_folder("selection") / kept
     write_survey(path, survey)
     return survey, f"The rows are kept: --survey {path} shows them again."
@@ -114,9 +111,10 @@ def _as_table(survey: Survey, limits: Constraints) -> list[str]:
     lines = [heading + "    ms a query       MB  dimensions  does not fit because"]
     for row in rows:
         star, quality = "*" if row in front else " ", str(row.quality[task])
+        dimension = "words" if row.lexical else row.dimension
         lines.append(
             f"{star} {row.name:{wide}}  {quality:20}  {row.ms(corpus):12.3g}"
-            f"  {row.mb(corpus):7,.0f}  {row.dimension or 'words':>10}"
+            f"  {row.mb(corpus):7,.0f}  {dimension:>10}"
             f"  {'; '.join(limits.broken_by(row))}".rstrip()
         )
     return [

@@ -1,6 +1,7 @@
 """Every candidate measured in one run: quality, costs, and paired differences.
 
-Candidates take turns, so that a busy moment of the machine hits each of them.
+Candidates take turns, so that a busy moment of the machine hits each of them; a time is
+the median of several rounds.
 """
 
 import multiprocessing
@@ -28,6 +29,7 @@ from sbert_lab.datasets.icd10cm_tasks import KINDS, term_retrieval
 from sbert_lab.datasets.pairs import Pairs, PairSearch, retrieval_from_pairs
 from sbert_lab.evaluation.evaluators import search_quality
 from sbert_lab.evaluation.metrics import ndcg_at_k
+from sbert_lab.evaluation.statistics import Interval
 from sbert_lab.evaluation.tasks import TaskResult, interval, measure, measure_bm25
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
@@ -57,7 +59,7 @@ _PRELOADED = [
 ]
 
 
-def measure_survey(
+def measure_all(
     names: Mapping[str, str],
     *,
     pairs: Pairs | None = None,
@@ -77,45 +79,49 @@ def measure_survey(
     """
     if pairs is None:
         search, task = None, term_retrieval(size)
-        corpus, queries = list(task.corpus_texts), list(task.queries)
+        corpus, queries = task.corpus_texts, task.queries
         about = f"ICD-10-CM, {len(kinds)} of {len(KINDS)} kinds of task"
         about += "" if size is None else f", size {size}"
     else:
         search = retrieval_from_pairs(pairs)
-        corpus, queries = list(search.corpus), list(search.queries)
+        corpus, queries = search.corpus, search.queries
         about = f"{pairs.source.name}, {len(pairs)} pairs"
     models = {name: candidate(what).load(corpus) for name, what in names.items()}
     measured: dict[str, Quality] = {}
     with progress(len(models), "quality", minimum=1) as move:
         for name, model in models.items():
-            measured[name] = (
-                _on_icd10cm(model, size, kinds, cache)
-                if search is None
-                else {OWN: on_pairs(model, search, cache)}
-            )
+            if search is None:
+                measured[name] = _on_icd10cm(model, size, kinds, cache)
+            else:
+                measured[name] = {OWN: on_pairs(model, search, cache)}
             move(1)
     short = queries[: texts[0]]
-    long = [" ".join(corpus[i : i + 8]) for i in range(0, len(corpus), 8)][: texts[1]]
-    timed = timings(models, short, long, corpus, rounds, index_mb)
+    words = " ".join(corpus).split()
+    long = [" ".join(words[i : i + 50]) for i in range(0, len(words), 50)][: texts[1]]
+    timed = costs(models, short, long, corpus, rounds, index_mb)
     rows = [
         Row(
             name=name,
-            dimension=_width(model),
+            dimension=(
+                len(model.vocabulary) if isinstance(model, Bm25) else model.dimension
+            ),
             bytes_per_entry=_bytes_per_entry(model),
             quality={task: interval(one) for task, one in measured[name].items()},
             metrics={task: one.metric for task, one in measured[name].items()},
             cost=timed[name] | footprint(names[name], corpus, long),
+            lexical=isinstance(model, Bm25),
         )
         for name, model in models.items()
     ]
-    differences: dict[str, Any] = {}
+    differences: dict[str, dict[str, dict[str, Interval]]] = {
+        task: {} for found in measured.values() for task in found
+    }
     for first, second in combinations(measured, 2):
         for task in [t for t in measured[first] if t in measured[second]]:
             gap = interval(measured[first][task], measured[second][task])
-            differences.setdefault(task, {}).setdefault(first, {})[second] = gap
-    return Survey(
-        rows, differences, {"machine": _machine(), "quality on": about}
-    ), measured
+            differences[task].setdefault(first, {})[second] = gap
+    source = {"machine": _machine(), "quality on": about}
+    return Survey(rows, differences, source), measured
 
 
 def on_pairs(
@@ -161,14 +167,14 @@ def _ways(model: Model, cache: EmbeddingCache | None = None) -> tuple[Work, Work
     )
 
 
-def timings(
+def costs(
     models: Mapping[str, Model],
     short: Sequence[str],
     long: Sequence[str],
     corpus: Sequence[str],
     rounds: int,
     index_mb: float,
-) -> dict[str, dict[str, list[float]]]:
+) -> dict[str, dict[str, float]]:
     """Time encoding and exact search, in turns; the first of `rounds` + 1 warms up.
 
     Vectors are searched in a flat FAISS index of random ones, words in the texts of
@@ -191,7 +197,7 @@ def timings(
         for name, model in models.items():
             turns[name].append(_one_turn(model, indexes[_width(model)], short, long))
     return {
-        name: {cost: [one[cost] for one in found[1:]] for cost in found[0]}
+        name: {c: float(np.median([turn[c] for turn in found[1:]])) for c in found[0]}
         for name, found in turns.items()
     }
 
@@ -228,7 +234,7 @@ def _seconds(work: Callable[..., object], *arguments: object) -> float:
 
 def footprint(
     name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
-) -> dict[str, list[float]]:
+) -> dict[str, float]:
     """Measure a candidate's memory and its loading in a fresh process.
 
     Returns ``resident_mb``, by how much the process grew, libraries left out, and
@@ -245,7 +251,7 @@ def footprint(
 
 def _footprint(
     name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
-) -> dict[str, list[float]]:
+) -> dict[str, float]:
     for module in _PRELOADED:
         with suppress(ImportError):
             import_module(module)
@@ -256,7 +262,7 @@ def _footprint(
     seconds = time.perf_counter() - start
     read(texts)
     grown = max(_own_bytes() - before, 0) / 1e6
-    return {"resident_mb": [grown], "load_s": [seconds]}
+    return {"resident_mb": grown, "load_s": seconds}
 
 
 def _own_bytes() -> int:
@@ -284,10 +290,9 @@ def _bytes_per_entry(model: Model) -> float:
 
 
 def _machine() -> str:
-    """Return the processor, named where Linux tells it, and the number of threads."""
-    told = Path("/proc/cpuinfo")
-    found = re.search(
-        r"model name\s*: (.*)", told.read_text() if told.is_file() else ""
-    )
-    processor = found[1] if found else platform.machine()
-    return f"{processor}, {torch.get_num_threads()} threads"
+    """Return what a reader of the figures must know of where they were measured."""
+    processor, told = platform.machine(), Path("/proc/cpuinfo")
+    if told.is_file() and (line := re.search(r"model name\s*: (.*)", told.read_text())):
+        processor = line[1]
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{processor}, {torch.get_num_threads()} threads{gpu}"

@@ -9,16 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Costs of a row, each with its unit, as it is shown.
 COSTS = {
@@ -39,45 +35,34 @@ class NothingFits(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate: its score and metric on each task, and each of `COSTS`.
-
-    ``dimension`` is None for words; a cost has a value for each round.
-    """
+    """One candidate: its score and metric on each task, and each of `COSTS`."""
 
     name: str
-    dimension: int | None
+    dimension: int  #: of a lexical one the number of its words
     bytes_per_entry: float
     quality: Mapping[str, Interval]
     metrics: Mapping[str, str]
-    cost: Mapping[str, Sequence[float]]
-
-    def median(self, cost: str) -> float:
-        """Return the middle of the rounds of a cost."""
-        return median(self.cost[cost])
+    cost: Mapping[str, float]  #: medians of the rounds
+    lexical: bool = False
 
     def ms(self, corpus: int) -> float:
         """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
-        return self.median("query_ms_p95") + self.median("search_ms") * corpus / 1e6
+        search = self.cost["search_ms"] * corpus / 1e6
+        return self.cost["query_ms_p95"] + search
 
     def mb(self, corpus: int) -> float:
         """Return the MB in memory: the model, and an index of `corpus` entries."""
-        return self.median("resident_mb") + corpus * self.bytes_per_entry / 1e6
-
-    def costs(self, corpus: int) -> str:
-        """Return both in words."""
-        return f"{self.ms(corpus):.3g} ms a query and {self.mb(corpus):,.0f} MB"
+        return self.cost["resident_mb"] + corpus * self.bytes_per_entry / 1e6
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Rows of one run, and paired differences: task to first row to second to interval.
-
-    ``about`` says on which machine and on which data.
-    """
+    """Rows of one run on one machine, and their paired differences."""
 
     rows: Sequence[Row]
+    #: By task, first row and second row, in the order of the rows.
     differences: Mapping[str, Mapping[str, Mapping[str, Interval]]]
-    about: Mapping[str, str]
+    about: Mapping[str, str]  #: the "machine", and what "quality on" is measured on
 
     def row(self, name: str) -> Row:
         """Return a row by its name."""
@@ -87,7 +72,7 @@ class Survey:
         return rows[name]
 
     def difference(self, task: str, first: str, second: str) -> Interval:
-        """Return the paired difference of two rows, in either order."""
+        """Return the paired difference of two rows that a task was measured on."""
         known = self.differences[task]
         if second in known.get(first, {}):
             return known[first][second]
@@ -122,7 +107,7 @@ class Constraints:
     """What an application can bear, for a `task` of the survey.
 
     ``max_ms`` is for a query, encoded and searched for exactly in `corpus` entries;
-    ``max_mb`` for model and index. Words have no dimensions to limit.
+    ``max_mb`` for model and index. A lexical candidate has no dimensions to limit.
     """
 
     task: str = "Retrieval"
@@ -131,17 +116,6 @@ class Constraints:
     max_mb: float | None = None
     max_dimensions: int | None = None
     corpus: int = 100_000
-
-    def __post_init__(self) -> None:
-        """Refuse limits that nothing can keep."""
-        for name in ("max_ms", "max_mb", "max_dimensions", "corpus"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: must be over 0")
-        if self.min_quality is not None and not -1 <= self.min_quality <= 1:
-            raise ValueError(
-                f"min_quality={self.min_quality}: scores are fractions, 0.5 and not 50"
-            )
 
     def broken_by(self, row: Row) -> list[str]:
         """Return which constraints a row breaks, in words."""
@@ -153,7 +127,7 @@ class Constraints:
         if self.max_mb is not None and (mb := row.mb(self.corpus)) > self.max_mb:
             found.append(f"{mb:,.0f} MB, over {self.max_mb:,g}")
         most = self.max_dimensions
-        if most is not None and (row.dimension or 0) > most:
+        if most is not None and not row.lexical and row.dimension > most:
             found.append(f"{row.dimension} dimensions, over {most}")
         return found
 
@@ -169,9 +143,8 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     if not fitting:
         nearest = min(known, key=lambda row: len(limits.broken_by(row)))
         raise NothingFits(
-            f"no candidate keeps every constraint. Nearest is {nearest.name}: "
-            f"{'; '.join(limits.broken_by(nearest))}. Loosen that, or add a candidate "
-            "with --models."
+            f"No candidate keeps every constraint. Nearest is {nearest.name}: "
+            f"{'; '.join(limits.broken_by(nearest))}."
         )
     best, *others = fitting
     gaps = {row.name: survey.difference(task, best.name, row.name) for row in others}
@@ -179,19 +152,18 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     chosen = min([best, *alike], key=lambda row: (row.ms(corpus), row.mb(corpus)))
     reasons = [
         f"{chosen.name}: {task} {chosen.metrics[task]} {chosen.quality[task]}, "
-        f"{chosen.costs(corpus)} at {corpus:,} entries."
+        f"{chosen.ms(corpus):.3g} ms a query and {chosen.mb(corpus):,.0f} MB at "
+        f"{corpus:,} entries."
     ]
     if chosen is not best:
         reasons.append(
             f"{best.name} has the highest score that fits, but the difference "
             f"{gaps[chosen.name].signed()} may be chance; it takes "
-            f"{best.costs(corpus)}."
+            f"{best.ms(corpus):.3g} ms and {best.mb(corpus):,.0f} MB."
         )
     elif others:
-        reasons.append(
-            f"The next one that fits is {others[0].name}; the difference is "
-            f"{gaps[others[0].name].signed()}."
-        )
+        gap = gaps[others[0].name].signed()
+        reasons.append(f"The next one that fits is {others[0].name}: {gap}.")
     return chosen, reasons
 
 
@@ -199,8 +171,7 @@ def measured_on(survey: Survey, task: str) -> list[Row]:
     """Return the rows that have a score on a task, the best first."""
     rows = [row for row in survey.rows if task in row.quality]
     if not rows:
-        known = dict.fromkeys(task for row in survey.rows for task in row.quality)
-        raise ValueError(f"task {task!r}: one of {', '.join(known)}")
+        raise ValueError(f"task {task!r}: one of {', '.join(survey.differences)}")
     return sorted(rows, key=lambda row: -row.quality[task].mean)
 
 
@@ -218,39 +189,3 @@ def pareto_front(survey: Survey, task: str, corpus: int) -> list[Row]:
     better = (points < points[:, None]).any(2)
     beaten = (no_worse & better).any(1)
     return [row for row, lost in zip(rows, beaten, strict=True) if not lost]
-
-
-def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
-    """Draw each candidate's quality, with its interval, against milliseconds a query.
-
-    Round marks are on the Pareto front, squares are beaten; hollow ones break a
-    constraint. The larger a mark, the more memory.
-    """
-    from sbert_lab.evaluation.figures import colours, label, log_x, new_figure
-
-    task, corpus = limits.task, limits.corpus
-    figure, (axes,) = new_figure(width=10, height=5)
-    rows = sorted(measured_on(survey, task), key=lambda row: row.ms(corpus))
-    front = pareto_front(survey, task, corpus)
-    most = max(row.mb(corpus) for row in rows)
-    orange, blue, *_ = colours()
-    for number, row in enumerate(rows, 1):
-        score, at = row.quality[task], row.ms(corpus)
-        shape, colour = ("o", blue) if row in front else ("s", orange)
-        axes.vlines(at, score.low, score.high, color=colour)
-        axes.plot(
-            [at],
-            [score.mean],
-            shape,
-            color=colour,
-            markersize=5 + 12 * (row.mb(corpus) / most) ** 0.5,
-            markerfacecolor="white" if limits.broken_by(row) else colour,
-            label=f"{number}  {row.name}",
-        )
-        label(axes, str(number), (at, score.mean), (7 if number % 2 == 0 else -16, 7))
-    log_x(axes)
-    axes.set_xlabel(f"milliseconds a query, {corpus:,} entries")
-    axes.set_ylabel(f"{task}: {rows[0].metrics[task]}")
-    axes.set_title("circle: on the Pareto front; hollow: breaks a constraint")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6)
-    return figure

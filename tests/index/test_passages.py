@@ -15,7 +15,7 @@ from sbert_lab import exact_search
 from sbert_lab.index import passages
 from sbert_lab.index.chunking import chunk, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
-from sbert_lab.index.passages import Cited, Passages, cited
+from sbert_lab.index.passages import Passages, cited
 from sbert_lab.models.lexical import Bm25
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,13 +87,9 @@ def test_it_is_the_pieces_one_after_the_other():
     found = found.search(query, 3, candidates=5)
     assert [one.text for one in found] == [candidates[i] for i in order[:3]]
     assert [one.score for one in found] == judged[:3].tolist()
-    assert order[:3].tolist() != [0, 1, 2]
-
-
-def test_a_passage_says_where_it_stands():
-    for one in filled(max_tokens=8, overlap=2).search("the cat", 50):
-        assert isinstance(one, Cited)
+    for one in found:
         assert DOCUMENTS[one.document][one.start : one.end] == one.text
+    assert order[:3].tolist() != [0, 1, 2]
 
 
 def test_each_side_has_its_prompt():
@@ -136,10 +132,8 @@ def test_growing_encodes_only_what_is_new():
 
 def test_replacing_and_removing():
     memory = filled(max_tokens=8, hybrid=True)
-    assert len(memory) == 4
     assert memory.documents == DOCUMENTS
     memory.add("pets", "A zebra. The quick brown fox jumps over.")
-    assert len(memory) == 4
     pairs = as_pairs(memory.search("zebra", 50))
     assert ("copy", "The cat sat on a mat.") in pairs
     assert "A dog ran over the hill." not in [text for _, text in pairs]
@@ -153,7 +147,7 @@ def test_replacing_and_removing():
         memory.remove("nobody")
     for name in DOCUMENTS:
         memory.remove(name)
-    assert len(memory) == 0
+    assert memory.documents == {}
     assert memory.search("the cat") == []
     memory.add_all(DOCUMENTS)
     assert memory.search("the cat", 1) != []
@@ -229,14 +223,6 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     np.testing.assert_allclose([one.score for one in found], wanted, atol=1e-6)
 
 
-def test_empty_passages_are_saved_too(tmp_path):
-    Passages(tiny_encoder()).save(tmp_path)
-    again = Passages.load(tmp_path, tiny_encoder())
-    assert again.search("the cat") == []
-    again.add("one", "the cat")
-    assert as_pairs(again.search("cat")) == [("one", "the cat")]
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -252,13 +238,6 @@ def test_another_encoder_is_refused(tmp_path, other):
     memory.save(tmp_path)
     with pytest.raises(ValueError, match="mean nothing"):
         Passages.load(tmp_path, tiny_encoder(**other))
-    assert Passages.load(tmp_path, tiny_encoder()).documents == {"one": "the cat"}
-
-
-def test_an_encoder_that_has_changed_is_noticed(tmp_path):
-    memory = Passages(tiny_encoder())
-    memory.add("one", "the cat")
-    memory.save(tmp_path)
     with torch.no_grad():
         next(memory.encoder.parameters()).mul_(1.01)
     with pytest.raises(ValueError, match="the encoder has changed"):
@@ -273,10 +252,9 @@ def test_damage_is_noticed(tmp_path):
     kept = {p: p.read_bytes() for p in Path(tmp_path).rglob("*") if p.is_file()}
     assert len(kept) == 6
     for path, content in kept.items():
+        damages = [content[:-9], content.replace(b"c", b"d", 1) + b" ", None]
         if path.name == "passages.json":
             damages = [b"{", b"[]", content.replace(b'"options"', b'"last"')]
-        else:
-            damages = [content[:-9], content.replace(b"c", b"d", 1) + b" ", None]
         for damage in damages:
             path.write_bytes(damage) if damage is not None else path.unlink()
             with pytest.raises((ValueError, FileNotFoundError), match="damaged|holds"):

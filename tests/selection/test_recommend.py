@@ -18,7 +18,6 @@ from sbert_lab.selection.recommend import (
     Row,
     Survey,
     pareto_front,
-    pareto_picture,
     read_survey,
     recommend,
     write_survey,
@@ -31,8 +30,9 @@ def row(
     ms: float,
     mb: float,
     *,
-    dimension: int | None = 384,
+    dimension: int = 384,
     search_ms: float = 100.0,
+    lexical: bool = False,
     task: str = "Retrieval",
 ) -> Row:
     fixed = {
@@ -48,14 +48,15 @@ def row(
     return Row(
         name=name,
         dimension=dimension,
-        bytes_per_entry=4.0 * dimension if dimension else 40.0,
+        bytes_per_entry=40.0 if lexical else 4.0 * dimension,
         quality={task: Interval(score, score - 0.02, score + 0.02, 500)},
         metrics={task: "ndcg_at_10"},
-        cost={key: [v * 1.5, v * 0.9, v] for key, v in fixed.items()},
+        cost=fixed,
+        lexical=lexical,
     )
 
 
-WORDS = row("words", 0.30, 0.1, 5, dimension=None, search_ms=20)
+WORDS = row("words", 0.30, 0.1, 5, dimension=9_000, search_ms=20, lexical=True)
 STATIC = row("static", 0.40, 0.2, 40, dimension=256)
 SMALL = row("small", 0.50, 5, 120)
 QUICK = row("quick", 0.49, 2, 60)
@@ -72,8 +73,8 @@ SURVEY = Survey(
     ROWS,
     {
         "Retrieval": {
-            a.name: {b.name: gap(a, b) for b in ROWS[place:]}
-            for place, a in enumerate(ROWS, 1)
+            a.name: {b.name: gap(a, b) for b in ROWS[i + 1 :]}
+            for i, a in enumerate(ROWS)
         }
     },
     {"machine": "two cores", "quality on": "toys"},
@@ -122,12 +123,14 @@ def test_a_difference_that_may_be_chance_does_not_pay():
     _, reasons = recommend(SURVEY, Constraints(max_ms=30))
     assert "small has the highest score that fits" in reasons[1]
     assert "+0.010 [-0.005, +0.025] may be chance" in reasons[1]
-    surer = {"small": {"quick": gap(SMALL, QUICK, 0.005)}}
-    differences = {"Retrieval": SURVEY.differences["Retrieval"] | surer}
-    survey = dataclasses.replace(SURVEY, differences=differences)
-    again, reasons = recommend(survey, Constraints(max_ms=30))
+    known = SURVEY.differences["Retrieval"]
+    surer = known | {"small": known["small"] | {"quick": gap(SMALL, QUICK, 0.005)}}
+    again, reasons = recommend(
+        dataclasses.replace(SURVEY, differences={"Retrieval": surer}),
+        Constraints(max_ms=30),
+    )
     assert again.name == "small"
-    assert reasons[1].endswith("is quick; the difference is +0.010 [+0.005, +0.015].")
+    assert reasons[1] == "The next one that fits is quick: +0.010 [+0.005, +0.015]."
 
 
 def test_a_difference_turned_round():
@@ -138,7 +141,7 @@ def test_a_difference_turned_round():
 
 
 def test_nothing_fits():
-    nearest = "no candidate keeps every constraint. Nearest is large: 50 ms a query"
+    nearest = "No candidate keeps every constraint. Nearest is large: 50 ms a query"
     with pytest.raises(NothingFits, match=nearest):
         recommend(SURVEY, Constraints(min_quality=0.55, max_ms=20))
 
@@ -147,7 +150,7 @@ def test_a_row_without_the_task_is_left_out():
     survey = dataclasses.replace(SURVEY, rows=(*ROWS, row("odd", 1, 1, 1, task="STS")))
     assert recommend(survey, Constraints())[0] is LARGE
     assert pareto_front(survey, "Retrieval", 1)[0] is LARGE
-    with pytest.raises(ValueError, match="'Other': one of Retrieval, STS"):
+    with pytest.raises(ValueError, match="'Other': one of Retrieval"):
         recommend(survey, Constraints(task="Other"))
 
 
@@ -162,19 +165,6 @@ def test_the_front_holds_what_nothing_beats():
     survey = dataclasses.replace(SURVEY, rows=(*ROWS, same, *others))
     front = [one.name for one in pareto_front(survey, "Retrieval", 1_000)]
     assert front == ["large", "small", "twin", "quick", "static", "words"]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"max_ms": 0}, "max_ms=0: must be over 0"),
-        ({"min_quality": 50}, "0.5 and not 50"),
-        ({"min_quality": float("nan")}, "min_quality=nan"),
-    ],
-)
-def test_constraints_refuse_nonsense(wrong, said):
-    with pytest.raises(ValueError, match=said):
-        Constraints(**wrong)
 
 
 @given(st.floats(0.1, 1_000), st.floats(1, 5_000), st.integers(1, 10**7))
@@ -209,24 +199,6 @@ def test_a_missing_or_damaged_file_says_what_to_do(tmp_path):
         path.write_text(damaged)
         with pytest.raises(ValueError, match="no survey of this release"):
             read_survey(path)
-
-
-def test_the_picture_puts_marks_where_they_belong_hollow_if_refused():
-    rows = (*ROWS, row("beaten", 0.2, 3, 200))
-    survey = dataclasses.replace(SURVEY, rows=rows)
-    figure = pareto_picture(survey, Constraints(max_ms=20))
-    (axes,) = figure.axes
-    marks = {
-        (line.get_xdata()[0], line.get_ydata()[0]): line
-        for line in axes.lines
-        if line.get_marker() in ("o", "s")
-    }
-    assert set(marks) == {(r.ms(100_000), r.quality["Retrieval"].mean) for r in rows}
-    hollow = {y for (_, y), m in marks.items() if m.get_markerfacecolor() == "white"}
-    assert hollow == {0.6}
-    assert {y for (_, y), m in marks.items() if m.get_marker() == "s"} == {0.2}
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert sorted(name.split()[1] for name in names) == sorted(r.name for r in rows)
 
 
 def test_every_recorded_row_is_complete():

@@ -1,6 +1,7 @@
-"""The pre-training tool from packages to a folder, on a made-up corpus; its readers."""
+"""The pre-training tool from packages to a folder, its readers; the shipped weights."""
 
 import gzip
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,28 +9,12 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from sbert_lab import SentenceEncoder
+from sbert_lab._utils import project_root, sha256_file
+from sbert_lab.datasets import nli
+from tools.pretraining import corpus, readers
 from tools.pretraining.__main__ import main
-from tools.pretraining.corpus import (
-    Document,
-    Source,
-    build_corpus,
-    deduplicate,
-    is_held_out,
-    load_sources,
-    load_table,
-)
 from tools.pretraining.prepare import SEP, cooccurrence, prepare, static_vectors
-from tools.pretraining.readers import (
-    READERS,
-    clean_description,
-    clean_html,
-    clean_man,
-    clean_pod,
-    clean_wml,
-    clean_wordnet,
-    is_prose,
-    read_text,
-)
 from tools.pretraining.train import Chunks, make_model, train
 
 NOUNS = "river stone garden winter letter window horse kitchen".split()
@@ -55,11 +40,11 @@ def data(tmp_path_factory):
             parts = (f"{sentence(random)} {sentence(random)}" for _ in range(3))
             (folder / f"page{page:03d}.txt").write_text("\n\n".join(parts))
     sources = {
-        "alpha": Source("alpha-doc", "text", ("*.txt",), "made up"),
-        "beta": Source("beta-doc", "text", ("*.txt",), "made up", weight=0.5),
-        "absent": Source("absent", "html", ("*",), "made up"),
+        "alpha": corpus.Source("alpha-doc", "text", ("*.txt",), "made up"),
+        "beta": corpus.Source("beta-doc", "text", ("*.txt",), "made up", weight=0.5),
+        "absent": corpus.Source("absent", "html", ("*",), "made up"),
     }
-    build_corpus(root / "packages", root / "corpus", sources)
+    corpus.build_corpus(root / "packages", root / "corpus", sources)
     prepare(root / "corpus", root / "data", 200, 16)
     return root / "data"
 
@@ -117,15 +102,15 @@ def test_prepared_text_is_split_by_document(data):
 
     for name in ("alpha", "beta"):
         assert documents(streams[name]).isdisjoint(documents(unseen[name]))
-    tokens = {row["source"]: row["tokens"] for row in load_table(data)}
+    tokens = {row["source"]: row["tokens"] for row in corpus.load_table(data)}
     assert tokens == {name: len(stream) for name, stream in streams.items()}
     kept = data.parent / "kept"
     prepare(data.parent / "corpus", kept, 0, 8, tokenizer=data)
     for name in ("vocab.txt", "train.safetensors"):
         assert (kept / name).read_bytes() == (data / name).read_bytes()
     # What was held out of finished weights must stay held out.
-    assert sum(is_held_out("wordnet", f"doc{i}") for i in range(400)) == 3
-    assert is_held_out("wordnet", "doc107")
+    assert sum(corpus.is_held_out("wordnet", f"doc{i}") for i in range(400)) == 3
+    assert corpus.is_held_out("wordnet", "doc107")
 
 
 def test_rows_follow_weights_and_cross_no_source():
@@ -178,43 +163,84 @@ def test_static_vectors_put_interchangeable_words_together():
     assert abs(unit[10] @ unit[20]) < 0.1
 
 
+PROSE = {  # of each format: as it comes, and what is kept
+    readers.clean_html: (
+        "<head><title>t</title></head><nav>Home</nav><h1>A heading&nbsp;here</h1><p>It"
+        "\u2019s <b>bold</b> &amp; plain.</p><pre>x = 1</pre><li>One <em>item</em>",
+        ["A heading here", "It's bold & plain.", "One item"],
+    ),
+    readers.clean_man: (
+        '.\\" comment\n.PP\nThe call\n.BR foo (3)\nis \\fIzero\\fP.\n.nf\nint c;\n',
+        ["The call foo(3) is zero."],
+    ),
+    readers.clean_pod: (
+        "=head1 NAME\n\nSee L<this|perlre>, I<not>.\n\n  code();\n",
+        ["See this, not."],
+    ),
+    readers.clean_description: (
+        "Package: x\nDescription-en: short\n First long\n line.\n .\n Second.\n",
+        ["short", "First long line.", "Second."],
+    ),
+    readers.clean_wml: ('m= _ "He ""went"" to <i>me</i>."\nid=x', ['He "went" to me.']),
+}
+
+
 def test_readers_keep_prose(tmp_path):
-    page = (
-        "<head><title>t</title></head><nav>Home</nav><h1>A heading&nbsp;here</h1>"
-        "<p>It\u2019s <b>bold</b> &amp; plain.</p><pre>x = 1</pre><li>One <em>item</em>"
-    )
-    assert clean_html(page) == ["A heading here", "It's bold & plain.", "One item"]
+    for clean, (raw, kept) in PROSE.items():
+        assert clean(raw) == kept
     entry = 'dog\n    n 1: an animal; "it barked" [syn: {dog},\n         {hound}]\n'
-    assert clean_wordnet("dog", entry) == [
-        'dog: an animal; "it barked" (synonyms: dog, hound)'
-    ]
-    roff = (
-        '.\\" comment\n.PP\nThe call\n.BR foo (3)\nis \\fIzero\\fP.\n.nf\nint c;\n.fi\n'
-    )
-    assert clean_man(roff) == ["The call foo(3) is zero."]
-    assert clean_pod("=head1 NAME\n\nSee L<this|perlre>, I<not>.\n\n  code();\n") == [
-        "See this, not."
-    ]
-    stanza = "Package: x\nDescription-en: short\n First long\n line.\n .\n Second.\n"
-    assert clean_description(stanza) == ["short", "First long line.", "Second."]
-    assert clean_wml('m= _ "He ""went"" to <i>me</i>."\nid=x') == ['He "went" to me.']
+    dog = 'dog: an animal; "it barked" (synonyms: dog, hound)'
+    assert readers.clean_wordnet("dog", entry) == [dog]
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress("é".encode()))
     (tmp_path / "b.txt").write_bytes("é".encode("latin-1"))
-    assert read_text(tmp_path / "a.txt.gz") == read_text(tmp_path / "b.txt") == "é"
-    assert is_prose("This is an ordinary sentence about a garden.")
-    assert not is_prose("int x = foo(a[3], &b) ? c->d : *e++;")
-    assert not is_prose("The ICD-10-CM code of this disease is not for training.")
+    for name in ("a.txt.gz", "b.txt"):
+        assert readers.read_text(tmp_path / name) == "é"
+    assert readers.is_prose("This is an ordinary sentence about a garden.")
+    assert not readers.is_prose("int x = foo(a[3], &b) ? c->d : *e++;")
+    assert not readers.is_prose("The ICD-10-CM code of this disease is not for us.")
 
 
 def test_sources_and_duplicates():
-    sources = load_sources()
+    sources = corpus.load_sources()
     assert len(sources) == 53
-    assert {source.reader for source in sources.values()} <= set(READERS)
+    assert {source.reader for source in sources.values()} <= set(readers.READERS)
     assert all(s.licence and s.patterns and 0 < s.weight <= 1 for s in sources.values())
     documents = [
-        Document("a", ("One thing, said.", "Two things.")),
-        Document("b", ("one  THING said", "Three things.")),
-        Document("c", ("two things",)),
+        corpus.Document("a", ("One thing, said.", "Two things.")),
+        corpus.Document("b", ("one  THING said", "Three things.")),
+        corpus.Document("c", ("two things",)),
     ]
-    kept = list(deduplicate(documents, set()))
-    assert kept == [documents[0], Document("b", ("Three things.",))]
+    kept = list(corpus.deduplicate(documents, set()))
+    assert kept == [documents[0], corpus.Document("b", ("Three things.",))]
+
+
+# The shipped weights
+
+FOLDER = project_root() / "data" / "models" / "bert-mini"
+SHA256 = "45f667e831dcedc468b3da1d1033e1b2e78a75b749751855c3e93e2758ea21ad"
+
+
+def test_the_weights_are_those_that_the_card_speaks_of():
+    weights = FOLDER / "model.safetensors"
+    assert sha256_file(weights) == SHA256
+    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 16_000_000
+    encoder = SentenceEncoder.from_pretrained(FOLDER, device="cpu")
+    assert encoder.encode(["a cat sat on the mat"]).shape == (1, 256)
+    assert "version 0.1.0" in (FOLDER / "README.md").read_text("utf-8")
+
+
+def test_reads_the_context():
+    """The middle word piece of each authored premise, which no corpus can hold."""
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    model = AutoModelForMaskedLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    rows = []
+    for premise in sorted({item.premise for item in nli.authored()})[::2]:
+        ids = tokenizer(premise, return_tensors="pt")["input_ids"]
+        place = ids.shape[1] // 2
+        truth = int(ids[0, place])
+        ids[0, place] = tokenizer.mask_token_id
+        with torch.inference_mode():
+            rows.append((truth, int(model(ids).logits[0, place].argmax())))
+    right = sum(truth == guess for truth, guess in rows) / len(rows)
+    commonest = Counter(truth for truth, _ in rows).most_common(1)[0][1]
+    assert right > max(0.15, 1.5 * commonest / len(rows))
