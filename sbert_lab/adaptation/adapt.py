@@ -1,25 +1,24 @@
 """Adapt a model: train, average with the base, measure, save.
 
 The folder that is filled holds ``plan.json`` (what decides the weights) from the start,
-then ``model``, ``report.md`` with its pictures, and at last ``outcome.json``. Until
-then ``work`` holds checkpoints, from which a run that was killed goes on.
+then ``model``, ``report.md``, and at last ``outcome.json``. Until then ``work`` holds
+checkpoints, from which a run that was killed goes on.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from sbert_lab._utils import write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
-from sbert_lab.adaptation.report import OUTCOME, Measured, compare, write_report
+from sbert_lab.adaptation.report import OUTCOME, compare, measure, write_report
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
 from sbert_lab.datasets.pairs import (
@@ -34,7 +33,6 @@ from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, cache_home, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.hard_negatives import Guard
 from sbert_lab.training.trainer import Curve
 
 log = logging.getLogger(__name__)
@@ -52,51 +50,23 @@ def adapt(
     teacher: Teacher | None = None,
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
-    guard: Guard | None = None,
-    show_progress: bool | None = None,
 ) -> dict[str, Any]:
     """Adapt a model to a field, and measure what that brought and what it cost.
 
     Called again after an interruption, with the same arguments, it goes on and ends in
     the same weights; called again when all is done, it returns what was found.
 
-    Parameters
-    ----------
-    base
-        A model's name, folder or hub repository.
-    data
-        Pairs that belong together, e.g. queries and answers, from `read_pairs`; or,
-        where there are none, texts of the field.
-    out
-        The folder to fill: new, empty, or that of an earlier call.
-    method
-        For texts ``"simcse"``, ``"tsdae"`` or ``"pseudo-labels"``.
-    recipe
-        How; None for the method's own of `RECIPES`.
-    teacher
-        Of pseudo-labels; see `train_on_texts`.
-    test
-        Other pairs, to test on. None keeps some of the pairs aside, whole groups that
-        share no text with the rest, and tests nothing where there are only texts.
-    corpus
-        What is searched, and where hard negatives of pairs come from. By default the
-        answers of training and test are searched, and negatives are those of training.
-    guard
-        True for rows of pairs and of the corpus that must not meet, as in
-        `hard_negatives.mine`. Needs a test and a corpus: rows must stay as they are.
-    show_progress
-        Bars on standard error; by default for long work on a terminal.
+    `base` is a model's name, folder or hub repository. `data` are pairs that belong
+    together, such as queries and answers; or, where there are none, texts of the field,
+    with a `method` and `teacher` of `train_on_texts`. `out` is the folder to fill: new,
+    empty, or that of an earlier call. `test` are other pairs, to test on: None keeps
+    some aside, whole groups that share no text with the rest, and tests nothing where
+    there are only texts. `corpus` is what is searched, and where hard negatives come
+    from; by default the answers of training and test, and negatives are of training.
 
-    Returns
-    -------
-    dict
-        What is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted weights,
-        ``plan``, ``facts``, ``curve`` (step and loss), and those of `report.compare`.
-
-    Raises
-    ------
-    DataError, ValueError, OSError, CheckpointError
-        Data, recipe, folder or base cannot be used; says what to change.
+    Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
+    weights, ``plan``, ``facts``, ``curve`` (step and loss), and the rest from
+    `report.compare`. What cannot be used is a `DataError`, `ValueError` or `OSError`.
 
     Sources: Henderson et al. 2017 (in-batch negatives), Karpukhin et al. 2020 (mined
     ones), Wortsman et al. 2022 (the average with the base).
@@ -106,8 +76,6 @@ def adapt(
         raise ValueError(f"method={method!r}: for texts one of {', '.join(RECIPES)}")
     if (teacher is None) == (method == "pseudo-labels"):
         raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
-    if guard is not None and (test is None or corpus is None):
-        raise ValueError("guard speaks of rows; give test=… and corpus=… too")
     recipe = recipe or RECIPES[method]
     train, test = _train_and_test(data, test, recipe)
     facts = {"trained on": len(train)}
@@ -120,21 +88,11 @@ def adapt(
     def teach(encoder: SentenceEncoder, work: Path) -> Curve:
         cache, checkpoints = EmbeddingCache(work / "cache"), work / "checkpoints"
         if not isinstance(train, Pairs):
-            return train_on_texts(
-                method,
-                encoder,
-                train,
-                recipe,
-                teacher=teacher,
-                folder=checkpoints,
-                show_progress=show_progress,
-            )
-        mined = mine_negatives(
-            encoder, train, recipe, corpus, guard, cache, show_progress
-        )
+            return train_on_texts(method, encoder, train, recipe, teacher, checkpoints)
+        mined = mine_negatives(encoder, train, recipe, corpus, cache=cache)
         if mined is not None:
             facts.update({f"passed over, {w}": n for w, n in mined.removed.items()})
-        return train_on_pairs(encoder, train, recipe, mined, checkpoints, show_progress)
+        return train_on_pairs(encoder, train, recipe, mined, checkpoints)
 
     folder = Path(out).expanduser()
     with _alone(folder):
@@ -144,7 +102,6 @@ def adapt(
             "method": method,
             **asdict(recipe),
             "teacher": teacher and teacher.fingerprint(),
-            "guard": guard and getattr(guard, "fingerprint", guard.__repr__)(),
             "data": _hash(train),
             "test": _hash(test),
             "corpus": _hash(corpus),
@@ -158,8 +115,7 @@ def adapt(
                 encoder = average(before, encoder, recipe.base_weight)
             log.info("measuring …")
             sets = general_sets()
-            old = Measured(before, search, sets, show_progress)
-            new = Measured(encoder, search, sets, show_progress)
+            old, new = (measure(one, search, sets) for one in (before, encoder))
             encoder.save(folder / "model")
             facts["seconds"] = round(perf_counter() - started)
             outcome = {
@@ -204,8 +160,7 @@ def _train_and_test(
     return data, test
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AcquireReturnProxy:
     """Keep a second run of this user out of a folder; a killed one lets go of it.
 
     The lock lies with the cache, for the folder is to hold what was asked for alone.
@@ -213,14 +168,9 @@ def _alone(folder: Path) -> Iterator[None]:
     path = cache_home() / "locks" / f"{sha256_of(str(folder.resolve()))[:16]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(path).acquire(timeout=0)
+        return FileLock(path).acquire(timeout=0)
     except Timeout:
-        raise FileExistsError(
-            f"{folder} is being filled by another run; wait for its end, or give "
-            "another folder"
-        ) from None
-    with lock:
-        yield
+        raise FileExistsError(f"{folder} is being filled by another run") from None
 
 
 def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -232,14 +182,12 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
         if differs:
             raise FileExistsError(
                 f"{folder} holds an adaptation with another {', '.join(differs)}: take "
-                "back the change, give another folder, or delete this one"
+                "back the change, or give another folder"
             )
     elif folder.exists():
         others = [o for o in folder.iterdir() if not o.name.startswith(f".{PLAN}.")]
         if others:
-            raise FileExistsError(
-                f"{folder} holds other files, and no adaptation; give a new folder"
-            )
+            raise FileExistsError(f"{folder} holds other files; give a new folder")
     write_json(path, plan)
 
 

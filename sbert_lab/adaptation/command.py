@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from sbert_lab.adaptation.recipe import RECIPES
 
 if TYPE_CHECKING:
-    from sbert_lab.adaptation.unsupervised import Teacher
     from sbert_lab.datasets.pairs import Pairs
 
 #: Fields of a `Recipe` that can be set, and their type.
@@ -46,18 +45,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--test", type=Path, help="pairs to test on; by default a fifth is kept aside"
     )
     data.add_argument(
-        "--corpus",
-        type=Path,
-        help="what is searched: .txt, one text a line, or a column 'text' of a table; "
-        "by default all answers",
+        "--corpus", type=Path, help="what is searched, a text a line; or all answers"
     )
     alone = parser.add_argument_group("without pairs")
-    alone.add_argument("--texts", type=Path, help="texts, as for --corpus")
+    alone.add_argument("--texts", type=Path, help="one text a line")
     alone.add_argument("--method", choices=("simcse", "tsdae", "pseudo-labels"))
-    alone.add_argument(
-        "--teacher",
-        help="of pseudo-labels: a cross-encoder, or a better encoder than the base",
-    )
+    alone.add_argument("--teacher", help="of pseudo-labels: a cross-encoder")
     recipe = parser.add_argument_group("the recipe; the defaults usually do")
     for name, kind in _FIELDS.items():
         text = f"for pairs {getattr(RECIPES['pairs'], name)}"
@@ -69,6 +62,7 @@ def adapt(options: argparse.Namespace) -> str:
     from sbert_lab._utils import limit_memory
     from sbert_lab.adaptation.adapt import adapt as fill
     from sbert_lab.adaptation.report import REPORT, summary
+    from sbert_lab.models.cross_encoder import CrossEncoder
     from sbert_lab.models.registry import ChecksumError
 
     limit_memory()
@@ -78,22 +72,19 @@ def adapt(options: argparse.Namespace) -> str:
         if (options.texts is None) != (options.method is None):
             raise ValueError("--texts FILE and --method go together")
         method = options.method or "pairs"
-        given = {
-            name: value
-            for name in _FIELDS
-            if (value := getattr(options, name)) is not None
-        }
+        given = {name: getattr(options, name) for name in _FIELDS}
+        given = {name: value for name, value in given.items() if value is not None}
+        pairs, test = (_pairs(file, options) for file in (options.pairs, options.test))
+        texts, corpus = map(_lines, (options.texts, options.corpus))
         outcome = fill(
             options.base,
-            _pairs(options.pairs, options)
-            if options.pairs
-            else read_texts(options.texts),
+            texts if pairs is None else pairs,
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
-            teacher=_teacher(options.teacher),
-            test=_pairs(options.test, options) if options.test else None,
-            corpus=read_texts(options.corpus) if options.corpus else None,
+            teacher=options.teacher and CrossEncoder.from_pretrained(options.teacher),
+            test=test,
+            corpus=corpus or None,
         )
     except (OSError, ValueError, FloatingPointError, ChecksumError) as error:
         raise SystemExit(str(error)) from error
@@ -103,44 +94,22 @@ def adapt(options: argparse.Namespace) -> str:
     return f"{summary(outcome)}\n\nmodel: {model}\nreport: {report}"
 
 
-def read_texts(path: Path) -> list[str]:
-    """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
-    from sbert_lab.datasets.pairs import DataError, read_table, read_utf8
+def _lines(path: Path | None) -> list[str]:
+    """Read texts, one a line."""
+    from sbert_lab.datasets.pairs import read_utf8
 
-    if path.suffix.lower() == ".txt":
-        return [line for line in read_utf8(path).splitlines() if line.strip()]
-    rows = [(row, record.get("text")) for row, record in read_table(path)[1]]
-    problems = [
-        f"{path}, row {row}: no column 'text', or an empty one"
-        for row, text in rows
-        if not isinstance(text, str) or not text.strip()
-    ]
-    if problems:
-        raise DataError(problems)
-    return [str(text) for _, text in rows]
+    lines = read_utf8(path).splitlines() if path else []
+    return [line for line in lines if line.strip()]
 
 
-def _pairs(path: Path, options: argparse.Namespace) -> "Pairs":
+def _pairs(path: Path | None, options: argparse.Namespace) -> "Pairs | None":
     """Read pairs whose columns have the names that the options give."""
     from sbert_lab.datasets.pairs import read_pairs
 
+    if path is None:
+        return None
     roles = ("anchor", "positive", "negative")
     columns = {role: name for role in roles if (name := getattr(options, role))}
     if columns:
         columns = {"anchor": "anchor", "positive": "positive"} | columns
     return read_pairs(path, columns or None)
-
-
-def _teacher(name: str | None) -> "Teacher | None":
-    """Load a cross-encoder, or a sentence encoder: that has a pooling."""
-    from sbert_lab.models.cross_encoder import CrossEncoder
-    from sbert_lab.models.registry import resolve
-    from sbert_lab.models.sentence_encoder import SentenceEncoder
-
-    if name is None:
-        return None
-    folder = resolve(name)
-    modules = folder / "modules.json"
-    if modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8"):
-        return SentenceEncoder.from_pretrained(folder)
-    return CrossEncoder.from_pretrained(folder)

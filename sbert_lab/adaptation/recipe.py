@@ -28,20 +28,14 @@ class Recipe:
         """Refuse a number that is out of range."""
         begin, end = self.rank
         if not 0 <= begin < end or end - begin < self.negatives:
-            raise ValueError(
-                f"rank={self.rank}: two numbers, room for negatives between"
-            )
+            raise ValueError(f"rank={self.rank}: no room for {self.negatives} between")
         for name, least, most in (
             ("epochs", 1, inf),
             ("batch_size", 2, inf),
             ("learning_rate", 1e-12, 1),
-            ("temperature", 1e-6, inf),
             ("negatives", 0, inf),
             ("relative_margin", 0, 1),
             ("base_weight", 0, 1),
-            ("warmup", 0, 1),
-            ("test_share", 1e-6, 1),
-            ("seed", 0, inf),
         ):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

@@ -21,8 +21,7 @@ from sbert_lab.training.trainer import AnyEncoder, Curve, has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
-#: Tokens of a batch, by device; a larger one goes through the model in parts, which
-#: takes a third more time, and memory for one part only.
+#: Tokens of a batch, by device; a larger one goes through the model in parts.
 PLAIN_TOKENS = {"cpu": 8_192, "cuda": 1 << 17, "mps": 1 << 15}
 
 
@@ -32,7 +31,6 @@ def train_on_pairs(
     recipe: Recipe,
     mined: Mined | None = None,
     folder: Path | None = None,
-    show_progress: bool | None = None,
 ) -> Curve:
     """Train an encoder on pairs, in place; return step and loss.
 
@@ -63,7 +61,7 @@ def train_on_pairs(
     loss: Objective = MultipleNegativesRankingLoss(recipe.temperature, known=known)
     if tokens > PLAIN_TOKENS.get(encoder.device.type, PLAIN_TOKENS["cpu"]):
         loss = CachedMultipleNegativesRankingLoss(recipe.temperature, known=known)
-    return train(encoder, data, loss, recipe, folder, show_progress)
+    return train(encoder, data, loss, recipe, folder)
 
 
 def mine_negatives(
@@ -73,12 +71,11 @@ def mine_negatives(
     candidates: Sequence[str] | None = None,
     guard: Guard | None = None,
     cache: EmbeddingCache | None = None,
-    show_progress: bool | None = None,
 ) -> Mined | None:
     """Mine hard negatives as a recipe says, from `candidates` or else the positives.
 
-    `guard` is as in `mine`. Returns None where none is safe, since the base knows
-    nothing of the field: the other answers of a batch are then all to learn from.
+    Returns None where none is safe, since the base knows nothing of the field: the
+    other answers of a batch are then all to learn from.
     """
     if not recipe.negatives:
         return None
@@ -94,7 +91,6 @@ def mine_negatives(
             guard=guard,
             seed=recipe.seed,
             cache=cache,
-            show_progress=show_progress,
         )
     except NoNegativesError as error:
         log.warning("no hard negatives: %s", error)
@@ -107,7 +103,6 @@ def train(
     objective: Objective,
     recipe: Recipe,
     folder: Path | None = None,
-    show_progress: bool | None = None,
 ) -> Curve:
     """Train by a recipe's numbers, going on from the last checkpoint in `folder`."""
     with quiet_transformers():
@@ -122,7 +117,6 @@ def train(
             warmup_steps=recipe.warmup,
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
-            show_progress=show_progress,
             save_strategy="no" if folder is None else "steps",
             save_steps=0.05,
         )

@@ -1,8 +1,7 @@
 """Train on texts alone: by SimCSE, TSDAE, or pseudo-labels of a teacher (GPL).
 
 The first two make an encoder at home in the words of a field; which texts belong
-together they cannot teach. For pseudo-labels, queries are cut out of the texts, and a
-better model, the teacher, says by how much each text answers them.
+together they cannot teach.
 """
 
 import hashlib
@@ -38,37 +37,31 @@ def train_on_texts(
     encoder: SentenceEncoder,
     texts: Sequence[str],
     recipe: Recipe,
-    *,
     teacher: Teacher | None = None,
     folder: Path | None = None,
-    show_progress: bool | None = None,
 ) -> Curve:
     """Train an encoder on texts alone, in place; return step and loss.
 
-    ``"simcse"`` embeds each text twice, with other units dropped, and tells it from the
-    other texts of its batch. ``"tsdae"`` writes a text anew from the vector of a part
-    of its words, with a decoder that is thrown away; not every architecture has one
-    (BERT has, MPNet has not). ``"pseudo-labels"`` is `pseudo_labels` and then
-    `train_margin_mse`; its teacher is a cross-encoder, or a better encoder than the one
-    that is trained, whose similarity is taken. The rest is as for `train_on_pairs`.
+    ``"simcse"`` is `SimCSELoss` and ``"tsdae"`` `DenoisingAutoEncoderLoss`, for which
+    not every architecture has a decoder (BERT has, MPNet has not). ``"pseudo-labels"``
+    is `pseudo_labels` and then `train_margin_mse`; its teacher is a cross-encoder, or a
+    better encoder than the one that is trained. `folder` is as for `train_on_pairs`.
 
     Sources: Gao, Yao and Chen 2021, section 3 (SimCSE); Wang, Reimers and Gurevych 2021
     (TSDAE); Wang, Thakur, Reimers and Gurevych 2022 (GPL).
     """
     kept = different_texts(texts)
-    if method == "pseudo-labels":
-        if teacher is None:
-            raise ValueError("pseudo-labels need a teacher: it is learnt from")
-        columns = pseudo_labels(encoder, kept, recipe, teacher, show_progress)
-        return train_margin_mse(encoder, columns, recipe, folder, show_progress)
+    if method == "pseudo-labels" and teacher is not None:
+        columns = pseudo_labels(encoder, kept, recipe, teacher)
+        return train_margin_mse(encoder, columns, recipe, folder)
     data = TrainingData({"text": kept}, source="texts")
     if method == "simcse":
         loss = SimCSELoss(recipe.temperature)
-        return train(encoder, data, loss, recipe, folder, show_progress)
+        return train(encoder, data, loss, recipe, folder)
     if method == "tsdae":
         decoder = DenoisingAutoEncoderLoss(encoder, seed=recipe.seed)
-        return train(encoder, data, decoder, recipe, folder, show_progress)
-    raise ValueError(f"method={method!r}: simcse, tsdae or pseudo-labels")
+        return train(encoder, data, decoder, recipe, folder)
+    raise ValueError(f"method={method!r}: simcse, tsdae, or pseudo-labels of a teacher")
 
 
 def pseudo_labels(
@@ -76,13 +69,11 @@ def pseudo_labels(
     texts: Sequence[str],
     recipe: Recipe,
     teacher: Teacher,
-    show_progress: bool | None = None,
 ) -> dict[str, list[Any]]:
     """Make rows for `train_margin_mse` from texts alone.
 
     Of every text `crops` are made, the encoder itself finds what it would confuse with
-    their text, and the teacher says by how much the right text is better. A wrong one
-    that answers as well gets a margin near 0, and does little harm.
+    their text, and the teacher says by how much the right text is better.
 
     Source: Wang, Thakur, Reimers and Gurevych 2022, section 3 (GPL).
     """
@@ -94,7 +85,7 @@ def pseudo_labels(
         raise DataError([f"none of {len(texts)} texts has two words to cut a query of"])
     anchor, positive = zip(*made, strict=True)
     pairs = Pairs(anchor, positive)
-    mined = mine_negatives(encoder, pairs, recipe, texts, show_progress=show_progress)
+    mined = mine_negatives(encoder, pairs, recipe, texts)
     if mined is None:
         raise DataError([f"{len(texts)} texts are too alike to tell a wrong answer"])
     return margin_columns(teacher, mined.triplets())
@@ -103,8 +94,7 @@ def pseudo_labels(
 def crops(text: str, count: int, seed: int) -> list[str]:
     """Return `count` queries: runs of a text's words, with some words left out.
 
-    What they teach is that a part belongs to its whole. A text of one word has none.
-    Where the text stands in a list plays no part.
+    A text of one word has none. Where the text stands in a list plays no part.
 
     Sources: Lee, Chang and Toutanova 2019, section 4 (inverse cloze task); Izacard et
     al. 2022, section 3.1 (independent cropping and deletion; 10 % to 50 %, 10 %).
@@ -131,10 +121,7 @@ def crops(text: str, count: int, seed: int) -> list[str]:
 def margin_columns(
     teacher: Teacher, triplets: Mapping[str, Sequence[str]]
 ) -> dict[str, list[Any]]:
-    """Return triplets with ``label``: the teacher's score of positive minus negative.
-
-    `triplets` are columns ``anchor``, ``positive`` and ``negative``.
-    """
+    """Return `Mined.triplets` with ``label``: score of positive minus negative."""
     right = list(zip(triplets["anchor"], triplets["positive"], strict=True))
     wrong = list(zip(triplets["anchor"], triplets["negative"], strict=True))
     different = list(dict.fromkeys(right + wrong))
@@ -149,15 +136,12 @@ def teacher_scores(
 ) -> NDArray[np.float64]:
     """Return a teacher's scores of m pairs of query and text, float64 ``[m]``.
 
-    A cross-encoder's are those before any activation: behind a sigmoid the margins of
-    easy pairs would all be 1. An encoder's are cosines.
+    A cross-encoder's are those before any activation, an encoder's are cosines.
     """
     queries, documents = zip(*pairs, strict=True)
     scores: NDArray[np.float64]
     if isinstance(teacher, CrossEncoder):
-        found = teacher.predict(
-            queries, documents, activation=None, show_progress=False
-        )
+        found = teacher.predict(queries, documents, activation=None)
         scores = found.astype(np.float64)
         return scores
     sides = []
@@ -166,7 +150,7 @@ def teacher_scores(
         (teacher.encode_document, documents),
     ):
         texts, place = np.unique(column, return_inverse=True)
-        sides.append(normalized(encode(texts.tolist(), show_progress=False))[place])
+        sides.append(normalized(encode(texts.tolist()))[place])
     scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
     return scores
 
@@ -176,29 +160,23 @@ def train_margin_mse(
     columns: Mapping[str, Sequence[Any]],
     recipe: Recipe,
     folder: Path | None = None,
-    show_progress: bool | None = None,
 ) -> Curve:
     """Train an encoder so that its score margins are those of a teacher, in place.
 
-    Scores are dot products, whatever the encoder's own measure; for unit vectors that
-    is the cosine. Texts are read with the encoder's prompts. `columns` are those of
-    `margin_columns`, the rest is as for `train_on_pairs`.
+    Scores are dot products. Texts are read with the encoder's prompts. `columns` are
+    those of `margin_columns`; the rest is as for `train_on_pairs`.
 
     Source: Hofstätter et al. 2020, equation 5.
     """
     query, document = prompts(encoder)
+    prompt = {"anchor": query, "positive": document, "negative": document}
     texts = {
-        role: [prompt + text for text in columns[role]]
-        for role, prompt in (
-            ("anchor", query),
-            ("positive", document),
-            ("negative", document),
-        )
+        role: [front + text for text in columns[role]] for role, front in prompt.items()
     }
     scale = margin_scale(encoder, texts, columns["label"])
     label = [scale * float(margin) for margin in columns["label"]]
     data = TrainingData({**texts, "label": label}, source="margins")
-    return train(encoder, data, MarginMSELoss(), recipe, folder, show_progress)
+    return train(encoder, data, MarginMSELoss(), recipe, folder)
 
 
 def margin_scale(
@@ -209,9 +187,8 @@ def margin_scale(
     """Return what a teacher's margins are to be multiplied with for this encoder.
 
     Unit vectors cannot differ in score by more than 2, and a cross-encoder's margins
-    are often 10: the attempt to reach them would tear the vectors apart. For such an
-    encoder the margins get the root mean square of its own on the same rows; their
-    order and proportions stay. For all others it is 1.
+    are often 10. For such an encoder the margins get the root mean square of its own on
+    the same rows; their proportions stay. For all others it is 1.
     """
     query, positive, negative = (
         encoder.encode(column, prompt="").astype(np.float64)
@@ -223,10 +200,7 @@ def margin_scale(
     own = (query * (positive - negative)).sum(1)
     size, wanted = (float(np.sqrt(np.mean(np.square(m)))) for m in (own, margins))
     if not (size > 0 and wanted > 0):
-        raise ValueError(
-            "the encoder, or the teacher, scores every positive like its negative: "
-            "there is nothing to learn from; take another one"
-        )
+        raise ValueError("every positive scores like its negative: nothing to learn")
     return size / wanted
 
 

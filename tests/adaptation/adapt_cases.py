@@ -74,7 +74,7 @@ def general(count: int = 12) -> dict[str, ScoredPairs]:
 
 
 def run(base: Path, out: Path, pairs=None, **options):
-    given = {"recipe": RECIPE, "show_progress": False} | options
+    given = {"recipe": RECIPE} | options
     return module.adapt(base, pairs or own_pairs(), out, **given)
 
 

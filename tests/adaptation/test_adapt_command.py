@@ -7,11 +7,8 @@ from adapt_cases import general, make_base, own_pairs, sentences
 
 from sbert_lab.__main__ import main
 from sbert_lab.adaptation import adapt as module
-from sbert_lab.adaptation.command import read_texts
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
-from sbert_lab.datasets.pairs import DataError
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 DONE = {"comparisons": []}
 
@@ -103,23 +100,16 @@ def test_the_options_of_pairs_arrive(home, asked, capsys):
     assert f"report: {home / 'out' / 'report.md'}" in shown
 
 
-def test_the_options_of_texts_arrive(home, asked):
-    assert main(line(home, texts="texts.txt", method="tsdae", seed=0)) == 0
+def test_the_options_of_texts_arrive(home, asked, tmp_path):
+    CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
+    told = {"method": "pseudo-labels", "teacher": tmp_path / "cross", "seed": 0}
+    assert main(line(home, texts="texts.txt", **told)) == 0
     assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
     ((_, texts, _), options), (_, other) = asked
     assert texts == sentences(50, 3)
-    assert options["recipe"] == RECIPES["tsdae"]
-    assert isinstance(options["recipe"].seed, int)
+    assert options["recipe"] == RECIPES["pseudo-labels"]
+    assert isinstance(options["teacher"], CrossEncoder)
     assert other["test"].anchor == own_pairs(40, seed=8).anchor
-
-
-def test_a_teacher_is_an_encoder_or_a_cross_encoder(home, asked, tmp_path):
-    CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
-    told = {"texts": "texts.txt", "method": "pseudo-labels"}
-    for folder in (home / "base", tmp_path / "cross"):
-        assert main(line(home, **told, teacher=folder)) == 0
-    kinds = [type(options["teacher"]) for _, options in asked]
-    assert kinds == [SentenceEncoder, CrossEncoder]
 
 
 @pytest.mark.parametrize(
@@ -152,23 +142,3 @@ def test_from_a_file_to_a_model(home, capsys, monkeypatch):
     assert "| your pairs, nDCG@10 " in first
     assert main(told) == 0
     assert capsys.readouterr().out == first
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", "one\n\n  \ntwo, three\n"),
-        ("a.csv", 'id,text\n1,one\n2,"two, three"\n'),
-        ("a.jsonl", '{"text": "one"}\n{"text": "two, three", "x": 1}'),
-    ],
-)
-def test_texts_are_read(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    assert read_texts(tmp_path / name) == ["one", "two, three"]
-
-
-@pytest.mark.parametrize("content", ["id\n1\n", "id,text\n1,\n"])
-def test_files_without_texts_are_refused_with_their_row(tmp_path, content):
-    (tmp_path / "a.csv").write_text(content)
-    with pytest.raises(DataError, match="row 2"):
-        read_texts(tmp_path / "a.csv")

@@ -96,7 +96,6 @@ def test_into_a_folder_and_on_from_a_stop(base, teacher, tmp_path, monkeypatch, 
         "method": method,
         "recipe": recipe_for(method, epochs=2),
         "teacher": teacher if method == "pseudo-labels" else None,
-        "show_progress": False,
     }
     whole = adapt(base, TEXTS, tmp_path / "whole", **told)
     with monkeypatch.context() as patch:

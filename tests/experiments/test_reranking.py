@@ -15,7 +15,6 @@ from sbert_lab.experiments.reranking import (
     Candidates,
     candidates,
     distill,
-    lexical_candidates,
     ndcg_of,
     train_reranker,
 )
@@ -130,16 +129,6 @@ def test_candidates_are_the_nearest():
     np.testing.assert_allclose(found.first, scores, atol=1e-6)
     picked = np.take_along_axis(cosines, found.rows, 1)
     np.testing.assert_allclose(picked, found.first, atol=1e-6)
-
-
-def test_words_find_what_shares_some():
-    asked = task()
-    found = lexical_candidates(asked, DEEP)
-    assert (np.diff(found.first) <= 0).all()
-    for query, rows, scores in zip(asked.queries, found.rows, found.first, strict=True):
-        own = [set(asked.corpus_texts[row].split()) for row in rows]
-        shares = [bool(set(query.split()) & words) for words in own]
-        assert shares == (scores > 0).tolist()
 
 
 def test_read_candidates_have_the_scores_of_each_pair(cache, monkeypatch):
