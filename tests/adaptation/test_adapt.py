@@ -106,26 +106,19 @@ def test_what_is_reported_can_be_measured_again(base, whole):
     pairs = own_pairs()
     test = pairs.pick(split_pairs(pairs)[1])
     corpus = list(dict.fromkeys(pairs.positive))
+    right = [corpus.index(answer) for answer in test.positive]
+    one = outcome["comparisons"][0]
+    assert one["items"] == len(test)
     for folder, side in ((base, "before"), (out / "model", "after")):
         encoder = load(folder)
         q = encoder.encode(test.anchor, normalize=True)
         scores = q @ encoder.encode(corpus, normalize=True).T
-        right = [corpus.index(answer) for answer in test.positive]
         ranks = 1 + (scores > scores[np.arange(len(q)), right][:, None]).sum(1)
-        expected = {
-            "nDCG@10": np.mean((ranks <= 10) / np.log2(ranks + 1)),
-            "recall@10": np.mean(ranks <= 10),
-        }
-        for one in outcome["comparisons"][:2]:
-            found = one[side]["mean"]
-            assert found == pytest.approx(expected[one["metric"]], abs=1e-6)
-            assert one["items"] == len(test)
-        shown = {o["query"]: o for o in (*outcome["better"], *outcome["worse"])}
-        for query, rank in zip(test.anchor, ranks.tolist(), strict=True):
-            if query in shown:
-                gain = 1 / np.log2(rank + 1) if rank <= 10 else 0
-                assert shown[query][side] == pytest.approx(gain, abs=1e-3)
-    assert [one["name"] for one in outcome["comparisons"][2:]] == ["made up"]
+        gains = (ranks <= 10) / np.log2(ranks + 1)
+        assert one[side]["mean"] == pytest.approx(np.mean(gains), abs=1e-6)
+        gain_of = dict(zip(test.anchor, gains, strict=True))
+        for shown in (*outcome["better"], *outcome["worse"]):
+            assert shown[side] == pytest.approx(gain_of[shown["query"]], abs=1e-3)
 
 
 def test_the_share_of_the_base(base, whole, encoder, tmp_path):
@@ -153,7 +146,7 @@ def adapting(base):
 
 @pytest.mark.parametrize(
     "when",
-    ["plan.json", "work/checkpoints/checkpoint-2", "work/checkpoints/checkpoint-7"],
+    ["plan.json", "work/checkpoints/checkpoint-7"],
 )
 def test_killed_it_ends_in_the_same(base, whole, adapting, tmp_path, when):
     """A real SIGKILL, as soon as something is there."""
@@ -179,7 +172,7 @@ def test_killed_it_ends_in_the_same(base, whole, adapting, tmp_path, when):
     assert names(out) == FINISHED
 
 
-@pytest.mark.parametrize("part", ["average", "measure", "write_report", "write_json"])
+@pytest.mark.parametrize("part", ["measure", "write_json"])
 def test_stopped_after_training_it_ends_in_the_same(
     base, whole, tmp_path, monkeypatch, part
 ):

@@ -116,14 +116,11 @@ def test_the_options_of_texts_arrive(home, asked, tmp_path):
     ("options", "message"),
     [
         ({"pairs": "bad.csv"}, "row 3, column 'positive'"),
-        ({"pairs": "named.csv"}, "column 'anchor' is missing"),
         ({"pairs": "absent.csv"}, "absent.csv: no such file"),
         ({}, "--pairs FILE, or --texts FILE"),
         ({"texts": "texts.txt"}, "--method go together"),
-        ({"texts": "texts.txt", "method": "pseudo-labels"}, "a teacher go together"),
         ({"pairs": "pairs.csv", "base": "no-such-model"}, "no-such-model"),
         ({"pairs": "pairs.csv", "base_weight": 2}, "base_weight=2"),
-        ({"pairs": "pairs.csv", "test": "pairs.csv"}, "is also in"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(home, options, message):
