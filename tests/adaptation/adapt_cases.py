@@ -1,10 +1,8 @@
 """A tiny model, made-up pairs that can be learned, and an adaptation of a second.
 
-Started as ``adapt_cases.py BASE`` it adapts into each folder that it reads, in a child
-that is there to be killed: it writes the child's id, and in the end how that ended.
+Started as ``adapt_cases.py BASE FOLDER`` it adapts, there to be killed.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -74,8 +72,11 @@ def general(count: int = 12) -> dict[str, ScoredPairs]:
 
 
 def run(base: Path, out: Path, pairs=None, **options):
-    given = {"recipe": RECIPE, "show_progress": False} | options
-    return module.adapt(base, pairs or own_pairs(), out, **given)
+    return module.adapt(base, pairs or own_pairs(), out, **{"recipe": RECIPE} | options)
+
+
+def load(folder: Path) -> SentenceEncoder:
+    return SentenceEncoder.from_pretrained(folder, device="cpu")
 
 
 def same_weights(first: Path, second: Path) -> bool:
@@ -88,15 +89,6 @@ def names(folder: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # before the first product: a child has no other thread
+    torch.set_num_threads(1)
     module.general_sets = general
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            run(Path(sys.argv[1]), Path(line.rstrip("\n")))
-            os._exit(0)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    run(Path(sys.argv[1]), Path(sys.argv[2]))
