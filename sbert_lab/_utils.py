@@ -79,9 +79,8 @@ def new_folder(target: Path, marker: str) -> Iterator[Path]:
             raise FileExistsError(
                 f"{target} holds other files ({others[0]} …), which saving would remove"
             )
-    target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    beside.mkdir()
+    beside.mkdir(parents=True)
     try:
         yield beside
         for file in filter(Path.is_file, beside.rglob("*")):

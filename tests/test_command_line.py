@@ -14,12 +14,7 @@ def test_doctor(capsys):
 
 
 def test_output_may_be_cut_off():
-    done = subprocess.run(
-        f"{sys.executable} -m sbert_lab doctor | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith("Python 3")
-    assert "Traceback" not in done.stderr
+    command = f"{sys.executable} -m sbert_lab doctor | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, check=True)
+    assert done.stdout.startswith(b"Python 3")
+    assert b"Traceback" not in done.stderr

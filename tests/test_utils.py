@@ -1,6 +1,5 @@
 """Files are whole or absent, whatever happens while they are written."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,13 +8,7 @@ import textwrap
 import pytest
 
 from sbert_lab import _utils
-from sbert_lab._utils import (
-    limit_memory,
-    new_folder,
-    sha256_file,
-    write_bytes,
-    write_json,
-)
+from sbert_lab._utils import new_folder, sha256_file, write_bytes, write_json
 
 
 def test_write_replaces_whole(tmp_path):
@@ -83,13 +76,3 @@ def test_new_folder_spares_what_is_not_ours(tmp_path):
         with pytest.raises(error), new_folder(tmp_path / name, "index.json"):
             pass
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-
-
-def test_memory_is_limited_unless_the_environment_says_otherwise(monkeypatch):
-    variable = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    monkeypatch.delenv(variable, raising=False)
-    limit_memory()
-    assert os.environ[variable] == "64"
-    monkeypatch.setenv(variable, "7")
-    limit_memory()
-    assert os.environ[variable] == "7"

@@ -27,11 +27,8 @@ def tiny_cross_encoder(seed: int = 0, **changes) -> CrossEncoder:
     """Return a random two-layer BERT of width 16 whose scores lie about 0, ± 1."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    options = {
-        name: changes.pop(name)
-        for name in ("activation", "max_seq_length")
-        if name in changes
-    }
+    names = {"activation", "max_seq_length"} & changes.keys()
+    options = {name: changes.pop(name) for name in names}
     tokenizer = pair_tokenizer()
     shape = {"max_position_embeddings": 32, "initializer_range": 0.5, "num_labels": 1}
     config = BertConfig(

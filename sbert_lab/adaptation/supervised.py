@@ -17,8 +17,7 @@ from sbert_lab.training.trainer import AnyEncoder, Curve, has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
-#: Tokens of a batch, by device; a larger one goes through the model in parts, which
-#: takes a third more time, and memory for one part only.
+#: Tokens of a batch, by device; a larger one goes through the model in parts.
 PLAIN_TOKENS = {"cpu": 8_192, "cuda": 1 << 17, "mps": 1 << 15}
 
 
@@ -87,7 +86,6 @@ def mine_negatives(
             rank=recipe.rank,
             relative_margin=recipe.relative_margin,
             guard=guard,
-            sampling="random",
             seed=recipe.seed,
             cache=cache,
         )
@@ -116,7 +114,6 @@ def train(
             warmup_steps=recipe.warmup,
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
-            resume=folder is not None,
             save_strategy="no" if folder is None else "steps",
             save_steps=0.05,
         )

@@ -40,11 +40,10 @@ def train_on_texts(
 ) -> Curve:
     """Train an encoder on texts alone, in place; return step and loss.
 
-    ``"simcse"`` embeds each text twice, with other units dropped, and tells it from the
-    other texts of its batch. ``"tsdae"`` writes a text anew from the vector of a part
-    of its words, with a decoder that is thrown away; not every architecture has one
-    (BERT has, MPNet has not). ``"pseudo-labels"`` is `pseudo_labels` of a teacher and
-    then `train_margin_mse`. `folder` is as for `train_on_pairs`.
+    ``"simcse"`` is `SimCSELoss` and ``"tsdae"`` `DenoisingAutoEncoderLoss`, for which
+    not every architecture has a decoder (BERT has, MPNet has not). ``"pseudo-labels"``
+    is `pseudo_labels` and then `train_margin_mse`; its teacher is a cross-encoder, or a
+    better encoder than the one that is trained. `folder` is as for `train_on_pairs`.
 
     Sources: Gao, Yao and Chen 2021, section 3 (SimCSE); Wang, Reimers and Gurevych 2021
     (TSDAE); Wang, Thakur, Reimers and Gurevych 2022 (GPL).
@@ -69,8 +68,7 @@ def pseudo_labels(
     """Make rows for `train_margin_mse` from texts alone.
 
     Of every text `crops` are made, the encoder itself finds what it would confuse with
-    their text, and the teacher says by how much the right text is better. A wrong one
-    that answers as well gets a margin near 0, and does little harm.
+    their text, and the teacher says by how much the right text is better.
 
     Source: Wang, Thakur, Reimers and Gurevych 2022, section 3 (GPL).
     """

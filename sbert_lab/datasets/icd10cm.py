@@ -5,7 +5,6 @@ finer codes. An *inclusion term* is what a clinician writes for a code ("Classic
 cholera" for A00.0); finding the code from the term is the retrieval task.
 """
 
-import csv
 import hashlib
 import json
 import re
@@ -13,11 +12,12 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sbert_lab._utils import project_root
+from sbert_lab.datasets.pairs import read_authored
 from sbert_lab.models.registry import BY_NAME, locate, verify
 
 #: Terms that describe no disease but point at other codes.
@@ -25,9 +25,6 @@ _CROSS_REFERENCE = re.compile(
     r"\b(classifi|condition|categor|listed|as in)\w*\b.*\b[A-Z]\d[0-9A-Z]",
     re.IGNORECASE,
 )
-
-#: Of 1,000 categories, how many are kept for testing.
-TEST_PER_MILLE = 180
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,7 @@ def typed_queries() -> list[tuple[str, frozenset[str], str]]:
 
     Of data/authored/typed_queries.csv, written for this project.
     """
-    path = project_root() / "data" / "authored" / "typed_queries.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_authored("typed_queries.csv")
     return [(r["query"], frozenset(r["categories"].split()), r["trap"]) for r in rows]
 
 
@@ -144,39 +139,35 @@ def block_of(code: Code) -> Code:
 def split_of(category: str) -> str:
     """Return ``"test"`` or ``"train"`` for a category, by a hash of its name.
 
-    By category, so that no near relative of a code stands on the other side; by hash,
-    so that no seed and no order can change it.
+    By category, so that no near relative of a code stands on the other side.
     """
     number = int.from_bytes(hashlib.sha256(category.encode()).digest()[:4], "big")
-    return "test" if number % 1000 < TEST_PER_MILLE else "train"
+    return "test" if number % 1000 < 180 else "train"
 
 
 def split_pairs(split: str) -> list[tuple[str, Code]]:
     """Return each inclusion term of ``"train"`` or ``"test"`` with its code.
 
-    Left out are repetitions and cross-references ("Conditions classifiable to C50.-").
-    Terms of codes above category level belong to train; a term that is written for
-    codes of both splits is left out of test.
+    Left out are repetitions, cross-references ("Conditions classifiable to C50.-"), and
+    of test what train has. Terms of codes above category level belong to train.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: 'train' or 'test'")
-    pairs: dict[tuple[str, str], tuple[str, Code]] = {}
+    sides: dict[str, dict[tuple[str, str], tuple[str, Code]]] = {
+        "train": {},
+        "test": {},
+    }
     for code in load():
+        side = sides[split_of(code.category) if code.category else "train"]
         for term in code.inclusion_terms:
             if not _CROSS_REFERENCE.search(term):
-                pairs.setdefault((term.lower(), code.code), (term, code))
-    sides: dict[str, list[tuple[str, Code]]] = {"train": [], "test": []}
-    for term, code in pairs.values():
-        side = split_of(code.category) if code.category else "train"
-        sides[side].append((term, code))
-    if split == "train":
-        return sides["train"]
-    seen = {term.lower() for term, _ in sides["train"]}
-    return [(term, code) for term, code in sides["test"] if term.lower() not in seen]
+                side.setdefault((term.lower(), code.code), (term, code))
+    seen = {term for term, _ in sides["train"]} if split == "test" else ()
+    return [pair for (term, _), pair in sides[split].items() if term not in seen]
 
 
 def retrieval_corpus() -> list[Code]:
-    """Return the codes to search in: at most five characters, or an inclusion term.
+    """Return the codes of at most five characters, or with an inclusion term.
 
     Finer ones repeat their parent's description with an encounter or a side added.
     """
@@ -229,19 +220,13 @@ def drawn_task(
 class HierarchyGuard:
     """A guard against false negatives: none is a relative of the positive's code.
 
-    The heading above a code, or a finer code below, cannot be taught as a wrong answer;
-    siblings can. `anchor_codes` are those of each pair's positive, `corpus_codes` of
-    each corpus text; None where the positives are the corpus.
+    Headings above a code and finer ones below are relatives, siblings are not.
+    `anchor_codes` are those of each pair's positive, `corpus_codes` of each corpus
+    text; None where the positives are the corpus.
     """
 
     anchor_codes: tuple[str, ...]
     corpus_codes: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse codes that are not in the book."""
-        for code in (*self.anchor_codes, *(self.corpus_codes or ())):
-            if code not in by_code():
-                raise ValueError(f"{code!r} is no code of ICD-10-CM, such as 'A00.0'")
 
     def __call__(
         self, anchor_rows: NDArray[np.int64], corpus_rows: NDArray[np.int64]
@@ -249,9 +234,9 @@ class HierarchyGuard:
         """Return where one code is the other, or stands above it, bool ``[m]``."""
         anchors, corpus = self._lines
         first, second = anchors[anchor_rows], corpus[corpus_rows]
-        above: NDArray[np.bool_] = (first == second[:, :1]).any(1)
-        below: NDArray[np.bool_] = (second == first[:, :1]).any(1)
-        return above | below
+        either = (first == second[:, :1]) | (second == first[:, :1])
+        found: NDArray[np.bool_] = either.any(1)
+        return found
 
     def fingerprint(self) -> str:
         """Return a hash of the codes; the book is always the same one."""
@@ -260,7 +245,10 @@ class HierarchyGuard:
 
     @cached_property
     def _lines(self) -> tuple[NDArray[np.int64], ...]:
-        """Numbers of each code and of all above it, ``[n, levels]``, -1 beyond."""
+        """Numbers of each code and of all above it, ``[n, levels]``, -1 beyond.
+
+        A KeyError names what is no code of ICD-10-CM.
+        """
         numbers = {name: number for number, name in enumerate(by_code())}
         found = []
         for codes in (self.anchor_codes, self.corpus_codes or self.anchor_codes):
@@ -300,33 +288,27 @@ def pages(
     Of `count` pages, all that hold a category of `holding` are there, and others drawn
     at random; None takes the whole book.
     """
-    blocks: dict[str, dict[str, list[Code]]] = {}
+    blocks: dict[Code, list[Code]] = {}
     for code in retrieval_corpus():
         if code.category:
-            own = blocks.setdefault(block_of(code).code, {})
-            own.setdefault(code.category, []).append(code)
-    made = [_page(name, categories) for name, categories in blocks.items()]
-    if count is None or count >= len(made):
-        return tuple(made)
-    needed = [
-        row
-        for row, own in enumerate(blocks.values())
-        if not own.keys().isdisjoint(holding)
-    ]
+            blocks.setdefault(block_of(code), []).append(code)
+    made = [_page(block, codes) for block, codes in blocks.items()]
+    count = len(made) if count is None else count
+    held = [page.categories(0, len(page.text)) for page in made]
+    needed = [row for row, own in enumerate(held) if own & set(holding)]
     others = sorted(set(range(len(made))) - set(needed))
     more = np.random.default_rng(seed).permutation(others)
     drawn = more[: max(0, count - len(needed))].tolist()
     return tuple(made[row] for row in sorted([*needed, *drawn]))
 
 
-def _page(name: str, categories: dict[str, list[Code]]) -> Page:
-    text, places = by_code()[name].description, []
-    for category, codes in categories.items():
-        lines = [
-            f"{code.code} {'; '.join([code.description, *code.inclusion_terms])}."
-            for code in codes
-        ]
+def _page(block: Code, codes: list[Code]) -> Page:
+    text, places = block.description, []
+    for category, own in groupby(codes, lambda code: code.category):
         start = len(text) + 2
+        lines = (
+            f"{c.code} {'; '.join([c.description, *c.inclusion_terms])}." for c in own
+        )
         text += "\n\n" + "\n".join(lines)
         places.append((start, len(text), category))
-    return Page(name, text, tuple(places))
+    return Page(block.code, text, tuple(places))

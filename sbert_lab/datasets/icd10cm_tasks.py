@@ -1,14 +1,13 @@
 """Six tasks made of ICD-10-CM, one for each kind that MTEB knows: `TASKS`.
 
 What is tested is of the test split of `icd10cm.split_of`. Where a few of many are
-taken, a hash of their names says which, so that no seed and no order can change a task
-(the first two come from generators with a fixed seed).
+taken, a hash of their names says which, or a generator with a fixed seed.
 """
 
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -22,7 +21,7 @@ from sbert_lab.datasets.icd10cm import (
     ancestors,
     block_of,
     by_code,
-    load,
+    drawn_task,
     retrieval_corpus,
     retrieval_task,
     split_of,
@@ -34,10 +33,6 @@ Item = TypeVar("Item")
 
 #: Texts of a chapter at most: for testing, for training, and for clustering.
 TEST_PER_CHAPTER, TRAIN_PER_CHAPTER, CLUSTERED_PER_CHAPTER = 64, 128, 128
-
-#: A chapter takes part with at least so many categories on either side. Chapter 22
-#: ("Codes for special purposes") has one, and nothing could be learned from it.
-LEAST_CATEGORIES = 4
 
 #: Codes to choose from in reranking, and how many of them are near ones, if there are.
 CANDIDATES, NEAR = 20, 10
@@ -58,10 +53,7 @@ def content_hash(data: object) -> str:
 
 
 def term_retrieval(queries: int | None = None) -> RetrievalTask:
-    """Return `icd10cm.retrieval_task` of the test split.
-
-    `queries` is for a quick look: so many terms, and five times as many codes.
-    """
+    """Return `icd10cm.retrieval_task`; of some `queries`, in five times the codes."""
     return retrieval_task("test", queries, None if queries is None else 5 * queries)
 
 
@@ -71,31 +63,22 @@ def graded_hierarchy(
     """Return pairs of descriptions, graded by the steps to a common heading.
 
     An anchor is a subcategory with an inclusion term and a sibling; it has six
-    partners, all of the same split, one for every score:
-
-    === ======================================================
-    5   one of its inclusion terms
-    4   the heading right above it
-    3   a sibling: another code of that heading
-    2   a code of another category of its block
-    1   a code of another block of its chapter
-    0   a code of another chapter
-    === ======================================================
-
-    `anchors` is how many to draw at random; None takes all.
+    partners, all of the same split: 5 is one of its inclusion terms, 4 the heading
+    right above it, 3 a sibling under that heading, 2 a code of another category of its
+    block, 1 of another block of its chapter, and 0 of another chapter. `anchors` is how
+    many to draw at random; None takes all.
     """
-    terms: dict[str, list[str]] = {}
+    terms: dict[Code, list[str]] = defaultdict(list)
     for term, code in split_pairs(split):
         if code.kind == "subcategory":
-            terms.setdefault(code.code, []).append(term)
-    names = list(terms)
+            terms[code].append(term)
     rng = np.random.default_rng(seed)
+    every, chapters = list(terms.items()), _groups("chapter", split)
     rows: list[tuple[str, str, float, str]] = []
-    for place in rng.permutation(len(names)):
+    for place in rng.permutation(len(terms)):
         if anchors is not None and len(rows) >= 6 * anchors:
             break
-        code = by_code()[names[place]]
-        chapters = _groups("chapter", split)
+        code, own = every[place]
         block = _groups("block", split)[block_of(code).code]
         pools = [
             [c for name in chapters if name != code.chapter for c in chapters[name]],
@@ -105,10 +88,8 @@ def graded_hierarchy(
         ]
         if not all(pools):
             continue
-        partners = [pool[rng.integers(len(pool))] for pool in pools]
-        texts = [c.description for c in (*partners, by_code()[code.parent])]
-        own = terms[code.code]
-        texts.append(own[rng.integers(len(own))])
+        texts = [pool[rng.integers(len(pool))].description for pool in pools]
+        texts += [by_code()[code.parent].description, own[rng.integers(len(own))]]
         if code.description.lower() not in {text.lower() for text in texts}:
             rows += [
                 (code.description, texts[score], float(score), code.category)
@@ -120,15 +101,13 @@ def graded_hierarchy(
 def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
     """Return descriptions with their chapter, of train and of test categories.
 
-    A chapter gives at most `TRAIN_PER_CHAPTER` and `TEST_PER_CHAPTER` descriptions, of
-    as many categories as it has; none of training is in test. `per_chapter` is a lower
-    limit for a quick look, at least 16: the protocol draws eight of each class.
+    A chapter gives at most `TRAIN_PER_CHAPTER` and `TEST_PER_CHAPTER` of as many
+    categories as it has, or `per_chapter`: at least 16, for mteb draws eight of each.
     """
-    if per_chapter is not None and per_chapter < 16:
-        raise ValueError(f"per_chapter={per_chapter}: 16 or more")
-    train = _by_chapter("train", min(TRAIN_PER_CHAPTER, per_chapter or 999))
-    most = min(TEST_PER_CHAPTER, per_chapter or 999)
-    return {"train": train, "test": _by_chapter("test", most, train.texts)}
+    few = per_chapter or TRAIN_PER_CHAPTER
+    train = _by_chapter("train", min(TRAIN_PER_CHAPTER, few))
+    test = _by_chapter("test", min(TEST_PER_CHAPTER, few), train.texts)
+    return {"train": train, "test": test}
 
 
 def chapter_clusters(per_chapter: int | None = None) -> LabelledTexts:
@@ -137,10 +116,9 @@ def chapter_clusters(per_chapter: int | None = None) -> LabelledTexts:
 
 
 def synonym_pairs(terms: int | None = None) -> ScoredPairs:
-    """Return two pairs for each inclusion term: score 1 with its code, 0 with another.
+    """Return two pairs of each inclusion term: with its code 1, with a sibling 0.
 
-    The other one is a sibling, so that neither term nor heading tells the answer. Left
-    out are terms that repeat a description, and siblings that say the same.
+    Left out are terms that repeat a description, and siblings that say the same.
     """
     rows: list[tuple[str, str, float, str]] = []
     for term, code in _terms(terms):
@@ -163,24 +141,16 @@ def candidate_reranking(queries: int | None = None) -> RerankingTask:
     terms = _terms(queries)
     candidates = tuple(_candidates(term, code) for term, code in terms)
     names = {name for each in candidates for name in each}
-    corpus = [code for code in retrieval_corpus() if code.code in names]
-    return RerankingTask(
-        RetrievalTask(
-            queries=tuple(term for term, _ in terms),
-            relevant=tuple(code.code for _, code in terms),
-            corpus_codes=tuple(code.code for code in corpus),
-            corpus_texts=tuple(code.description for code in corpus),
-        ),
-        candidates,
-    )
+    corpus = [(c.code, c.description) for c in retrieval_corpus() if c.code in names]
+    task = drawn_task([(term, code.code) for term, code in terms], corpus)
+    return RerankingTask(task, candidates)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One of the six tasks, in mteb's terms.
+    """One of the six tasks, in mteb's terms, with `options` of its protocol.
 
-    `make` returns the data, of a given size for a quick look or in full (None);
-    `options` are settings of the protocol.
+    `make` returns the data, of a given size for a quick look or in full (None).
     """
 
     kind: str
@@ -255,19 +225,21 @@ def _scored(rows: list[tuple[str, str, float, str]]) -> ScoredPairs:
 def _candidates(term: str, code: Code) -> tuple[str, ...]:
     """Return the names of the right code and of wrong ones, in alphabetical order."""
     chosen = {code.description.lower(): code.code}
-
-    def add(pool: Sequence[Code], limit: int) -> None:
+    for level, limit in (
+        ("parent", NEAR + 1),
+        ("category", NEAR + 1),
+        ("words", CANDIDATES),
+        ("chapter", CANDIDATES),
+    ):
+        if len(chosen) >= limit:
+            continue
+        if level == "words":
+            pool = _most_alike(term)
+        else:
+            pool = _drawn(_groups(level)[getattr(code, level)], term, code)
         for other in pool:
-            if len(chosen) >= limit:
-                break
-            if _is_wrong(other, term, code):
+            if len(chosen) < limit and _is_wrong(other, term, code):
                 chosen.setdefault(other.description.lower(), other.code)
-
-    add(_drawn(_groups("parent")[code.parent], term, code), NEAR + 1)
-    add(_drawn(_groups("category")[code.category], term, code), NEAR + 1)
-    add(_most_alike(term), CANDIDATES)
-    if len(chosen) < CANDIDATES:
-        add(_drawn(_groups("chapter")[code.chapter], term, code), CANDIDATES)
     return tuple(sorted(chosen.values()))
 
 
@@ -276,8 +248,8 @@ def _by_chapter(split: str, most: int, without: Sequence[str] = ()) -> LabelledT
     seen = {text.lower() for text in without}
     chosen: list[Code] = []
     for chapter, codes in _groups("chapter", split).items():
-        if chapter not in _large_chapters():
-            continue
+        if chapter == "22":
+            continue  # "Codes for special purposes": it has one category
         categories: dict[str, list[Code]] = defaultdict(list)
         for code in codes:
             if code.description.lower() not in seen:
@@ -294,21 +266,6 @@ def _by_chapter(split: str, most: int, without: Sequence[str] = ()) -> LabelledT
         texts=tuple(code.description for code in chosen),
         labels=tuple(by_code()[code.chapter].description for code in chosen),
         group=tuple(code.category for code in chosen),
-    )
-
-
-@cache
-def _large_chapters() -> frozenset[str]:
-    """Return the chapters with `LEAST_CATEGORIES` in train and in test."""
-    found = Counter(
-        (code.chapter, split_of(code.code))
-        for code in load()
-        if code.kind == "category"
-    )
-    return frozenset(
-        chapter
-        for chapter, _ in found
-        if min(found[chapter, s] for s in ("train", "test")) >= LEAST_CATEGORIES
     )
 
 
@@ -334,10 +291,7 @@ def _is_wrong(other: Code, term: str, code: Code) -> bool:
 
 @cache
 def _groups(level: str, split: str = "") -> dict[str, list[Code]]:
-    """Return the codes of the corpus, or of a split, by what they stand under.
-
-    `level` is ``"chapter"``, ``"block"``, ``"category"`` or ``"parent"``.
-    """
+    """Return the codes of the corpus, or of a split, by chapter, block … or parent."""
     groups: dict[str, list[Code]] = defaultdict(list)
     for code in retrieval_corpus():
         if code.category and (not split or split_of(code.category) == split):

@@ -1,8 +1,8 @@
-"""Your own pairs: reading a file, splitting it, the leak check, and what answers what.
+"""Pairs of texts: reading a file, the leak check, splits without leaks, and searches.
 
-Every problem of a file is reported at once, with its row and column, and nothing is
-repaired in silence. Rows are numbered as an editor numbers lines: the header of a CSV
-is row 1, and a record of several lines has the number of its last.
+Every problem of a file is reported at once, with its row and column. Rows are numbered
+as an editor numbers lines: the header of a CSV is row 1, and a record of several lines
+has the number of its last.
 """
 
 import csv
@@ -12,12 +12,15 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sbert_lab._utils import project_root
 
 #: Roles a column can play; the first two must be there.
 TEXT_ROLES = ("anchor", "positive", "negative")
@@ -26,8 +29,9 @@ ROLES = (*TEXT_ROLES, "label")
 #: Fewer pairs than this teach, or measure, next to nothing.
 LEAST = 20
 
-#: Column names, and (row number, record) of each row.
-Table = tuple[list[str], list[tuple[int, dict[str, Any]]]]
+#: The number and the content of each row; a table has column names before them.
+Records = list[tuple[int, dict[str, Any]]]
+Table = tuple[list[str], Records]
 
 _SHOWN = 10  # problems listed in the message; the rest are counted
 
@@ -68,11 +72,10 @@ class Pairs:
 
     def pick(self, rows: Sequence[int]) -> "Pairs":
         """Return some rows, counted from 0, with the numbers that an editor shows."""
-        columns = {name: getattr(self, name) for name in (*ROLES, "rows")}
         picked: dict[str, Any] = {
             name: tuple(column[row] for row in rows)
-            for name, column in columns.items()
-            if column is not None
+            for name in (*ROLES, "rows")
+            if (column := getattr(self, name)) is not None
         }
         return replace(self, **picked)
 
@@ -91,10 +94,9 @@ def plain(text: str) -> str:
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
     """Read and check a file of pairs: CSV, TSV, JSONL or Parquet, in UTF-8.
 
-    `columns` gives a role its column, e.g. ``{"anchor": "question", "positive":
-    "answer"}``; other columns are then ignored. Without it the columns are called after
-    `ROLES`, and others are an error, for a misspelt ``negative`` would be lost. A
-    `DataError` lists every problem of the file.
+    `columns` gives a role its column, e.g. ``{"anchor": "question"}``; others are then
+    ignored. Without it the columns are called after `ROLES`, and others are an error,
+    for a misspelt ``negative`` would be lost.
     """
     path = Path(path)
     wanted = dict(columns) if columns else {role: role for role in ROLES}
@@ -121,51 +123,38 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     return _checked(path, used, records)
 
 
-def _checked(
-    path: Path, used: dict[str, str], records: Iterable[tuple[int, dict[str, Any]]]
-) -> Pairs:
-    problems: list[str] = []
+def _checked(path: Path, used: dict[str, str], records: Records) -> Pairs:
+    problems = [] if records else [f"{path}: there are no rows"]
     kept: dict[str, list[Any]] = {role: [] for role in used}
-    rows: list[int] = []
     seen: dict[tuple[str, ...], int] = {}
     for row, record in records:
-        rows.append(row)
         for role, name in used.items():
-            value, problem = _value(role, record.get(name))
-            kept[role].append(value)
-            if problem:
+            kept[role].append(record.get(name))
+            if problem := _problem(role, record.get(name)):
                 problems.append(f"{path}, row {row}, column {name!r}: {problem}")
-        texts = (kept[role][-1] for role in TEXT_ROLES if role in used)
-        key = tuple(plain(str(text)) for text in texts)
-        if key in seen:
+        key = tuple(plain(str(kept[r][-1] or "")) for r in TEXT_ROLES if r in used)
+        if seen.setdefault(key, row) != row and all(key[:2]):
             problems.append(
                 f"{path}, row {row}: the same pair as row {seen[key]}; drop one"
             )
-        elif all(key[:2]):
-            seen[key] = row
-    if not rows:
-        problems.append(f"{path}: there are no rows")
     if problems:
         raise DataError(problems)
+    if "label" in kept:
+        kept["label"] = list(map(float, kept["label"]))
     columns: dict[str, Any] = {role: tuple(values) for role, values in kept.items()}
-    return Pairs(**columns, source=path, rows=tuple(rows))
+    return Pairs(**columns, source=path, rows=tuple(row for row, _ in records))
 
 
-def _value(role: str, value: object) -> tuple[object, str]:
-    """Return a cell's value and what is wrong with it, or an empty string."""
+def _problem(role: str, value: object) -> str:
+    """Return what is wrong with a cell, or an empty string."""
     if role == "label":
-        try:
-            number = float(value) if isinstance(value, str | int | float) else None
-        except ValueError:
-            number = None
-        if number is None or number != number:
-            return value, f"a label must be a number, not {value!r}"
-        return number, ""
+        with suppress(ValueError, TypeError):
+            if float(value) == float(value):  # type: ignore[arg-type]
+                return ""
+        return f"a label must be a number, not {value!r}"
     if value is not None and not isinstance(value, str):
-        return str(value), f"a text, not {type(value).__name__} {value!r}"
-    if not (value or "").strip():
-        return "", "the text is empty"
-    return value, ""
+        return f"a text, not {type(value).__name__} {value!r}"
+    return "" if value and value.strip() else "the text is empty"
 
 
 def read_table(path: Path) -> Table:
@@ -174,12 +163,25 @@ def read_table(path: Path) -> Table:
         raise FileNotFoundError(f"{path}: no such file")
     kind = path.suffix.lower()
     if kind == ".parquet":
-        return _parquet(path)
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            table = parquet.read_table(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+        return list(table.column_names), list(enumerate(table.to_pylist(), 1))
     if kind in (".csv", ".tsv"):
         return _csv(path, "\t" if kind == ".tsv" else ",")
     if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
         return _jsonl(path)
     raise DataError(f"{path}: {kind or 'no'} suffix; give .csv, .tsv, .jsonl, .parquet")
+
+
+def read_authored(name: str) -> list[dict[str, str]]:
+    """Return the rows of one of the project's own tables, data/authored."""
+    rows = read_table(project_root() / "data" / "authored" / name)[1]
+    return [row for _, row in rows]
 
 
 def read_utf8(path: Path) -> str:
@@ -208,21 +210,21 @@ def _csv(path: Path, separator: str) -> Table:
             'separators stands in quotes, and its own quotes are doubled ("")'
         ) from error
     names = list(reader.fieldnames or ())
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}, row 1: a column occurs twice in {names}")
     problems = [
         f"{path}, row {row}: more cells than headings; put quotes around a text that "
         "holds the separator"
         for row, record in records
         if None in record
     ]
-    if len(set(names)) < len(names):
-        problems.append(f"{path}, row 1: a column occurs twice in {names}")
     if problems:
         raise DataError(problems)
     return names, records
 
 
 def _jsonl(path: Path) -> Table:
-    records: list[tuple[int, dict[str, Any]]] = []
+    records: Records = []
     for row, line in enumerate(read_utf8(path).split("\n"), 1):
         try:
             records += [(row, dict(json.loads(line)))] if line.strip() else []
@@ -232,28 +234,14 @@ def _jsonl(path: Path) -> Table:
     return names, records
 
 
-def _parquet(path: Path) -> Table:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-    return list(table.column_names), list(enumerate(table.to_pylist(), 1))
-
-
 def split_pairs(
     pairs: Pairs, test_share: float = 0.2, seed: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the rows of training and of test, from 0, with no text on both sides.
 
-    Whole groups of rows (`row_groups`) are drawn at random until the test has its
-    share, or a little less; one that is larger goes to training. A `DataError` says why
-    where fewer than `LEAST` pairs are left on a side.
+    Whole `row_groups` are drawn until the test has its share, or a little less; one
+    that is larger goes to training. A side with fewer than `LEAST` is a `DataError`.
     """
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share={test_share}: above 0 and below 1, such as 0.2")
     group = row_groups(pairs)
     sizes = np.bincount(group)
     wanted = max(LEAST, round(test_share * len(pairs)))
@@ -264,9 +252,8 @@ def split_pairs(
         )
     in_test, taken = np.zeros(len(sizes), bool), 0
     for number in np.random.default_rng(seed).permutation(len(sizes)):
-        if taken + sizes[number] <= wanted:
-            in_test[number] = True
-            taken += int(sizes[number])
+        in_test[number] = taken + sizes[number] <= wanted
+        taken += int(sizes[number] * in_test[number])
     if taken < LEAST:
         raise DataError(
             f"{pairs.source}: {sizes.max()} of {len(pairs)} rows hang together by "
@@ -277,26 +264,24 @@ def split_pairs(
 
 
 def row_groups(pairs: Pairs) -> NDArray[np.int64]:
-    """Return the group of each row, int64 ``[n]``, numbered as they first occur.
+    """Return the group of each row, int64 ``[n]``: rows that texts tie together.
 
-    Two rows are of one group if they share a text in either column (`plain`), or other
-    rows tie them together. Negatives do not count: one often answers another question.
+    Two rows are tied by an anchor or a positive that they share (`plain`), not by a
+    negative: one often answers another question.
     """
-    parent = list(range(len(pairs)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]  # halve the way for the next one
-            row = parent[row]
-        return row
-
-    first: dict[str, int] = {}
-    for row, texts in enumerate(zip(pairs.anchor, pairs.positive, strict=True)):
-        for text in texts:
-            a, b = root(first.setdefault(plain(text), row)), root(row)
-            parent[max(a, b)] = min(a, b)  # so a root is its group's first row
-    roots = np.array([root(row) for row in range(len(pairs))])
-    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+    number: dict[str, int] = {}
+    asked, answered = np.array(
+        [
+            [number.setdefault(plain(text), len(number)) for text in texts]
+            for texts in zip(pairs.anchor, pairs.positive, strict=True)
+        ]
+    ).T
+    graph = coo_array((np.ones(len(pairs)), (asked, answered)), (len(number),) * 2)
+    found: NDArray[np.int64] = connected_components(graph, directed=False)[1][asked]
+    return found.astype(np.int64)
 
 
 def find_leaks(
@@ -307,9 +292,8 @@ def find_leaks(
     """Return (item, first training row that holds it) of what is also trained on.
 
     An item has leaked where one training row holds all its texts, in whatever order: a
-    pair needs both of them, a single text such as a query just itself. `training` and
-    `held_out` are the texts of each row and item; rows and items count from 0. Texts
-    are equal if `normalize` makes them so.
+    pair needs both of them, a query just itself. `training` and `held_out` are the
+    texts of each row and item, equal if `normalize` makes them so.
     """
     items = [Counter(map(normalize, item)) for item in held_out]
     # For each text that is judged: how many times each training row holds it.
@@ -333,9 +317,7 @@ def check_no_leak(train: Pairs, test: Pairs) -> None:
     """Refuse two files that share a text, with both places of every such text."""
     known, judged = list(train.texts()), list(test.texts())
     problems = []
-    for place, first in find_leaks(
-        ([text] for *_, text in known), ([text] for *_, text in judged)
-    ):
+    for place, first in find_leaks([[t] for *_, t in known], [[t] for *_, t in judged]):
         row, role, text = judged[place]
         seen_row, seen_role, _ = known[first]
         problems.append(
@@ -366,8 +348,8 @@ def retrieval_from_pairs(
 ) -> PairSearch:
     """Return the search that pairs describe; several rows of an anchor all count.
 
-    Texts that are the same but for case and spacing (`plain`) are one, as first
-    written; the corpus keeps its order. Its default is all positives and negatives.
+    Texts that are `plain` the same are one, as first written; the corpus keeps its
+    order. Its default is all positives and negatives.
     """
     check_labels(pairs)
     if corpus is None:
@@ -387,9 +369,8 @@ def retrieval_from_pairs(
     queries: dict[str, str] = {}
     answers: dict[str, dict[int, None]] = {}
     groups: dict[str, int] = {}
-    for anchor, positive, group in zip(
-        pairs.anchor, pairs.positive, row_groups(pairs).tolist(), strict=True
-    ):
+    rows = zip(pairs.anchor, pairs.positive, row_groups(pairs).tolist(), strict=True)
+    for anchor, positive, group in rows:
         key = plain(anchor)
         queries.setdefault(key, anchor)
         answers.setdefault(key, {})[place[plain(positive)]] = None
@@ -402,8 +383,8 @@ def retrieval_from_pairs(
     return PairSearch(
         tuple(queries.values()),
         tuple(different.values()),
-        tuple(tuple(rows) for rows in answers.values()),
-        np.array(list(groups.values()), np.int64),
+        tuple(map(tuple, answers.values())),
+        np.array(list(groups.values())),
     )
 
 

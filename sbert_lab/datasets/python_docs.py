@@ -19,7 +19,6 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from importlib import metadata
@@ -38,9 +37,6 @@ VERSION = 2
 
 #: Words of the docstring, after the first sentence, that a document holds.
 DETAIL_WORDS = 40
-
-#: A sentence with fewer words says too little, one with more is a paragraph.
-QUERY_WORDS = (4, 40)
 
 #: Share of common words from which on two texts count as one (`near_rows`).
 NEAR = 0.6
@@ -72,8 +68,7 @@ _PARTS = {
 class ApiEntry:
     """One public function, class, method or property, without markup.
 
-    `name` is qualified, as in ``"networkx.shortest_path"``, and unique; `details` are
-    the first `DETAIL_WORDS` words after the first sentence.
+    `name` is qualified and unique; `details` are what follows the first sentence.
     """
 
     name: str
@@ -93,33 +88,27 @@ def load(libraries: tuple[str, ...] = LIBRARIES) -> tuple[ApiEntry, ...]:
     """Return all documented entries, library by library, in the order of the names.
 
     The first call parses the libraries, in about half a minute; the result is kept
-    under `cache_home` for the versions at hand. A library that is not installed is left
-    out; an error says what to type where less than half of a split's are there.
+    under `cache_home` for the versions at hand.
     """
-    found: list[metadata.Distribution] = []
-    for library in libraries:
-        with suppress(metadata.PackageNotFoundError):
-            found.append(metadata.distribution(library))
-    here = {each.name for each in found}
-    for split in SPLITS.values():
-        missing = [each for each in libraries if each in split and each not in here]
-        if 2 * len(missing) > len(set(split) & set(libraries)):
-            raise FileNotFoundError(
-                "too few libraries; type: pip install -c constraints.txt "
-                + " ".join(missing)
-            )
-    versions = [(each.name, each.version) for each in found]
+    try:
+        versions = [(library, metadata.version(library)) for library in libraries]
+    except metadata.PackageNotFoundError as error:
+        name = error.name
+        raise FileNotFoundError(
+            f"{name} is missing; type: pip install -c constraints.txt {name}"
+        ) from None
     told = json.dumps([VERSION, platform.python_version(), versions])
     key = hashlib.sha256(told.encode()).hexdigest()
     kept = cache_home() / "python_docs" / f"{key[:16]}.json"
     try:
         return tuple(ApiEntry(**row) for row in json.loads(kept.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):  # none yet, or damaged
-        log.info("reading the docstrings of %d libraries", len(found))
+        log.info("reading the docstrings of %d libraries", len(libraries))
     entries: list[ApiEntry] = []
-    for each in found:
-        package = str(each.locate_file(_PACKAGES.get(each.name, each.name)))
-        entries += read_library(each.name, Path(package))
+    for library in libraries:
+        package = _PACKAGES.get(library, library)
+        folder = metadata.distribution(library).locate_file(package)
+        entries += read_library(library, Path(str(folder)))
     write_json(kept, [asdict(entry) for entry in entries])
     return tuple(entries)
 
@@ -135,27 +124,26 @@ def split_pairs(split: str, data: tuple[ApiEntry, ...]) -> tuple[ApiEntry, ...]:
     placeholders, says nothing of the function ("See …"), stands for several, differs
     from two others in names only, or gives away a name such as ``read_csv``.
 
-    Left out of dev is what stands in train, and of test what stands in train or dev:
-    entries whose sentence or details share `NEAR` of their words with those of an entry
-    there.
+    Left out is what stands in a split before it: entries whose sentence or details
+    share `NEAR` of their words with those of an entry there.
     """
     same = Counter(bare(each.sentence) for each in data)
-    templates = Counter(_template(each.sentence) for each in data)
+    alike = [bare(_NAME_OR_NUMBER.sub(" 0 ", each.sentence)) for each in data]
+    times = Counter(alike)
     chosen = [
         each
-        for each in data
+        for each, template in zip(data, alike, strict=True)
         if each.library in SPLITS[split]
-        and QUERY_WORDS[0] <= len(each.sentence.split()) <= QUERY_WORDS[1]
+        and 4 <= len(each.sentence.split()) <= 40
         and same[bare(each.sentence)] == 1
-        and templates[_template(each.sentence)] < 3
+        and times[template] < 3
         and each.sentence.isascii()
         and not _UNREADABLE.search(each.sentence)
         and not _UNHELPFUL.match(each.sentence)
         and not _names_itself(each)
         and not _within(each.sentence, each.document)
     ]
-    order = list(SPLITS)
-    before = {name for each in order[: order.index(split)] for name in SPLITS[each]}
+    before = LIBRARIES[: LIBRARIES.index(SPLITS[split][0])]
     seen = [each for each in data if each.library in before]
     near = {
         *near_rows([e.sentence for e in chosen], [e.sentence for e in seen], NEAR),
@@ -187,7 +175,7 @@ def retrieval_task(
 
 #: Words as they are written in code: ``read_csv``, ``DataFrame``, ``log1p``.
 _CODE_WORD = re.compile(r"\w*(?:_\w|[a-z][A-Z]|[A-Za-z]\d\w)\w*")
-_TEMPLATE_WORD = re.compile(rf"{_CODE_WORD.pattern}|\S*\w\.\w\S*|\b\d+\b")
+_NAME_OR_NUMBER = re.compile(rf"{_CODE_WORD.pattern}|\S*\w\.\w\S*|\b\d+\b")
 _UNREADABLE = re.compile(r"[\\{}%$<>|=]|::|https?:|\.\.\s|---")
 _UNHELPFUL = re.compile(
     r"(deprecated|internal|alias|see|todo|fixme|same as|like|refer to|wrapper|"
@@ -196,11 +184,6 @@ _UNHELPFUL = re.compile(
     r"call signature|equivalent to|calls|\W|parameters|returns:)\b",
     re.IGNORECASE,
 )
-
-
-def _template(sentence: str) -> str:
-    """Return a sentence with all names and numbers alike."""
-    return bare(_TEMPLATE_WORD.sub(" 0 ", sentence))
 
 
 def _names_itself(entry: ApiEntry) -> bool:
@@ -242,14 +225,14 @@ def near_rows(
         for word in rarest(each):
             places[word].add(number)
 
-    def is_near(words: frozenset[str]) -> bool:
-        met = set[int]().union(*(places.get(word, ()) for word in rarest(words)))
-        return any(
+    return [
+        row
+        for row, words in enumerate(rows)
+        if any(
             len(words & known[n]) >= threshold * len(words | known[n]) - 1e-9
-            for n in met
+            for n in set[int]().union(*(places.get(w, ()) for w in rarest(words)))
         )
-
-    return [row for row, words in enumerate(rows) if is_near(words)]
+    ]
 
 
 # The text of a docstring
@@ -306,7 +289,6 @@ _SKIPPED = frozenset(
 )
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_DEPRECATED = re.compile(r"\bdeprecated?\b")
 
 
 def read_library(library: str, folder: Path) -> list[ApiEntry]:
@@ -364,11 +346,9 @@ def _exported(path: Path, body: Iterable[ast.stmt]) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and path.name == "__init__.py":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Assign | ast.AugAssign):
-            targets = getattr(node, "targets", None) or [node.target]
-            if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
-                for part in ast.walk(node.value):
-                    if isinstance(part, ast.Constant):
-                        yield str(part.value)
+            parts = list(ast.walk(node))
+            if any(isinstance(p, ast.Name) and p.id == "__all__" for p in parts):
+                yield from (str(p.value) for p in parts if isinstance(p, ast.Constant))
 
 
 def _definitions(
@@ -387,11 +367,8 @@ def _entry(library: str, name: str, node: _Definition) -> ApiEntry | None:
     docstring = ast.get_docstring(node) or ""
     decorators = " ".join(map(ast.unparse, node.decorator_list))
     sentence, details = sentence_and_details(docstring)
-    if (
-        not bare(sentence)
-        or _DEPRECATED.search(decorators)
-        or "\n.. deprecated::" in docstring
-    ):
+    old = re.search(r"\bdeprecated?\b", decorators) or "\n.. deprecated::" in docstring
+    if old or not bare(sentence):
         return None
     made = node
     if isinstance(node, ast.ClassDef):
@@ -399,9 +376,8 @@ def _entry(library: str, name: str, node: _Definition) -> ApiEntry | None:
         made = methods.get("__init__") or methods.get("__new__")
     signature = name
     if made and "property" not in decorators:
-        given = [
-            a.arg for a in ast.iter_child_nodes(made.args) if isinstance(a, ast.arg)
-        ]
+        parts = ast.iter_child_nodes(made.args)
+        given = [part.arg for part in parts if isinstance(part, ast.arg)]
         named = [n for n in given if n not in ("self", "cls") and n[0] != "_"]
         signature += f"({', '.join(named)})"
     if _within(sentence, details):

@@ -1,8 +1,7 @@
 """Pairs of sentences with a human score of their similarity, and texts with a class.
 
-`ladder` is the project's own. The others have licences of their own and are read from
-``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them, or from
-the hub.
+`ladder` is the project's own. The others are read from ``$SBERT_LAB_DATA_HOME`` in the
+form in which their authors publish them, or from the hub.
 """
 
 import csv
@@ -12,8 +11,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from sbert_lab._utils import project_root
-from sbert_lab.datasets.pairs import read_table
+from sbert_lab.datasets.pairs import read_authored, read_table
 from sbert_lab.models.registry import BY_NAME, resolve
 
 #: The files in which SICK's authors publish it, by split.
@@ -43,12 +41,8 @@ class ScoredPairs:
 
     def only(self, kept: Sequence[bool]) -> "ScoredPairs":
         """Return the pairs for which `kept`, ``[n]``, is true."""
-        return ScoredPairs(
-            tuple(compress(self.first, kept)),
-            tuple(compress(self.second, kept)),
-            tuple(compress(self.score, kept)),
-            tuple(compress(self.group, kept)),
-        )
+        columns = (self.first, self.second, self.score, self.group)
+        return ScoredPairs(*(tuple(compress(column, kept)) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -102,29 +96,25 @@ def sick_rows(home: Path, split: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def semeval(year: int) -> ScoredPairs:
-    """Read a SemEval similarity task, 2012 to 2016, all its parts, from 0 to 5."""
-    return _from_snapshot(resolve(f"sts{year - 2000}"), "test")
-
-
 def ladder(anchors: int | None = None) -> ScoredPairs:
     """Return the project's own pairs, data/authored/similarity_ladder.csv, 0 to 5.
 
     Each anchor has six partners, one for each score, and is a group. `anchors` takes so
     many from the start; None for all 120.
     """
-    path = project_root() / "data" / "authored" / "similarity_ladder.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_authored("similarity_ladder.csv")
     kept = set(list(dict.fromkeys(row["anchor_id"] for row in rows))[:anchors])
     rows = [row for row in rows if row["anchor_id"] in kept]
-    pairs = _scored([(row["anchor"], row["partner"], row["score"]) for row in rows])
-    group = tuple(row["anchor_id"] for row in rows)
-    return ScoredPairs(pairs.first, pairs.second, pairs.score, group)
+    return ScoredPairs(
+        tuple(row["anchor"] for row in rows),
+        tuple(row["partner"] for row in rows),
+        tuple(float(row["score"]) for row in rows),
+        tuple(row["anchor_id"] for row in rows),
+    )
 
 
 def by_name(name: str) -> ScoredPairs:
-    """Return the test pairs of a set: ladder, sts12 to sts16, stsb or sick."""
+    """Return the test pairs of a set: ladder, stsb, sick, or SemEval's sts12 to 16."""
     if name == "ladder":
         return ladder()
     if name == "stsb":
@@ -132,23 +122,21 @@ def by_name(name: str) -> ScoredPairs:
     if name == "sick":
         return sick("all")
     if name in ("sts12", "sts13", "sts14", "sts15", "sts16"):
-        return semeval(2000 + int(name[3:]))
+        return _from_snapshot(resolve(name), "test")
     raise ValueError(f"no similarity set {name!r}: ladder, sts12 to sts16, stsb, sick")
 
 
 def banking77(split: str = "test") -> LabelledTexts:
     """Read Banking77 (Casanueva et al. 2020): what bank customers type, 77 intents.
 
-    In the order of the files, which decides on which rows MTEB's protocol trains.
+    In the order of the files: it decides on which rows MTEB's protocol trains.
     """
     home = resolve("banking77")
     if split_files(home, "test"):
-        rows = read_split(home, split)
-        found = [(row["text"], row["label_text"]) for row in rows]
+        found = [(r["text"], r["label_text"]) for r in read_split(home, split)]
     else:
-        path = local_file(home, "banking77", f"{split}.csv")
-        with path.open(encoding="utf-8", newline="") as file:
-            found = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        table = read_table(local_file(home, "banking77", f"{split}.csv"))
+        found = [(row["text"], row["category"]) for _, row in table[1]]
     return LabelledTexts(*zip(*found, strict=True))
 
 

@@ -108,7 +108,7 @@ def permutation_mean(
     """
     items = _rows(differences).mean(0)
     sums = np.bincount(_group_numbers(len(items), groups), items) / len(items)
-    return _flip_test(lambda signs: float(signs @ sums), len(sums), draws)
+    return _flip_test(lambda signs: signs @ sums, len(sums), draws)
 
 
 def permutation_score(
@@ -132,13 +132,13 @@ def permutation_score(
     owner = _group_numbers(len(y), groups)
     once, ranks = np.ones((1, len(y))), rankdata(y)[None]
 
-    def measure(x: Floats) -> float:
+    def measure(x: Floats) -> Floats:
         if score == "spearman":
-            return float(_weighted_pearson(x[None], ranks, once)[0])
-        return float(_average_precision(x[None], y, once)[0, 0])
+            return _weighted_pearson(x, ranks, once)
+        return _average_precision(x, y, once)[:, 0]
 
-    def difference(signs: Floats) -> float:
-        swap = signs[owner] < 0
+    def difference(signs: Floats) -> Floats:
+        swap = np.atleast_2d(signs)[:, owner] < 0
         return measure(np.where(swap, b, a)) - measure(np.where(swap, a, b))
 
     return _flip_test(difference, int(owner.max()) + 1, draws)
@@ -211,15 +211,16 @@ def _bootstrap(
     return Interval(mean, float(low), float(high), len(owner))
 
 
-def _flip_test(statistic: Callable[[Floats], float], groups: int, draws: int) -> float:
+def _flip_test(statistic: Callable[[Floats], Floats], groups: int, draws: int) -> float:
     """Return how often random signs of groups move a statistic as far as none do."""
     from scipy.stats import permutation_test
 
     tested = permutation_test(
         (np.ones(groups),),
         # Rounded: a sum in another order is still the same sum.
-        lambda signs: round(abs(statistic(signs)), 12),
+        lambda signs, axis: np.squeeze(np.abs(statistic(signs)).round(12)),
         permutation_type="samples",
+        vectorized=True,
         alternative="greater",
         n_resamples=draws,
         batch=100,

@@ -9,7 +9,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -259,7 +261,7 @@ def measure(
     for task in TASKS:
         if task.kind not in kinds:
             continue
-        content, group = task.make(size), None
+        content, group = _content(task.kind, size), None
         if task.kind in ("Retrieval", "Reranking"):
             search, names, qrels, candidates = as_search(content)
             one = ranking(
@@ -301,7 +303,7 @@ def measure_bm25(size: int | None = None) -> dict[str, TaskResult]:
     for task in TASKS:
         if task.kind not in ("Retrieval", "Reranking"):
             continue
-        search, names, qrels, candidates = as_search(task.make(size))
+        search, names, qrels, candidates = as_search(_content(task.kind, size))
         codes = search.corpus_codes
         k = _JUDGED if candidates is None else len(codes)
         hits = Bm25(search.corpus_texts).search(search.queries, k)
@@ -379,6 +381,12 @@ def compare(
             a, b = models[better][task], models[other][task]
             rows.append((task, better, other, interval(a, b), p_value(a, b)))
     return rows
+
+
+@cache
+def _content(kind: str, size: int | None) -> Any:  # noqa: ANN401  (by kind)
+    """Return the data of a task, made once for all models of a table."""
+    return next(task.make(size) for task in TASKS if task.kind == kind)
 
 
 def as_search(

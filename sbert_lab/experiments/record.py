@@ -30,10 +30,6 @@ Compare = Literal["exact", "tolerance", "interval", "ignore"]
 _LIBRARIES = ("torch", "transformers", "faiss-cpu", "numpy", "scikit-learn")
 
 
-class ClaimFailed(AssertionError):
-    """The measurement contradicts the hypothesis."""
-
-
 @dataclass(frozen=True)
 class Hypothesis:
     """What is expected, stated before it is measured.
@@ -96,7 +92,7 @@ class Experiment:
     def claim(self, id: str, estimate: float | Interval) -> Verdict:
         """Compare a hypothesis with its measurement, show and return the verdict.
 
-        Raises `ClaimFailed` where the whole interval contradicts a hypothesis that is
+        Raises AssertionError where the whole interval contradicts a hypothesis that is
         neither about the machine nor by repute.
         """
         if id not in self.hypotheses:
@@ -115,7 +111,7 @@ class Experiment:
         }
         table([shown], caption=f"Claim {id}: {hypothesis.metric}")
         if verdict == "fails" and not (hypothesis.machine or hypothesis.reputed):
-            raise ClaimFailed(
+            raise AssertionError(
                 f"{id}: {hypothesis.statement} Measured {estimate}, holds if {rule}"
             )
         return verdict
@@ -127,10 +123,8 @@ class Experiment:
 
     def finish(self) -> Path:
         """Write the record, show time and memory, and return the record's path."""
-        for id in self.hypotheses.keys() - self.claims.keys():
-            raise RuntimeError(
-                f"hypothesis {id!r} has no claim; measure it, or drop it"
-            )
+        if unmeasured := self.hypotheses.keys() - self.claims.keys():
+            raise RuntimeError(f"hypotheses without a claim: {', '.join(unmeasured)}")
         seconds, profile = time.perf_counter() - self._started, self.profile
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak_mb = peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there
@@ -156,14 +150,7 @@ class Experiment:
             "run": spent,
         }
         write_json(path, record)
-        shown = {
-            "time": f"{seconds:.0f} s of {profile.budget_s} s",
-            "peak memory": f"{peak_mb:,.0f} MB of {profile.budget_mb:,} MB",
-            "texts encoded anew": f"{self.cache.misses:,}",
-            "models trained": self.trained,
-            "record": f"{path.parent.name}/{path.name}",
-        }
-        table([shown], caption="This run against its budget")
+        table([spent], caption="This run against its budget")
         return path
 
 

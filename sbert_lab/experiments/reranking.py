@@ -6,6 +6,7 @@ scores are kept, so that every depth and every mixture costs a sort and no pass.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import joblib  # type: ignore[import-untyped]
 import numpy as np
@@ -64,7 +65,7 @@ def distill(
     so. Source: Hofstätter et al. 2020.
     """
     student = SentenceEncoder.from_pretrained(encoder)
-    domain = replace(domain, codes=None)
+    domain = replace(domain, codes=())
 
     def make() -> SentenceEncoder:
         triplets = _mined(student, domain, recipe).triplets()
@@ -116,15 +117,9 @@ class Candidates:
         head = np.take_along_axis(self.rows[:, :depth], place, axis=1)
         return np.concatenate([head, self.rows[:, depth:]], axis=1)
 
-    def ndcg(
-        self,
-        depth: int = 0,
-        share: float = 1.0,
-        spreads: Sequence[float] = (1, 1),
-        k: int = 10,
-    ) -> Values:
-        """Return the nDCG@k of each query after `order`, ``[q]``."""
-        return ndcg_of(self.task, self.order(depth, share, spreads), k)
+    def ndcg(self, *told: Any, k: int = 10) -> Values:  # noqa: ANN401
+        """Return the nDCG@k of each query after `order`, told the same, ``[q]``."""
+        return ndcg_of(self.task, self.order(*told), k)
 
     def recall(self, k: int) -> Values:
         """Return whether each query's answer is among its first k, ``[q]``."""
@@ -166,11 +161,7 @@ def _scores(reader: CrossEncoder, weights: str, pairs: list[tuple[str, str]]) ->
 
 
 def candidates(
-    encoder: SentenceEncoder,
-    task: RetrievalTask,
-    k: int,
-    *,
-    cache: EmbeddingCache | None = None,
+    encoder: SentenceEncoder, task: RetrievalTask, k: int, cache: EmbeddingCache
 ) -> Candidates:
     """Return each query's k nearest entries by cosine, all entries compared."""
     queries, corpus = (

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +22,19 @@ from sbert_lab._utils import random_state_kept, release_memory, write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import train_on_texts
+from sbert_lab.datasets import nli
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
-from sbert_lab.datasets.nli import (
-    LABELS,
-    Inference,
-    all_nli,
-    authored,
-    icd10cm_entailment,
-    nli_triplets,
-)
+from sbert_lab.datasets.nli import LABELS, Inference
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, stsb
-from sbert_lab.evaluation.evaluators import Evaluator
-from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine
+from sbert_lab.evaluation.evaluators import Evaluator, search_quality
+from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments.profiles import Profile
 from sbert_lab.experiments.timing import timed
-from sbert_lab.index.exact import exact_search
 from sbert_lab.losses import Objective
 from sbert_lab.models.averaging import average
 from sbert_lab.models.checkpoint import Layout, load_transformer
@@ -206,7 +200,7 @@ def labelled(pairs: Sequence[Inference]) -> TrainingData:
 
 def triplets(pairs: Sequence[Inference]) -> TrainingData:
     """Return premise, entailed and contradicting hypothesis, of the same pairs."""
-    anchor, positive, negative = zip(*nli_triplets(pairs), strict=True)
+    anchor, positive, negative = zip(*nli.nli_triplets(pairs), strict=True)
     columns = {"anchor": anchor, "positive": positive, "negative": negative}
     return TrainingData(columns, source="entailment")
 
@@ -229,13 +223,13 @@ def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
     """Return the labelled pairs that a profile trains on; AllNLI as it is."""
     found: list[Inference] = []
     if "authored" in profile.nli:
-        count = profile.authored_premises
-        found += complete_premises(authored(), count, profile.seed)
+        pairs, count = nli.authored(), profile.authored_premises
+        found += complete_premises(pairs, count, profile.seed)
     if "icd10cm" in profile.nli:
-        pairs = icd10cm_entailment("train")
-        found += complete_premises(pairs, profile.premises, profile.seed)
+        pairs, count = nli.icd10cm_entailment("train"), profile.premises
+        found += complete_premises(pairs, count, profile.seed)
     if "all-nli" in profile.nli:
-        found += all_nli("train")
+        found += nli.all_nli("train")
     return tuple(found)
 
 
@@ -266,13 +260,16 @@ class Yardstick:
 
     def measure(self, encoder: SentenceEncoder) -> Items:
         """Return the cosine of every pair, and the nDCG@10 of every query."""
+        encode = partial(encoder.encode, show_progress=False)
         found: Items = {}
         for name, pairs in self.sets.items():
-            texts = [*pairs.first, *pairs.second]
-            both = encoder.encode(texts, show_progress=False)
+            both = encode([*pairs.first, *pairs.second])
             found[name] = pairwise_cosine(both[: len(pairs)], both[len(pairs) :])
-        if self.retrieval is not None:
-            found[RETRIEVAL] = _ndcg(encoder, self.retrieval)
+        if (task := self.retrieval) is not None:
+            rows = {code: row for row, code in enumerate(task.corpus_codes)}
+            right = [[rows[code]] for code in task.relevant]
+            texts = task.queries, task.corpus_texts
+            found[RETRIEVAL] = search_quality(encode, encode, *texts, right)[0]
         return found
 
     def score(
@@ -296,16 +293,6 @@ class Yardstick:
         if theirs is not None:
             theirs = np.broadcast_to(theirs, ours.shape)
         return similarity_score(self.sets[name], ours, baseline=theirs, **options)
-
-
-def _ndcg(encoder: SentenceEncoder, task: RetrievalTask) -> NDArray[np.float64]:
-    queries, corpus = (
-        encoder.encode(texts, show_progress=False)
-        for texts in (task.queries, task.corpus_texts)
-    )
-    _, rows = exact_search(queries, corpus, 10, "cosine")
-    found = [[task.corpus_codes[i] for i in row] for row in rows]
-    return ndcg_at_k(found, [{code} for code in task.relevant])
 
 
 @dataclass(frozen=True)
@@ -347,7 +334,7 @@ class Study:
         """
         plain, domain = replace(recipe, base_weight=0.0), self.domain
         if not guarded or shuffled:
-            domain = replace(domain, codes=None)
+            domain = replace(domain, codes=())
         pairs, guard = domain.some(count, recipe.seed)
         if shuffled:
             order = np.random.default_rng(recipe.seed).permutation(len(pairs))
@@ -380,15 +367,14 @@ class Study:
     def mixed(self, trained: Stored | Trial, base_weight: float) -> Trial:
         """Average weights with the base's, by its share (Wortsman et al. 2022)."""
         folder, base = trained.folder, self._base
+        encoder = SentenceEncoder.from_pretrained(folder)
         if base_weight:
             adapted = Path(folder).name  # which holds the hash of its recipe
             told = {"base": base.fingerprint(), adapted: base_weight}
-            folder = get_or_train(
-                "averaged",
-                told,
-                lambda: average(base, _load(trained.folder), base_weight),
-            ).folder
-        return Trial(folder, self._measured(_load(folder)), trained.seconds)
+            mix = partial(average, base, encoder, base_weight)
+            folder = get_or_train("averaged", told, mix).folder
+            encoder = SentenceEncoder.from_pretrained(folder)
+        return Trial(folder, self._measured(encoder), trained.seconds)
 
     def score(
         self, trials: Sequence[Trial], over: Sequence[Trial] = (), on: str = RETRIEVAL
@@ -446,7 +432,3 @@ def _training_key(
 def _measure(encoder: SentenceEncoder, weights: str, yardstick: Yardstick) -> Items:
     del weights  # with the yardstick it is the key of what is kept
     return yardstick.measure(encoder)
-
-
-def _load(folder: str) -> SentenceEncoder:
-    return SentenceEncoder.from_pretrained(folder, allow_hub=False)

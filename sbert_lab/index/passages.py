@@ -8,11 +8,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 
-from sbert_lab._utils import Vectors, new_folder, sha256_file, write_json
+from sbert_lab._utils import new_folder, sha256_file, write_json
 from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.vector_index import VectorIndex
@@ -99,7 +99,7 @@ class Passages:
         if new := [text for text in texts if text not in self._ids]:
             first = 1 + max(self._ids.values(), default=-1)
             ids = range(first, first + len(new))
-            vectors = cast(Vectors, encode_documents(self.encoder, new))
+            vectors = encode_documents(self.encoder, new)
             self._index.add(vectors, list(ids))
             self._ids |= zip(new, ids, strict=True)
         old = [part for name in cut for part in self._chunks.get(name, ())]
@@ -126,7 +126,7 @@ class Passages:
             raise ValueError(f"k={k}: from 1 to candidates={candidates}")
         if not self._ids:
             return []
-        asked = cast(Vectors, encode_queries(self.encoder, [query]))
+        asked = encode_queries(self.encoder, [query])
         hits = self._index.search(asked, candidates)
         ids, scores = np.asarray(hits.ids[0]), np.asarray(hits.scores[0], np.float64)
         if self.hybrid:

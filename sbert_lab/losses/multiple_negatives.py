@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from sbert_lab._utils import Metric
 from sbert_lab.losses.objective import Batch, Objective, to_float32
 
 
@@ -17,13 +16,12 @@ def multiple_negatives_ranking_loss(
     negatives: Tensor | None = None,
     *,
     temperature: float = 0.05,
-    similarity: Metric = "cosine",
     ignored: Tensor | None = None,
     offset: int = 0,
 ) -> Tensor:
     """Return the mean cross-entropy of finding each anchor's positive, a scalar.
 
-    ``L = −1/B Σ_i log( exp(s(a_i, p_i)/τ) / Σ_c exp(s(a_i, c)/τ) )``
+    ``L = −1/B Σ_i log( exp(cos(a_i, p_i)/τ) / Σ_c exp(cos(a_i, c)/τ) )``
 
     The candidates c are all positives and all negatives.
 
@@ -38,8 +36,6 @@ def multiple_negatives_ranking_loss(
         Hard negatives ``[N, D]``, each a candidate for every anchor.
     temperature
         τ; sentence-transformers' ``scale`` is 1/τ.
-    similarity
-        s: ``"cosine"`` or ``"dot"`` (then τ is usually 1).
     ignored
         True where a candidate is no wrong answer, ``[B, P + N]``: see
         `false_negatives`. An anchor's own positive is never left out.
@@ -51,9 +47,8 @@ def multiple_negatives_ranking_loss(
     """
     candidates = positives if negatives is None else torch.cat([positives, negatives])
     a, c = to_float32(anchors), to_float32(candidates)
-    if similarity == "cosine":
-        a, c = F.normalize(a, dim=-1), F.normalize(c, dim=-1)
-    logits = a @ c.T / temperature  # [B, P + N]
+    cosines = F.normalize(a, dim=-1) @ F.normalize(c, dim=-1).T  # [B, P + N]
+    logits = cosines / temperature
     own = torch.arange(len(anchors), device=anchors.device) + offset  # [B]
     if ignored is not None:
         is_own = torch.zeros_like(ignored).scatter_(1, own[:, None], True)

@@ -1,26 +1,13 @@
-"""Objectives of a cross-encoder: over the scores of pairs, not over embeddings."""
+"""Listwise ranking for a cross-encoder: over scores of pairs, not over embeddings."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import (
-    Batch,
-    Encode,
-    LabelRule,
-    Objective,
-    Outcome,
-    to_float32,
-)
+from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, to_float32
 from sbert_lab.models.cross_encoder import CrossEncoder
-
-Item = TypeVar("Item")
-Numbers = NDArray[np.int64]
 
 
 def listwise_cross_entropy_loss(
@@ -47,81 +34,30 @@ def listwise_cross_entropy_loss(
     return F.cross_entropy(table, torch.zeros_like(counts))
 
 
-class PairObjective(Objective):
-    """An objective over the scores of pairs, to train a cross-encoder with."""
+class ListwiseCrossEntropy(Objective):
+    """`listwise_cross_entropy_loss` of ``anchor``, ``positive`` and ``negative``.
+
+    It trains a cross-encoder. A row without a negative teaches nothing.
+    """
+
+    roles = ("anchor", "positive", "negative")
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Take the cross-encoder's way to join two texts."""
         del numbers
         if not isinstance(encoder, CrossEncoder):
-            raise TypeError(
-                f"{type(self).__name__} trains a CrossEncoder, not a "
-                f"{type(encoder).__name__}"
-            )
+            raise TypeError(f"a {type(encoder).__name__} does not score pairs")
         self._pair_ids = encoder.pair_ids
 
-    def pairs(
-        self, columns: Mapping[str, Sequence[Item]], owner: Numbers
-    ) -> tuple[list[Item], list[Item]]:
-        """Return the first and the second of each pair, from columns by role.
-
-        By default ``anchor`` with ``positive`` in every row, then with each
-        ``negative``, whose row is in `owner`.
-        """
-        anchor, negative = columns["anchor"], columns.get("negative", ())
-        first = [*anchor, *(anchor[row] for row in owner.tolist())]
-        return first, [*columns["positive"], *negative]
-
-    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
-        """Return loss and diagnostics of the scores of `pairs`, in their order."""
-        raise NotImplementedError
-
     def forward(self, encode: Encode, batch: Batch) -> Outcome:
-        """Score the pairs of a batch, and return its `Outcome`."""
-        first, second = self.pairs(batch.texts, batch.owner)
-        scores = encode(self._pair_ids(first, second))  # [n, 1]
-        return self.score_loss(to_float32(scores)[:, 0], batch)
-
-
-class BinaryCrossEntropy(PairObjective):
-    """Binary cross-entropy of ``anchor``, ``text`` and ``label``, from 0 to 1.
-
-    ``L = −1/B Σ_i ( y_i log σ(s_i) + (1 − y_i) log(1 − σ(s_i)) )``
-
-    Source: Nogueira and Cho 2019, equation 1.
-    """
-
-    roles = ("anchor", "text")
-    label = LabelRule(0, 1)
-
-    def pairs(
-        self, columns: Mapping[str, Sequence[Item]], owner: Numbers
-    ) -> tuple[list[Item], list[Item]]:
-        """Return ``anchor`` and ``text`` of each row."""
-        del owner
-        return list(columns["anchor"]), list(columns["text"])
-
-    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
-        """Return the loss, and how many scores are on their label's side of 1/2."""
-        label = self.label_of(batch, scores).to(scores.dtype)
-        right = ((scores > 0) == (label > 0.5)).to(scores.dtype).mean()
-        loss = F.binary_cross_entropy_with_logits(scores, label)
-        return Outcome(loss, {"accuracy": right.detach()})
-
-
-class ListwiseCrossEntropy(PairObjective):
-    """`listwise_cross_entropy_loss` of ``anchor``, ``positive`` and ``negative``.
-
-    A row without a negative teaches nothing.
-    """
-
-    roles = ("anchor", "positive", "negative")
-
-    def score_loss(self, scores: Tensor, batch: Batch) -> Outcome:
-        """Return the loss, and how many positives are above all their negatives."""
-        positive, negative = scores[: len(batch)], scores[len(batch) :]
+        """Score the pairs of a batch; tell how many positives are above all others."""
+        anchor, positive = batch.texts["anchor"], batch.texts["positive"]
+        first = [*anchor, *(anchor[row] for row in batch.owner.tolist())]
+        second = [*positive, *batch.texts.get("negative", ())]
+        scores = to_float32(encode(self._pair_ids(first, second)))[:, 0]
+        right, wrong = scores[: len(batch)], scores[len(batch) :]
         owner = torch.from_numpy(batch.owner).to(scores.device)
-        loss = listwise_cross_entropy_loss(positive, negative, owner)
-        lost = torch.zeros_like(positive)
-        lost[owner[negative >= positive[owner]]] = 1
+        loss = listwise_cross_entropy_loss(right, wrong, owner)
+        lost = torch.zeros_like(right)
+        lost[owner[wrong >= right[owner]]] = 1
         return Outcome(loss, {"accuracy": 1 - lost.mean()})

@@ -23,17 +23,12 @@ def average(
         {
             "weights": {name: weight.shape for name, weight in e.named_parameters()},
             "vocabularies": e.tokenizer.get_vocab(),
-            "poolings": e.layout.pooling,
-            "heads": repr(e.head),
+            "layouts": (e.layout.pooling, repr(e.head)),
         }
         for e in (first, second)
     ]
-    for what, own in kinds[0].items():
-        if own != kinds[1][what]:
-            raise ValueError(
-                f"the encoders have different {what}, so the same weight means "
-                "something else in each: average a model with what was trained from it"
-            )
+    if other := [what for what, own in kinds[0].items() if own != kinds[1][what]]:
+        raise ValueError(f"one was not trained from the other: different {other}")
     mixed = copy.deepcopy(second).eval()
     others = dict(first.named_parameters())
     with torch.no_grad():

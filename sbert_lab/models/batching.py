@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sbert_lab._utils import Vectors
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
-#: Token ids of one text.
+#: Token ids of one text, ``[L]``, or of two, ``[L, 2]``.
 Tokens = Sequence[int] | NDArray[np.int64]
 
 #: Tokens in a batch. On a CPU a batch that fits the caches is fastest (1,000 to 3,000
@@ -26,7 +26,6 @@ def in_batches(
     sequences: Sequence[Tokens],
     read: Callable[[Any, Tensor], Tensor],
     *,
-    token_type_ids: Sequence[Tokens] | None = None,
     pad: int = 0,
     token_budget: int | None = None,
     advance: Callable[[NDArray[np.int64]], object] | None = None,
@@ -34,12 +33,12 @@ def in_batches(
 ) -> Vectors:
     """Run a transformer over n token sequences, and return what `read` takes from it.
 
-    `read` gets the output for B texts, whose ``last_hidden_state`` is ``[B, L, D]``,
-    and the mask ``[B, L]``, and returns ``[B, K]``. There is no dropout or gradient; on
-    a CPU a plain BERT reads without padding (`packed_bert`), unless `options` for the
-    model are given. `token_type_ids` say which of two texts each token belongs to;
-    `advance` is called after each batch with the positions of its texts. The result is
-    float32 ``[n, K]`` in the order of `sequences`, ``[0, 0]`` for none.
+    A sequence is token ids ``[L]``, or ``[L, 2]`` where beside each stands which of two
+    texts it belongs to. `read` gets the output for B texts, whose ``last_hidden_state``
+    is ``[B, L, D]``, and the mask ``[B, L]``, and returns ``[B, K]``. There is no
+    dropout or gradient; on a CPU a plain BERT reads without padding (`packed_bert`),
+    unless `options` for the model are given. `advance` is called after each batch with
+    the positions of its texts. The result is float32 ``[n, K]``, ``[0, 0]`` for none.
     """
     if not len(sequences):
         return np.empty((0, 0), np.float32)
@@ -50,12 +49,6 @@ def in_batches(
     lengths = np.array([len(ids) for ids in sequences])
     batches = list(token_budget_batches(lengths, token_budget, packed=packed))
 
-    def padded(
-        source: Sequence[Tokens], rows: Sequence[int], fill: int
-    ) -> list[Tensor]:
-        found = pad_right([source[row] for row in rows], fill)
-        return [torch.from_numpy(part).to(device) for part in found]
-
     parts: list[Tensor] = []
     with evaluating(model):
         if packed:
@@ -65,12 +58,13 @@ def in_batches(
             # Texts of one length stand together, and need no padding.
             ends = np.flatnonzero(np.diff(lengths[rows])) + 1 if packed else rows[:0]
             runs = [run.tolist() for run in np.split(rows, ends)]
-            ids, masks = zip(
-                *[padded(sequences, run, pad) for run in runs], strict=True
-            )
+            padded = [pad_right([sequences[row] for row in run], pad) for run in runs]
+            ids = [torch.from_numpy(part).to(device) for part, _ in padded]
+            masks = [torch.from_numpy(part).to(device) for _, part in padded]
             kinds = None
-            if token_type_ids is not None:
-                kinds = [padded(token_type_ids, run, 0)[0] for run in runs]
+            if ids[0].ndim == 3:
+                kinds = [i[..., 1] * mask for i, mask in zip(ids, masks, strict=True)]
+                ids = [i[..., 0] for i in ids]
             if packed:
                 hidden = packed_bert(model, ids, space, kinds)
                 outputs = [SimpleNamespace(last_hidden_state=t) for t in hidden]
@@ -121,8 +115,6 @@ def token_budget_batches(
     A batch costs its rows times its longest text or, `packed`, its tokens: `budget` at
     most, unless one text alone is longer.
     """
-    if budget < 1:
-        raise ValueError(f"token budget {budget}: a batch needs at least one token")
     order = np.argsort(-lengths, kind="stable")
     total = np.concatenate([[0], lengths[order].cumsum()])
     start = 0
@@ -139,10 +131,7 @@ def token_budget_batches(
 def pad_right(
     sequences: Sequence[Tokens], pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pad token sequences to the longest: ids and mask, int64 ``[B, L]``.
-
-    Where each token is a row of several numbers, ``[L, k]``, the ids are ``[B, L, k]``.
-    """
+    """Pad sequences ``[L]`` or ``[L, k]``: ids ``[B, L]``, ``[B, L, k]``, and mask."""
     lengths = np.array([len(sequence) for sequence in sequences])
     longest = int(lengths.max(initial=1))
     token = np.shape(sequences[0])[1:] if sequences else ()

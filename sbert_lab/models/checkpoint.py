@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 from sbert_lab._utils import (
@@ -48,6 +48,7 @@ POOLING_FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
+_Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
 _SUMS = "sbert_lab.json"
 _SETTINGS = "config_sentence_transformers.json"
@@ -60,8 +61,7 @@ class CheckpointError(ValueError):
 class Dense(nn.Module):
     """A linear layer after pooling: ``y = activation(W x + b)``, ``[B, D] -> [B, D']``.
 
-    ``weights`` has ``linear.weight`` ``[D', D]`` and perhaps ``linear.bias`` ``[D']``;
-    ``activation`` is a name of `ACTIVATIONS`.
+    `weights` has ``linear.weight`` ``[D', D]`` and perhaps ``linear.bias`` ``[D']``.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], activation: str) -> None:
@@ -95,11 +95,9 @@ class Layout:
     pooling: tuple[str, ...] = ("mean",)
     #: Whether a prompt's tokens are pooled too.
     include_prompt: bool = True
-    #: What follows pooling.
     head: tuple[Dense | Literal["normalize"], ...] = ()
     #: Tokens; None is what the model bears.
     max_seq_length: int | None = None
-    #: The tokenizer that is loaded with it does that.
     do_lower_case: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     #: Its name.
@@ -111,12 +109,9 @@ class Layout:
 
 
 def read(folder: str | Path) -> Layout:
-    """Read and check a sentence encoder's folder; the transformer is not loaded.
-
-    A plain transformers folder is read with mean pooling, and a warning.
-    """
+    """Read and check a sentence encoder's folder; the transformer is not loaded."""
     folder = Path(folder)
-    modules, settings, length = _read_common(folder, "feature-extraction")
+    modules, settings, length = _read_common(folder)
     kinds = [kind for kind, _ in modules]
     _check(
         kinds[:2] in (["Transformer"], ["Transformer", "Pooling"])
@@ -152,10 +147,7 @@ def read(folder: str | Path) -> Layout:
 
 
 def load_transformer(folder: Path) -> "Parts":
-    """Load a transformer in float32, and its tokenizer.
-
-    Every weight must be there; only an unused pooler may be absent, and is left out.
-    """
+    """Load a transformer in float32, and its tokenizer; only a pooler may be absent."""
     from transformers import AutoModel
 
     parts, absent = _load(folder, AutoModel, lambda _, name: name.startswith("pooler."))
@@ -165,16 +157,11 @@ def load_transformer(folder: Path) -> "Parts":
 
 
 def load_cross(folder: Path, head_seed: int | None) -> tuple["Parts", str, int | None]:
-    """Load a cross-encoder: transformer and tokenizer, activation, length limit.
-
-    For any other encoder transformers draws a head, from `head_seed`.
-    """
+    """Load a cross-encoder, or draw a head: its parts, activation, length limit."""
     from transformers import AutoModelForSequenceClassification
 
-    settings = _json(folder / _SETTINGS, optional=True)
+    modules, settings, length = _read_common(folder)
     whole = settings.get("model_type") == "CrossEncoder"
-    task = "sequence-classification" if whole else "feature-extraction"
-    modules, _, length = _read_common(folder, task)
     default = settings.get("default_prompt_name")
     _check(
         not whole or not (modules[1:] or default or length.get("processing_kwargs")),
@@ -234,19 +221,17 @@ def write(folder: Path, layout: Layout, parts: "Parts") -> None:
         }
         modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
         for number, part in enumerate(layout.head, start=2):
-            kind = "Normalize" if part == "normalize" else "Dense"
-            modules.append((f"{number}_{kind}", kind))
-            (target / modules[-1][0]).mkdir()
+            kind = "Dense" if isinstance(part, Dense) else "Normalize"
+            modules.append((path := f"{number}_{kind}", kind))
+            (target / path).mkdir()
             if isinstance(part, Dense):
-                files[f"{number}_Dense/config.json"] = {
+                files[f"{path}/config.json"] = {
                     "in_features": part.linear.in_features,
                     "out_features": part.linear.out_features,
                     "bias": part.linear.bias is not None,
                     "activation_function": spelled(part.activation),
                 }
-                state = part.state_dict()
-                weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-                save_file(weights, target / modules[-1][0] / "model.safetensors")
+                save_model(part, str(target / path / "model.safetensors"))
         files["modules.json"] = [
             {
                 "idx": i,
@@ -306,9 +291,7 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     return tokenizer
 
 
-def _read_common(
-    folder: Path, task: str
-) -> tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]:
+def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]]:
     """Check files; return modules, settings, and where the transformer cuts texts."""
     _check(folder.is_dir(), f"{folder} is not a folder; give that of a saved model")
     sums = _json(folder / _SUMS, optional=True).get("sha256", {})
@@ -327,12 +310,14 @@ def _read_common(
         f"{inside} needs model.safetensors and tokenizer.json; copy both from the same "
         "model. A pickle (*.bin) can run code and is not read",
     )
-    length = _length(inside)
+    settings, length = _json(folder / _SETTINGS, optional=True), _length(inside)
+    whole = settings.get("model_type") == "CrossEncoder"
+    task = "sequence-classification" if whole else "feature-extraction"
     _check(
         length.get("transformer_task", task) == task,
         f"{inside}: the task must be {task!r}, not {length}",
     )
-    return modules, _json(folder / _SETTINGS, optional=True), length
+    return modules, settings, length
 
 
 def _length(transformer: Path) -> dict[str, Any]:
@@ -355,8 +340,7 @@ def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """Return the pipeline as (kind, path), the transformer first."""
+def _modules(folder: Path) -> _Modules:
     listing = folder / "modules.json"
     if not listing.is_file():
         return [("Transformer", "")]  # a plain transformers folder
@@ -396,10 +380,7 @@ def _load(
     seed: int = 0,
     **options: int,
 ) -> tuple[tuple[Any, Any], list[str]]:
-    """Load model and tokenizer; return them, and the absent weights that may be so.
-
-    transformers draws absent weights, from `seed`, as the layers of its kind begin.
-    """
+    """Load model and tokenizer; return them, and the weights drawn from `seed`."""
     tokenizer = load_tokenizer(folder)
     with explained(folder), quiet_transformers(), random_state_kept():
         torch.manual_seed(seed)

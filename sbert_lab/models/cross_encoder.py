@@ -1,13 +1,13 @@
 """`CrossEncoder`: two texts go in together, one score comes out.
 
-Every token of one text sees every token of the other. That judges better than comparing
-vectors, but each pair costs a pass; so it sorts the first k answers of a search anew.
+It judges better than comparing vectors, but each pair costs a pass; so it sorts the
+first k answers of a search anew.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -30,9 +30,7 @@ class CrossEncoder(TransformerModel):
     """A transformer with a head of one score, as a function of two texts.
 
     Use `from_pretrained` to load one. The transformer is a sequence classifier of one
-    label, logits ``[B, 1]``; `activation`, one of `ACTIVATIONS`, follows the score;
-    `max_seq_length` counts the tokens of a pair, special ones included.
-
+    label, logits ``[B, 1]``; `activation`, one of `ACTIVATIONS`, follows the score.
     Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
 
@@ -47,9 +45,7 @@ class CrossEncoder(TransformerModel):
         super().__init__(transformer, tokenizer, max_seq_length)
         config = transformer.config
         if config.num_labels != 1:
-            raise CheckpointError(
-                f"the head gives {config.num_labels} scores a pair, not num_labels=1"
-            )
+            raise CheckpointError(f"the head gives {config.num_labels} scores a pair")
         self.activation = activation
         name, takes = "token_type_ids", inspect.signature(transformer.forward)
         told = name in tokenizer.model_input_names and name in takes.parameters
@@ -67,8 +63,7 @@ class CrossEncoder(TransformerModel):
     ) -> Self:
         """Load a cross-encoder, as `SentenceEncoder.from_pretrained` does an encoder.
 
-        A plain encoder has no head: `head_seed` draws one, and without it the folder is
-        refused, for its scores would mean nothing.
+        A plain encoder has no head, and is refused unless `head_seed` draws one.
         """
         folder = resolve(name_or_path, allow_hub=allow_hub)
         parts, activation, length = checkpoint.load_cross(folder, head_seed)
@@ -84,16 +79,11 @@ class CrossEncoder(TransformerModel):
         """Score padded pairs of `pair_ids`, ``[B, L, 2]`` -> ``[B, 1]``."""
         ids, kinds = pairs.unbind(-1)
         more = {"token_type_ids": kinds} if self._segmented else {}
-        found: Tensor = self.transformer(
-            input_ids=ids, attention_mask=attention_mask, **more
-        ).logits
-        return found
+        found = self.transformer(input_ids=ids, attention_mask=attention_mask, **more)
+        return cast(Tensor, found.logits)
 
     def _readers(self) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
-        """Return a model for `in_batches`, and how its output becomes ``[B, 1]``.
-
-        Of a BERT the model without its head, which can read without padding.
-        """
+        """Return what to read with, of a BERT the model inside, and what scores it."""
         from transformers import BertForSequenceClassification
 
         model: Any = self.transformer
@@ -129,12 +119,10 @@ class CrossEncoder(TransformerModel):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
                 truncated += self.last_truncated
-                kinds = [pair[:, 1] for pair in pairs] if self._segmented else None
                 out[part] = in_batches(
                     model,
-                    [pair[:, 0] for pair in pairs],
+                    pairs if self._segmented else [pair[:, 0] for pair in pairs],
                     read,
-                    token_type_ids=kinds,
                     pad=self.pad_id,
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),

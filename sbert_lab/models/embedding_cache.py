@@ -1,8 +1,7 @@
 """Embeddings on disk, so that the same text is never encoded twice by one model.
 
-One SQLite file a model, named by the model's fingerprint; rows are keyed by the text's
-hash. Several processes may read and write at once, and a killed writer leaves no half
-row.
+One SQLite file a model, named by its fingerprint, into which several processes may
+write at once; rows are keyed by the text's hash.
 """
 
 import hashlib
@@ -84,10 +83,7 @@ class EmbeddingCache:
                 )
                 yield base
         except sqlite3.DatabaseError as error:
-            raise OSError(
-                f"the embedding cache {path} cannot be used ({error}); it can be made "
-                "again: delete the file"
-            ) from error
+            raise OSError(f"{path} is damaged: delete the file ({error})") from error
 
 
 def _key(text: str) -> bytes:

@@ -15,11 +15,10 @@ from sbert_lab.models.batching import check_texts
 class Bm25:
     """BM25 over a corpus, by the library bm25s: word counts, weighed by rarity.
 
-    The variant of Lucene, ``idf = ln(1 + (N - n + 1/2) / (n + 1/2))`` for a word in n
-    of N texts: no word counts against a text. Words are runs of two or more letters or
-    digits, in lower case, without Lucene's English stop words; k1 is 1.5 and b 0.75.
+    The variant of Lucene (Kamphuis et al. 2020), k1 1.5 and b 0.75. Words are runs of
+    two or more letters or digits, in lower case, without Lucene's English stop words.
 
-    Source: Robertson and Zaragoza 2009, section 3; the variant: Kamphuis et al. 2020.
+    Source: Robertson and Zaragoza 2009, section 3.
     """
 
     def __init__(self, corpus: Sequence[str]) -> None:
@@ -49,10 +48,7 @@ class Bm25:
         return int(numbers) + sum(len(w.encode()) for w in self._index.vocab_dict)
 
     def scores(self, queries: Sequence[str]) -> Vectors:
-        """Score every text of the corpus for every query, float32 ``[q, n]``.
-
-        A text that shares no word with the query scores 0.
-        """
+        """Score every text for every query, ``[q, n]``; 0 is no word in common."""
         out = np.zeros((len(queries), self._size), np.float32)
         for row, words in zip(out, _words(queries), strict=True):
             known = self._index.get_tokens_ids(words)
@@ -65,11 +61,8 @@ class Bm25:
     ) -> tuple[Vectors, NDArray[np.int64]]:
         """Find the k best texts for each query: scores and positions, ``[q, k]``.
 
-        Scores fall, float32; 0 is no word in common. Positions in the corpus are int64,
-        those of equal scores in order. k is at most the size of the corpus.
+        Those of equal scores are in order. k is at most the size of the corpus.
         """
-        if k < 1:
-            raise ValueError(f"k={k}: ask for at least one text")
         texts, k = list(queries), min(k, self._size)
         scores = np.zeros((len(texts), k), np.float32)
         positions = np.zeros((len(texts), k), np.int64)
@@ -84,11 +77,8 @@ class LsaEncoder:
     """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
 
     Features are pairs of neighbouring letters of a word, its edges included, which on
-    the training terms of ICD-10-CM find more codes than words do; those that stand in
-    the same texts come to lie in the same direction. `dimension` is at most the number
-    of texts and of features. The SVD is that of Halko et al. 2011, from a fixed seed.
-
-    Source: Deerwester et al. 1990.
+    the training terms of ICD-10-CM find more codes than words do. `dimension` is at
+    most the number of texts and of features. Source: Deerwester et al. 1990.
     """
 
     def __init__(self, corpus: Sequence[str], dimension: int) -> None:

@@ -1,4 +1,4 @@
-"""Models that come as ONNX graphs, run by onnxruntime on the CPU."""
+"""Models that come as ONNX graphs, run on the CPU: pip install 'sbert-lab[onnx]'."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,14 +24,11 @@ def load_onnx(
 ) -> SentenceEncoder:
     """Load a registered graph, or a folder with one ``.onnx`` file, as an encoder.
 
-    Only its transformer is the graph, from ``input_ids``, ``attention_mask`` and
-    perhaps ``token_type_ids``, int64 ``[B, L]``, to token vectors ``[B, L, D]``. The
-    rest is of `tokenizer`, the model that the graph was made from.
-
-    A graph of 8-bit weights is a quarter of the float model's size on disk, no faster,
-    and its vectors have a cosine of 0.9996 with the float model's on average. Where
-    activations have 8 bits too, their scale is of the whole batch: a vector changes
-    with its company, unless ``encode(…, token_budget=1)`` encodes each text alone.
+    Only its transformer is the graph; the rest is of `tokenizer`, the model that it was
+    made from. 8-bit weights are a quarter of the size on disk, no faster, and vectors
+    have a cosine of 0.9996 with the float model's on average. Where activations have 8
+    bits too, their scale is of the whole batch, and a vector changes with its company,
+    unless ``encode(…, token_budget=1)`` encodes each text alone.
     """
     folder, words = resolve(name), resolve(tokenizer)
     with explained(folder):
@@ -46,12 +43,8 @@ class _Graph(nn.Module):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
-        try:
-            import onnxruntime  # type: ignore[import-untyped]
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "onnxruntime is missing; type: pip install 'sbert-lab[onnx]'"
-            ) from error
+        import onnxruntime  # type: ignore[import-untyped]
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         with explained(file):

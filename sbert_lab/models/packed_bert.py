@@ -27,10 +27,7 @@ def is_supported(transformer: Any) -> bool:  # noqa: ANN401  (any transformers m
 
 
 def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
-    """Return matrices for up to `tokens` tokens, which every layer writes into anew.
-
-    Fresh memory for each product would cost a tenth of the time.
-    """
+    """Return matrices for tokens; fresh ones would cost a tenth of the time."""
     config, weight = model.config, model.embeddings.word_embeddings.weight
     widths = [config.hidden_size] * 5 + [config.intermediate_size]
     return [weight.new_empty(tokens, width) for width in widths]
@@ -39,21 +36,17 @@ def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
 def packed_bert(
     model: Any,  # noqa: ANN401
     groups: Sequence[Tensor],
-    space: Sequence[Tensor] | None = None,
+    space: Sequence[Tensor],
     segments: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """Run BERT over groups of texts of equal length, without dropout or gradient.
 
     Each group is int64 ``[B, L]``, and gives its last hidden states ``[B, L, D]``.
-    `space` is from `workspace`; `segments`, of the groups' shapes, tell the two texts
-    of a pair apart.
-
-    Source: Vaswani et al. 2017, section 3; Devlin et al. 2019, section 3.
+    `space` is from `workspace`; `segments` tell the two texts of a pair apart.
     """
     shapes = [group.shape for group in groups]
     sizes = [batch * length for batch, length in shapes]
     x = _embedded(model.embeddings, groups, segments)  # [T, D]
-    space = workspace(model, len(x)) if space is None else space
     q, k, v, mixed, out, inner = (matrix[: len(x)] for matrix in space)
     for layer in model.encoder.layer:
         attention, dense = layer.attention.self, layer.attention.output

@@ -25,7 +25,6 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
     "first-last": lambda layers, mask: mean_pooling(
         (layers[1].float() + layers[-1].float()) / 2, mask
     ),
-    "input": lambda layers, mask: mean_pooling(layers[0], mask),
 }
 
 
@@ -34,10 +33,9 @@ def encode_all_poolings(
 ) -> dict[str, Vectors]:
     """Return the vectors of all texts, float32 ``[n, D]``, for each of `POOLINGS`.
 
-    All come from one pass of the transformer. ``"pooler"`` is the model's own: the
-    first token's last hidden state through a linear layer and a tanh. Where the model
-    has none, `pooler_seed` draws one as transformers would: ``tanh(W x)``, W from a
-    normal of deviation 0.02.
+    All come from one pass of the transformer. ``"pooler"`` is the model's own, a linear
+    layer and a tanh after the first token. Where there is none, `pooler_seed` draws it
+    as transformers would, from a normal of deviation 0.02.
     """
     model = encoder.transformer
     poolings, own = dict(POOLINGS), getattr(model, "pooler", None)
@@ -71,17 +69,13 @@ def encode_pairs_cls(
 ) -> Vectors:
     """Run the transformer over ``[CLS] first [SEP] second [SEP]``, pair by pair.
 
-    Every token of one text sees every token of the other. Returns the last hidden state
-    at ``[CLS]``, float32 ``[n, D]``, where a cross-encoder puts its score.
-
-    Source: Devlin et al. 2019, section 4 (sentence pairs).
+    Returns the last hidden state at ``[CLS]``, float32 ``[n, D]``, where a
+    cross-encoder puts its score. Source: Devlin et al. 2019, section 4.
     """
-    pairs = encoder.pair_ids(first, second)
     return in_batches(
         encoder.transformer,
-        [pair[:, 0] for pair in pairs],
+        encoder.pair_ids(first, second),
         lambda output, _: output.last_hidden_state[:, 0],
-        token_type_ids=[pair[:, 1] for pair in pairs],
         pad=encoder.pad_id,
     )
 

@@ -78,8 +78,7 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
     """Return the folder of a model or data set, its checksums verified.
 
     `name_or_path` is a folder, a name of `ENTRIES`, or a hub repository ``owner/name``.
-    Without `allow_hub` only this machine is searched. FileNotFoundError says what to
-    type; `ChecksumError` that the files here are not the published ones.
+    Without `allow_hub` only this machine is searched. An error says what to type.
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
@@ -99,9 +98,8 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         if found is not None:
             return found
     raise FileNotFoundError(
-        f"no model or data set {str(name_or_path)!r}: not a folder, not one of "
-        f"{', '.join(BY_NAME)}, not in the Hugging Face cache, and no hub could be "
-        "reached. `python -m sbert_lab doctor` shows what is present"
+        f"no model or data set {str(name_or_path)!r}: no folder, none of the hub, none "
+        f"of {', '.join(BY_NAME)}; see `python -m sbert_lab doctor`"
     )
 
 
@@ -117,11 +115,10 @@ def locate(entry: Entry) -> Path | None:
         except metadata.PackageNotFoundError:
             return None
         folder = Path(str(distribution.locate_file(entry.folder)))
-    else:
-        home = data_home()
-        if home is None:
-            return None
+    elif home := data_home():
         folder = home / entry.name
+    else:
+        return None
     return folder if folder.is_dir() else None
 
 
@@ -131,8 +128,8 @@ def verify(entry: Entry, folder: Path) -> None:
         path = folder / file
         if not path.is_file() or sha256_file(path) != expected:
             raise ChecksumError(
-                f"{entry.name}: {path} is missing, damaged or another file, for its "
-                f"sha256 must be {expected}; remove it and reinstall ({entry.install})"
+                f"{entry.name}: {path} is missing, damaged or another file (its sha256 "
+                f"must be {expected}); remove it and reinstall ({entry.install})"
             )
 
 

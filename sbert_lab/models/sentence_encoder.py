@@ -1,14 +1,13 @@
 """`SentenceEncoder`: text goes in, vectors come out; and `Encoder`, what all have.
 
-The same vectors as sentence-transformers, to 1e-5 in float32, and faster: equal token
-sequences are encoded once, and batches are filled to a budget of tokens (`batching`).
+The same vectors as sentence-transformers, to 1e-5 in float32, and faster.
 """
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, Union, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,43 +24,33 @@ from sbert_lab.models.registry import BY_NAME, resolve
 from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CHUNK = 16_384  # texts tokenised at once
 
-#: What encoding gives: float32 ``[n, d]``, dense, or sparse where d is a vocabulary.
-Encoded = Union[Vectors, "csr_array"]
-Encode = Callable[[Sequence[str]], Encoded]
-
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What every encoder has in common, be it a transformer, a table or word counts.
-
-    Optional are ``encode_query``, ``encode_document`` and ``metric``.
-    """
+    """What encoders have; ``encode_query``, ``encode_document``, ``metric`` may be."""
 
     @property
     def dimension(self) -> int:
         """Width of the vectors."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """Turn texts into rows, float32 ``[n, dimension]``."""
         ...
 
 
-def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     """Encode queries: by ``encode_query``, or else by ``encode``."""
-    encode: Encode = getattr(encoder, "encode_query", encoder.encode)
-    return encode(texts)
+    return cast(Vectors, getattr(encoder, "encode_query", encoder.encode)(texts))
 
 
-def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     """Encode documents: by ``encode_document``, or else by ``encode``."""
-    encode: Encode = getattr(encoder, "encode_document", encoder.encode)
-    return encode(texts)
+    return cast(Vectors, getattr(encoder, "encode_document", encoder.encode)(texts))
 
 
 def metric_of(encoder: Encoder) -> Metric:
@@ -106,11 +95,9 @@ class SentenceEncoder(TransformerModel):
         either spelling, a plain transformers folder (read with mean pooling), or
         ``"owner/name"`` on the hub; `allow_hub` False never asks the network.
         """
-        entry = BY_NAME.get(str(name_or_path))
-        if entry is not None and entry.form != "encoder":
-            raise checkpoint.CheckpointError(
-                f"{entry.name} is {entry.form}, not a transformer"
-            )
+        known = BY_NAME.get(str(name_or_path))
+        if known and known.form != "encoder":
+            raise checkpoint.CheckpointError(f"{known.name} is {known.form}")
         folder = resolve(name_or_path, allow_hub=allow_hub)
         layout = checkpoint.read(folder)
         parts = checkpoint.load_transformer(folder / layout.transformer)

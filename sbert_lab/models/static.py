@@ -1,8 +1,6 @@
 """Static word vectors: every word has one vector, wherever it stands.
 
-A sentence is the plain average of its word pieces; nothing reads the context. It is
-the baseline that a transformer must beat, and a very fast encoder. `distil` boils a
-sentence encoder down to such a table, without any training.
+They are the baseline that a transformer must beat, and a very fast encoder.
 """
 
 import re
@@ -72,10 +70,7 @@ class StaticEncoder:
         return int(self.vectors.shape[1])
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Average the vectors of each text's tokens, float32 ``[n, D]``.
-
-        A text without tokens gives zeros.
-        """
+        """Average the vectors of each text's tokens, ``[n, D]``; of none, zeros."""
         found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         out = np.zeros((len(found), self.dimension), np.float32)
         for row, encoding in enumerate(found):
@@ -97,7 +92,6 @@ def distil(encoder: SentenceEncoder, *, dimension: int = 256) -> StaticEncoder:
     from sklearn.decomposition import PCA
 
     backend = fast_tokenizer(encoder.tokenizer, 512)
-    backend.no_truncation()
     special = set(encoder.tokenizer.all_special_ids)
     vocabulary = backend.get_vocab(with_added_tokens=True)
     tokens = {
@@ -115,10 +109,11 @@ def distil(encoder: SentenceEncoder, *, dimension: int = 256) -> StaticEncoder:
     table = np.zeros((1 + max(vocabulary.values()), dimension), np.float32)
     reduced = pca.fit_transform(vectors[:, : encoder.dimension].astype(np.float64))
     # By half: 0 would leave the components as they are, 1 make all equally wide.
-    reduced *= np.sqrt(pca.explained_variance_) ** -0.5
+    deviation = np.sqrt(pca.explained_variance_)
+    deviation[deviation <= 1e-6 * deviation[0]] = np.inf  # it is rounding
+    reduced *= deviation**-0.5
     listed = np.array([len(tokens[i].removeprefix("##")) > 1 for i in ids.tolist()])
     rank = np.where(listed, np.maximum(listed.cumsum(), 1), 1)
     share = 1 / rank / (1 / np.arange(1, rank.max() + 1)).sum()
     table[ids] = reduced * (_SMOOTHING / (_SMOOTHING + share))[:, None]
-    # A copy: the table's tokenizer is its own.
-    return StaticEncoder(table, Tokenizer.from_str(backend.to_str()))
+    return StaticEncoder(table, backend)

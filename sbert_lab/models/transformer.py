@@ -124,8 +124,7 @@ class TransformerModel(nn.Module):
         """Return the sha256 that names this model in caches, indexes and records.
 
         It covers whatever changes a result, and is worked out anew when a weight
-        changed, as seen by PyTorch's version counter and, for edits that it misses
-        (``weight.data.mul_(2)``), by a sum over the weights' bits.
+        changed: by PyTorch's counter or, if that misses it, the sum of all bits.
         """
         config = {
             key: value

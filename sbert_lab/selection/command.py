@@ -1,4 +1,4 @@
-"""``python -m sbert_lab select``: a table, a picture if wanted, and one choice."""
+"""``python -m sbert_lab select``: a table of candidates and one choice."""
 
 import argparse
 from dataclasses import replace
@@ -30,12 +30,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--measure", action="store_true", help="measure on ICD-10-CM on this machine"
     )
     source.add_argument("--survey", type=Path, help="rows recorded before, as JSON")
-    data.add_argument("--anchor", help="column of queries in --pairs, if not 'anchor'")
-    data.add_argument("--positive", help="its column of answers, if not 'positive'")
+    data.add_argument("--anchor", default="anchor", help="column of queries in --pairs")
+    data.add_argument("--positive", default="positive", help="its column of answers")
     data.add_argument(
         "--models", nargs="+", help="names, folders or hub repositories to measure"
     )
-    parser.add_argument("--picture", type=Path, help="draw the candidates, as PNG")
 
 
 def select(options: argparse.Namespace) -> tuple[str, int]:
@@ -43,13 +42,11 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
 
     The status is 1 where nothing keeps the constraints.
     """
-    from sbert_lab._utils import committed_results, write_bytes
-    from sbert_lab.evaluation.figures import png
+    from sbert_lab._utils import committed_results
     from sbert_lab.models.registry import ChecksumError
     from sbert_lab.selection.recommend import (
         Constraints,
         NothingFits,
-        pareto_picture,
         read_survey,
         recommend,
     )
@@ -59,13 +56,6 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         "here, --pairs FILE on your own data."
     )
     try:
-        limits = Constraints(  # looked at before anything is measured
-            min_quality=options.min_quality,
-            max_ms=options.max_ms,
-            max_mb=options.max_mb,
-            max_dimensions=options.max_dimensions,
-            corpus=int(options.corpus_size),
-        )
         if options.measure or options.pairs:
             survey, note = _measured(options)
         else:
@@ -73,14 +63,19 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
             survey = read_survey(path)
             if options.models:
                 survey = replace(survey, rows=list(map(survey.row, options.models)))
-        limits = replace(limits, task=options.task or survey.tasks()[0])
+        limits = Constraints(
+            task=options.task or next(iter(survey.differences)),
+            min_quality=options.min_quality,
+            max_ms=options.max_ms,
+            max_mb=options.max_mb,
+            max_dimensions=options.max_dimensions,
+            corpus=int(options.corpus_size),
+        )
         try:
             verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
             status = 0
         except NothingFits as error:
             verdict, status = str(error), 1
-        if options.picture:
-            write_bytes(options.picture, png(pareto_picture(survey, limits)))
     except (OSError, ValueError, ChecksumError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
     return "\n".join([*_as_table(survey, limits), "", verdict, note]), status
@@ -93,23 +88,18 @@ def _measured(options: argparse.Namespace) -> tuple["Survey", str]:
     from sbert_lab.models.embedding_cache import EmbeddingCache
     from sbert_lab.models.registry import cache_home
     from sbert_lab.selection.candidates import names_here
-    from sbert_lab.selection.measure import measure_all, measure_survey
+    from sbert_lab.selection.measure import measure_all
     from sbert_lab.selection.recommend import write_survey
 
     pairs, kept = None, RECORDED
     if options.pairs is not None:
-        columns = None
-        if options.anchor or options.positive:
-            columns = {
-                "anchor": options.anchor or "anchor",
-                "positive": options.positive or "positive",
-            }
-        pairs = read_pairs(options.pairs, columns)
+        columns = {"anchor": options.anchor, "positive": options.positive}
+        usual = all(role == name for role, name in columns.items())
+        pairs = read_pairs(options.pairs, None if usual else columns)
         kept = f"{options.pairs.stem}.json"
     names = {name: name for name in options.models or names_here()}
     cache = EmbeddingCache(cache_home() / "embeddings")
-    measured = measure_all(names, pairs=pairs, cache=cache, show_progress=True)
-    survey = measure_survey(names, measured, pairs=pairs)
+    survey, _ = measure_all(names, pairs=pairs, cache=cache, show_progress=True)
     path = results_folder("selection") / kept
     write_survey(path, survey)
     return survey, f"The rows are kept: --survey {path} shows them again."
@@ -134,23 +124,19 @@ def _as_table(survey: "Survey", limits: "Constraints") -> list[str]:
                 f"{row.ms(corpus):.3g}",
                 f"{row.mb(corpus):,.0f}",
                 "words" if row.lexical else str(row.dimension),
-                f"{row.cost['short_texts'].median:,.0f}",
+                f"{row.cost['short_texts']:,.0f}",
                 "; ".join(limits.broken_by(row)),
             )
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    sides = (str.ljust,) * 3 + (str.rjust,) * 4 + (str.ljust,)
     lines = [
-        "  ".join(
-            side(cell, width)
-            for side, cell, width in zip(sides, line, widths, strict=True)
-        )
+        "  ".join(map(str.ljust, line, widths)).rstrip()  # every cell to the left
         for line in cells
     ]
     return [
         f"{task}, {corpus:,} entries; quality on {survey.about['quality on']}; "
         f"times on {survey.about['machine']}",
-        *map(str.rstrip, lines),
+        *lines,
         "* no other is better in quality, time and memory at once",
         "ms: encoding, 95th percentile, and exact search; MB: model and index",
     ]

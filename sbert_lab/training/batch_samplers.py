@@ -12,11 +12,6 @@ class BatchSampler:
     batches that an uninterrupted one would have had. Batches of less than `least_rows`
     are left out. This process has every `processes`-th batch; all have the same number
     of them, for they exchange gradients in every step.
-
-    Raises
-    ------
-    ValueError
-        There is not one batch for each process.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """Texts to train on: columns by role, every different text tokenised once."""
 
-import difflib
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,11 +30,8 @@ class TrainingData(Dataset[Batch]):
     source
         What to call the data in messages.
 
-    Raises
-    ------
-    DataError
-        With every problem: columns of different length, a row that is not text or is
-        empty, a label that is no number.
+    A `DataError` has every problem: columns of different length, a row that is not
+    text or is empty, a label that is no number.
     """
 
     def __init__(
@@ -44,11 +40,7 @@ class TrainingData(Dataset[Batch]):
         self.source = source
         lengths = {role: len(column) for role, column in columns.items()}
         self.roles = tuple(role for role in columns if role != "label")
-        if (
-            not self.roles
-            or len(set(lengths.values())) != 1
-            or not max(lengths.values())
-        ):
+        if not self.roles or len({0, *lengths.values()}) != 2:
             raise DataError(
                 [f"{source}: columns of text of one length are needed, not {lengths}"]
             )
@@ -126,10 +118,6 @@ class TrainingData(Dataset[Batch]):
             digest.update(self.label.tobytes())
         return digest.hexdigest()
 
-    def __getitem__(self, row: int) -> Batch:
-        """Return the batch of one row."""
-        return self.__getitems__([row])
-
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         """Return the batch of these rows; `DataLoader` asks for it so."""
         wanted = np.asarray(rows, np.int64)
@@ -176,35 +164,20 @@ class TrainingData(Dataset[Batch]):
 
 
 def check_columns(data: TrainingData, objective: Objective) -> None:
-    """Refuse columns that an objective does not read, or lacks, and labels it rejects.
-
-    Raises
-    ------
-    DataError
-        With every problem.
-    """
+    """Refuse columns that an objective does not read or lacks, and wrong labels."""
     name, rule = type(objective).__name__, objective.label
     reads = [*objective.roles, *objective.optional]
     problems = []
-    for role in data.roles:
-        if role not in reads:
-            near = difflib.get_close_matches(role, reads, n=1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            problems.append(
-                f"{data.source}: {name} does not read the column {role!r}{meant}; it "
-                f"reads {', '.join(reads)}"
-            )
-    for role in objective.roles:
-        if role not in data.roles:
-            problems.append(
-                f"{data.source}: {name} needs a column {role!r}; there are "
-                f"{', '.join(data.roles)}"
-            )
+    if not set(objective.roles) <= set(data.roles) <= set(reads):
+        problems.append(
+            f"{data.source} has columns {', '.join(data.roles)}; {name} reads "
+            f"{', '.join(reads)} and needs {', '.join(objective.roles)}"
+        )
     if rule is None and data.label is not None:
         problems.append(f"{data.source}: {name} reads no label; leave that column out")
-    if rule is not None and data.label is None:
+    elif rule is not None and data.label is None:
         problems.append(f"{data.source}: {name} needs a column 'label', {rule}")
-    if rule is not None and data.label is not None:
+    elif rule is not None and data.label is not None:
         problems += [
             f"{data.source}, row {data.row_names[row]}, column 'label': "
             f"{value:g}; {name} takes {rule}"

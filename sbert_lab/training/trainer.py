@@ -37,7 +37,7 @@ from sbert_lab._utils import progress, random_state_kept, write_bytes, write_jso
 from sbert_lab.datasets.pairs import DataError, find_leaks
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
-from sbert_lab.losses.pair_scores import PairObjective
+from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
 from sbert_lab.models.batching import pad_right, token_budget_batches
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
@@ -60,13 +60,13 @@ _UNREAD = (
     "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel",
     "torch_compile", "activation_checkpointing", "train_sampling_strategy",
     "include_for_metrics", "prediction_loss_only", "deepspeed", "fsdp", "push_to_hub",
-    "auto_find_batch_size", "dataloader_num_workers",
+    "auto_find_batch_size", "dataloader_num_workers", "data_seed",
 )  # fmt: skip
 
 #: Arguments that a resumed run has in common with its beginning.
 _RECIPE = (
-    "seed", "data_seed", "per_device_train_batch_size", "dataloader_drop_last",
-    "world_size", "gradient_accumulation_steps", "learning_rate", "optim",
+    "seed", "per_device_train_batch_size", "dataloader_drop_last", "world_size",
+    "gradient_accumulation_steps", "learning_rate", "optim",
 )  # fmt: skip
 
 # Files of a checkpoint; transformers writes the last one last.
@@ -91,25 +91,11 @@ class SentenceTrainingArguments(TrainingArguments):
 class SentenceTrainer(Trainer):
     """Train a sentence encoder or a cross-encoder, in place.
 
-    Parameters
-    ----------
-    encoder
-        When training ends it is the trained one, or the best one where
-        ``load_best_model_at_end`` is set.
-    args, callbacks
-        As in transformers.
-    data, objective
-        Rows, and what to train for: a `PairObjective` for a cross-encoder.
-    evaluators
-        Run at each evaluation; their metrics are ``eval_{name}_{metric}``.
-
-    Raises
-    ------
-    DataError
-        Columns or labels that the objective cannot read, or texts that are both
-        trained on and evaluated.
-    TypeError, ValueError
-        An objective for another kind of encoder, or batches too small for it.
+    A cross-encoder takes `ListwiseCrossEntropy`, a sentence encoder all other
+    objectives; `args` and `callbacks` are as in transformers. The metrics of
+    `evaluators` are called ``eval_{name}_{metric}``. A `DataError` tells of columns or
+    labels that the objective cannot read, and of texts that are both trained on and
+    evaluated.
     """
 
     args: SentenceTrainingArguments
@@ -124,10 +110,11 @@ class SentenceTrainer(Trainer):
         evaluators: Sequence[Evaluator] = (),
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        if isinstance(encoder, CrossEncoder) != isinstance(objective, PairObjective):
+        pairwise = isinstance(objective, ListwiseCrossEntropy)
+        if isinstance(encoder, CrossEncoder) != pairwise:
             raise TypeError(
                 f"{type(objective).__name__} does not train a {type(encoder).__name__}:"
-                " a CrossEncoder takes a PairObjective, and nothing else does"
+                " a CrossEncoder takes ListwiseCrossEntropy, and nothing else does"
             )
         check_columns(data, objective)
         _check_batch(data, objective, args)
@@ -157,20 +144,13 @@ class SentenceTrainer(Trainer):
     def train(  # type: ignore[override]
         self,
         resume_from_checkpoint: str | Path | bool | None = None,
-        **options: Any,  # noqa: ANN401
     ) -> TrainOutput:
         """Train, or go on from a checkpoint's folder; True is the last in `output_dir`.
 
         A run that was stopped and is resumed ends with the weights that it would have
-        had, to the bit. All that is random follows from ``args.seed``; the global
-        random state stays as it was, and the encoder is left in evaluation mode.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No complete checkpoint, or one of other data, objective or settings.
-        FloatingPointError
-            The loss is not finite.
+        had, to the bit; a checkpoint of other data, objective or settings is refused.
+        All that is random follows from ``args.seed``; the global random state stays as
+        it was. A loss that is not finite is a `FloatingPointError`.
         """
         folder: str | None = None
         if resume_from_checkpoint:
@@ -195,7 +175,7 @@ class SentenceTrainer(Trainer):
                 if self.encoder.device.type == "cpu" and attention == "sdpa":
                     # The fused kernel is slower going backward.
                     transformer.set_attn_implementation("eager")
-                return super().train(folder, **options)
+                return super().train(folder)
             finally:
                 self.encoder.eval()
                 transformer.set_attn_implementation(attention)
@@ -217,7 +197,7 @@ class SentenceTrainer(Trainer):
         sampler = BatchSampler(
             len(self.data),
             args.train_batch_size,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=args.seed,
             least_rows=least,
             process=args.process_index,
             processes=args.world_size,
@@ -231,10 +211,7 @@ class SentenceTrainer(Trainer):
         return loader
 
     def compute_loss(  # type: ignore[override]
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        **_: Any,  # noqa: ANN401
+        self, model: nn.Module, inputs: dict[str, Any], **_: object
     ) -> Tensor:
         """Return the loss of a batch, and stop where it is not finite."""
         found = model(**inputs)
@@ -258,8 +235,7 @@ class SentenceTrainer(Trainer):
     ) -> Tensor:
         """Go one batch forward and backward.
 
-        An objective that encodes twice goes backward in parts; its gradients are
-        exchanged between processes once, when all parts are in.
+        Where an objective goes backward in parts, gradients are exchanged once.
         """
         if self.args.world_size == 1 or not self.trained.objective.replays:
             return super().training_step(model, inputs, num_items_in_batch)
@@ -273,10 +249,7 @@ class SentenceTrainer(Trainer):
         return loss
 
     def evaluate(
-        self,
-        *_: Any,  # noqa: ANN401
-        metric_key_prefix: str = "eval",
-        **__: Any,  # noqa: ANN401
+        self, *_: object, metric_key_prefix: str = "eval", **__: object
     ) -> dict[str, float]:
         """Run every evaluator; return the metrics as ``{prefix}_{name}_{metric}``."""
         encoder: Any = self.encoder  # a cross-encoder's evaluators take one
@@ -310,31 +283,20 @@ class SentenceTrainer(Trainer):
         if _internal_call:  # a checkpoint, into which every process writes then
             self.accelerator.wait_for_everyone()
 
-    def _save(
-        self,
-        output_dir: str | None = None,
-        state_dict: Any = None,  # noqa: ANN401
-    ) -> None:
+    def _save(self, output_dir: str | None = None, *_: object, **__: object) -> None:
         """Write the encoder as a model folder, the objective's weights beside it."""
-        del state_dict
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
         if any(folder.glob("checkpoint-*")):
-            raise FileExistsError(
-                f"{folder} holds checkpoints, which saving a model there would remove; "
-                "give save_model a folder of its own"
-            )
+            raise FileExistsError(f"{folder} holds checkpoints; save elsewhere")
         self.encoder.save(folder)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
         write_bytes(folder / _OBJECTIVE, save(tensors))
         write_json(folder / _PLAN, self._plan())
 
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        del model
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: object) -> None:
         saved = type(self.encoder).from_pretrained(
             resume_from_checkpoint, device="cpu", allow_hub=False
         )
@@ -349,28 +311,22 @@ class SentenceTrainer(Trainer):
 
     def _plan(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with its beginning."""
-        kept = (bool, int, float, str, tuple)
+        kept = (int, float, str, tuple)
         objective = [
-            [
-                type(part).__name__,
-                {
-                    n: str(v)
-                    for n, v in vars(part).items()
-                    if isinstance(v, kept) and n != "training"
-                },
-            ]
+            (type(part), name, name != "training" and value)
             for part in self.trained.objective.modules()
             if isinstance(part, Objective)
+            for name, value in vars(part).items()
+            if isinstance(value, kept)
         ]
         return {
             "data": self.data.fingerprint(),
-            "objective": hashlib.sha256(json.dumps(objective).encode()).hexdigest(),
+            "objective": hashlib.sha256(repr(objective).encode()).hexdigest(),
             **{name: getattr(self.args, name) for name in _RECIPE},
         }
 
     def _check_plan(self, folder: Path) -> None:
-        saved = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(self._plan()))
+        saved, now = json.loads((folder / _PLAN).read_text("utf-8")), self._plan()
         changed = [key for key in now if saved.get(key) != now[key]]
         if changed:
             raise ValueError(
@@ -385,7 +341,6 @@ class SentenceTrainer(Trainer):
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             self._load_best_model()
         self.encoder.eval()
-        log.info("%s is at the last step; nothing is left to do", folder)
         return TrainOutput(state.global_step, 0.0, {})
 
 
@@ -397,32 +352,22 @@ def fit(
     folder: str | Path | None = None,
     epochs: float = 1,
     batch_size: int = 32,
-    learning_rate: float = 2e-5,
-    seed: int = 0,
-    bf16: bool = False,
-    resume: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
-    show_progress: bool | None = None,
     **arguments: Any,  # noqa: ANN401
 ) -> Curve:
     """Train an encoder in place, with the settings that usually do.
 
-    Adam, with a learning rate that rises for a tenth of the steps, then falls to 0.
-    Checkpoints go into `folder`, if there is one, after each epoch; the last two are
-    kept, and with `resume` the training goes on from the last complete one.
-    `arguments` are others of `SentenceTrainingArguments`, and win. Returns the loss
-    curve: about twenty entries, and one at the end of each epoch.
+    The learning rate rises for a tenth of the steps, then falls to 0. Checkpoints go
+    into `folder` after each epoch, and a training that finds one there goes on from it.
+    `arguments` are others of `SentenceTrainingArguments`, and win.
     """
-    if resume and folder is None:
-        raise ValueError("resume=True needs the folder that holds the checkpoints")
     usual: dict[str, Any] = {
         "num_train_epochs": epochs,
         "per_device_train_batch_size": batch_size,
-        "learning_rate": learning_rate,
+        "learning_rate": 2e-5,
         "warmup_steps": 0.1,
         "logging_steps": 0.05,
-        "seed": seed,
-        "bf16": bf16,
+        "seed": 0,
         "use_cpu": encoder.device.type == "cpu",
         "save_strategy": "no" if folder is None else "epoch",
         "save_total_limit": 2,
@@ -434,9 +379,9 @@ def fit(
         args = SentenceTrainingArguments(home, **usual | arguments)
         trainer = SentenceTrainer(encoder, args, data, objective, callbacks=callbacks)
         total = trainer.last_step()
-        with progress(total, "train", show=show_progress, minimum=100) as move:
+        with progress(total, "train", minimum=100) as move:
             trainer.add_callback(_Watched(move))
-            trainer.train(last_checkpoint(home) if resume else None)
+            trainer.train(last_checkpoint(home))
     return tuple(
         (int(entry["step"]), float(entry["loss"]))
         for entry in trainer.state.log_history
@@ -445,40 +390,27 @@ def fit(
 
 
 class TrainedModule(nn.Module):
-    """An encoder and its objective, whose own weights are then trained like the rest.
-
-    `group` is how many padded tokens go through the model together.
-    """
+    """An encoder and its objective, whose own weights are trained with the rest."""
 
     accepts_loss_kwargs = False  # transformers then scales accumulated gradients
 
-    def __init__(
-        self, encoder: AnyEncoder, objective: Objective, group: int | None = None
-    ) -> None:
+    def __init__(self, encoder: AnyEncoder, objective: Objective) -> None:
         super().__init__()
-        self.encoder, self.objective, self.group = encoder, objective, group
+        self.encoder, self.objective = encoder, objective
 
     def forward(self, batch: Batch) -> dict[str, Any]:
-        """Return ``loss`` and ``diagnostics`` of a batch.
-
-        Losses are worked out in float32 whatever precision the encoder runs in.
-        """
+        """Return ``loss``, worked out in float32, and ``diagnostics`` of a batch."""
         kind = self.encoder.device.type
         mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
         def encode(texts: Sequence[Tokens]) -> Tensor:
             # Said anew, for a cached loss encodes again when it goes backward.
             with torch.autocast(kind, dtype=dtype, enabled=mixed):
-                return self.encode(texts)
+                return encode_tokens(self.encoder, texts, GROUP.get(kind, GROUP["cpu"]))
 
         with torch.autocast(kind, enabled=False):
             found: Outcome = self.objective(encode, batch)
         return {"loss": found.loss, "diagnostics": found.diagnostics}
-
-    def encode(self, texts: Sequence[Tokens]) -> Tensor:
-        """Embed token ids, ``[n, D]``, in order."""
-        group = self.group or GROUP.get(self.encoder.device.type, GROUP["cpu"])
-        return encode_tokens(self.encoder, texts, group)
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return the weights of the objective that are not the encoder's."""
@@ -493,9 +425,8 @@ class TrainedModule(nn.Module):
 def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> Tensor:
     """Embed token ids with gradients, ``[n, D]``, in order.
 
-    Texts of like length go through the model together, whatever row they are of, each
-    group within a budget of padded tokens: in a random batch of short texts half of the
-    tokens would be padding. Attention masks padding, so the gradient is the same.
+    Texts of like length go through the model together, each group within a budget of
+    padded tokens: in a random batch of short texts half of them would be padding.
     """
     lengths = np.array([len(ids) for ids in texts])
     pad = encoder.tokenizer.pad_token_id or 0
@@ -511,8 +442,6 @@ def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> 
 
 def set_dropout(encoder: SentenceEncoder, probability: float) -> None:
     """Set the dropout of every layer of an encoder, and of its saved configuration."""
-    if not 0 <= probability < 1:
-        raise ValueError(f"dropout {probability}: from 0 to below 1")
     for part in encoder.modules():
         if isinstance(part, nn.Dropout):
             part.p = probability
@@ -526,10 +455,7 @@ def set_dropout(encoder: SentenceEncoder, probability: float) -> None:
 
 
 def has_fast_bfloat16() -> bool:
-    """Return whether matrix products in bfloat16 are quick here.
-
-    On a processor without instructions for them they would be many times slower.
-    """
+    """Return whether this machine has instructions for bfloat16."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

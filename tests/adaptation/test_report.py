@@ -23,11 +23,6 @@ def comparison(low, high, what="your pairs, nDCG@10"):
     }
 
 
-def example(query, answer, before, after):
-    scores = {"nDCG@10 before": before, "nDCG@10 after": after}
-    return {"query": query, "answer": answer, **scores}
-
-
 OUTCOME = {
     "base": "all-MiniLM-L6-v2",
     "fingerprint": "fa57",
@@ -35,8 +30,8 @@ OUTCOME = {
     "facts": {"trained on": 160, "queries": 40},
     "comparisons": [comparison(0.1, 0.3), comparison(-0.01, 0.02, "ladder, Spearman")],
     "curve": [[1, 2.5], [2, 1.25]],
-    "better": [example("a | b\nc", "x" * 500, 0.2, 1.0)],
-    "worse": [example("query", "answer", 0.5, 0.0)],
+    "better": [{"query": "a | b\nc", "answer": "x" * 500, "before": 0.2}],
+    "worse": [{"query": "query", "answer": "answer", "before": 0.5}],
 }
 
 
@@ -50,7 +45,7 @@ def test_the_report_holds_the_numbers_measured(tmp_path):
         "| ladder, Spearman | 0.432 | 0.437 | +0.005 [-0.010, +0.020] | 1,234 |",
         "## Queries that got better",
         "a \\| b c",
-        "| 0.200 | 1.000 |",
+        "… | 0.200 |",
         "## Queries that got worse",
         "- queries: 40",
         "- batch size: 64",
@@ -75,7 +70,12 @@ def test_a_report_without_a_test_and_with_an_odd_interval(tmp_path):
     ("own", "ladder", "said", "use"),
     [
         ((0.1, 0.3), (-0.01, 0.01), "Better", "Use it for texts like these."),
-        ((0.1, 0.3), (-0.03, -0.01), "Better", "worse by ladder, Spearman: use the base"),
+        (
+            (0.1, 0.3),
+            (-0.03, -0.01),
+            "Better",
+            "worse by ladder, Spearman: use the base",
+        ),
         ((0.0, 0.2), (0.1, 0.2), "No clear difference", "Keep the base"),
         ((-0.1, 0.2), (0.1, 0.2), "No clear difference", "Keep the base"),
         ((-0.2, -0.1), (0.1, 0.2), "Worse", "Keep the base"),

@@ -148,5 +148,3 @@ def test_a_small_edition_is_part_of_the_whole_one(whole):
     rows = set(zip(pairs.first, pairs.second, pairs.score, strict=True))
     assert set(zip(small.first, small.second, small.score, strict=True)) <= rows
     assert len(small) <= 32
-    with pytest.raises(ValueError, match="16 or more"):
-        tasks.chapter_classes(8)

@@ -65,12 +65,6 @@ def own(tmp_path, monkeypatch):
     return make
 
 
-@pytest.fixture
-def subset(own):
-    """Make the folder of AllNLI's pairs in the reader's own data."""
-    return own("all-nli/pair-class")
-
-
 def test_sick_is_read_as_published(own):
     folder = own("sick")
     write(folder / "test.jsonl", ROWS)  # the hub's copy has no entailment
@@ -84,16 +78,15 @@ def test_sick_is_read_as_published(own):
         ("A cat sat", '"A cat stood', "contradiction"),
         ("Zwölf Äpfel", "A cat sat", "neutral"),
     ]
-    assert [p.premise_id for p in pairs] == ["train-1", "train-1", "train-3"]
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
-def test_all_nli_joins_its_pieces_in_order(subset, form):
+def test_all_nli_joins_its_pieces_in_order(own, form):
+    subset = own("all-nli/pair-class")
     write(subset / f"train-00001-of-00002.{form}", MORE)
     write(subset / f"train-00000-of-00002.{form}", ROWS)
     pairs = all_nli()
     assert read(pairs) == [*ROWS_READ, ("A dog", "An animal", "entailment")]
-    assert [p.premise_id for p in pairs] == [f"train-{n}" for n in (1, 2, 3, 3)]
     assert {pair.topic for pair in pairs} == {"all-nli"}
 
 
@@ -109,31 +102,20 @@ def test_all_nli_of_the_hub_is_the_subset_of_classes(own, tmp_path):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(entry.revision)
     assert read(all_nli("test")) == ROWS_READ
-    with pytest.raises(
-        FileNotFoundError, match="no file for the split 'dev'.*pair-cla"
-    ):
+    with pytest.raises(FileNotFoundError, match="pair-class .*the split 'dev'"):
         all_nli("dev")
     write(own("all-nli/pair-class") / "test.jsonl", MORE)
     assert len(all_nli("test")) == 1
 
 
-@pytest.mark.parametrize("label", [-1, 3, "0", True])
-def test_what_is_no_label_names_file_and_row(subset, label):
-    write(subset / "test.jsonl", [*ROWS, ("a", "b", label)])
-    with pytest.raises(ValueError, match=r"test\.jsonl, row 4: label .* is none of"):
+@pytest.mark.parametrize("label", [-1, 3])
+def test_what_is_no_label_is_refused(own, label):
+    write(own("all-nli/pair-class") / "test.jsonl", [*ROWS, ("a", "b", label)])
+    with pytest.raises(ValueError, match="none of 0, 1, 2"):
         all_nli("test")
 
 
-@pytest.mark.parametrize("reader", [sick_entailment, all_nli, icd10cm_entailment])
-def test_unknown_split_and_absent_set(own, reader):
-    with pytest.raises(ValueError, match="split='validation': 'train' or"):
-        reader("validation")
-    if reader is not icd10cm_entailment:
-        with pytest.raises(FileNotFoundError, match="is not on .*README"):
-            reader("test")
-
-
-def test_triplets_pair_the_ith_of_each(subset):
+def test_triplets_pair_the_ith_of_each():
     def pair(premise, hypothesis, label):
         return Inference("", "", premise, hypothesis, label)
 

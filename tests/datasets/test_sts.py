@@ -13,7 +13,6 @@ from sbert_lab.datasets.sts import (
     banking77,
     by_name,
     ladder,
-    semeval,
     sick,
     stsb,
 )
@@ -68,7 +67,7 @@ def test_absence_says_what_to_do(snapshot, monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="SBERT_LAB_DATA_HOME"):
         stsb()
     with pytest.raises(FileNotFoundError, match="sts14 .* comes from the hub"):
-        semeval(2014)
+        by_name("sts14")
     (tmp_path / "sick").mkdir()
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="SICK_test"):

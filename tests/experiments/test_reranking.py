@@ -15,12 +15,12 @@ from sbert_lab.experiments.reranking import (
     Candidates,
     candidates,
     distill,
-    lexical_candidates,
     ndcg_of,
     train_reranker,
 )
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 from sbert_lab.training.trainer import has_fast_bfloat16
@@ -65,14 +65,15 @@ def cache(tmp_path_factory):
 def test_the_order_is_that_of_a_loop(depth, share):
     found = drawn()
     got = found.order(depth, share, (0.2, 3.0))
-    for query in range(QUERIES):
-        first, second = found.first[query], found.second[query]
+    for rows, first, second, order in zip(
+        found.rows, found.first.tolist(), found.second.tolist(), got, strict=True
+    ):
         mixed = [
-            -(1 - share) * float(first[i]) / 0.2 - share * float(second[i]) / 3.0
+            -(1 - share) * first[i] / 0.2 - share * second[i] / 3.0
             for i in range(depth)
         ]
         places = [*np.argsort(mixed, kind="stable"), *range(depth, DEEP)]
-        assert got[query].tolist() == found.rows[query, places].tolist()
+        assert order.tolist() == rows[places].tolist()
     if share == 1.0:
         np.testing.assert_array_equal(found.order(depth), got)  # the default
     with pytest.raises(ValueError, match="depth=9: 8 have been read"):
@@ -118,7 +119,7 @@ def test_the_best_mixture_is_the_one_with_the_highest_score():
 
 def test_candidates_are_the_nearest():
     encoder, asked = word_encoder(), task()
-    found = candidates(encoder, asked, 9)
+    found = candidates(encoder, asked, 9, EmbeddingCache())
     queries, corpus = (
         normalized(encoder.encode(list(side)))
         for side in (asked.queries, asked.corpus_texts)
@@ -128,16 +129,6 @@ def test_candidates_are_the_nearest():
     np.testing.assert_allclose(found.first, scores, atol=1e-6)
     picked = np.take_along_axis(cosines, found.rows, 1)
     np.testing.assert_allclose(picked, found.first, atol=1e-6)
-
-
-def test_words_find_what_shares_some():
-    asked = task()
-    found = lexical_candidates(asked, DEEP)
-    assert (np.diff(found.first) <= 0).all()
-    for query, rows, scores in zip(asked.queries, found.rows, found.first, strict=True):
-        own = [set(asked.corpus_texts[row].split()) for row in rows]
-        shares = [bool(set(query.split()) & words) for words in own]
-        assert shares == (scores > 0).tolist()
 
 
 def test_read_candidates_have_the_scores_of_each_pair(cache, monkeypatch):
@@ -175,7 +166,7 @@ def test_a_reranker_is_fitted_to_what_was_mined(domain, base):
     assert taught.new
     assert train_reranker(base, domain, RECIPE) == replace(taught, new=False)
     slower = train_reranker(base, domain, replace(RECIPE, warmup=0.5))
-    relaxed = train_reranker(base, replace(domain, codes=None), RECIPE)  # no guard
+    relaxed = train_reranker(base, replace(domain, codes=()), RECIPE)  # no guard
     assert len({taught.folder, slower.folder, relaxed.folder}) == 3
     mined = reranking._mined(SentenceEncoder.from_pretrained(base), domain, RECIPE)
     listed = mined.columns()
@@ -215,7 +206,7 @@ def test_a_student_comes_nearer_to_its_teacher(domain, base):
     other = distill(base, tiny_cross_encoder(seed=1), domain, RECIPE)
     assert other.folder != taught.folder
     before, after = map(SentenceEncoder.from_pretrained, (base, taught.folder))
-    unguarded = replace(domain, codes=None)
+    unguarded = replace(domain, codes=())
     rows = margin_columns(
         teacher, reranking._mined(before, unguarded, recipe).triplets()
     )

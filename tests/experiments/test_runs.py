@@ -1,4 +1,4 @@
-"""Trainings of a raw BERT, their data, their yardstick, and the store of models."""
+"""Trainings, their data, their yardstick, the store of models, and what differs."""
 
 import sys
 from dataclasses import replace
@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from coded_domain import coded_domain, word_encoder
 from conftest import states, tiny_encoder
+from tiny_cross_encoder import WORDS
 from tiny_raw_bert import make_raw, tiny_profile
 from torch import nn
 
 from sbert_lab import SentenceEncoder
+from sbert_lab.adaptation.recipe import RECIPES, Recipe
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.nli import LABELS, Inference
@@ -18,8 +21,9 @@ from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments import runs
-from sbert_lab.experiments.runs import RETRIEVAL, Yardstick, get_or_train, train
+from sbert_lab.experiments.runs import RETRIEVAL, Study, Yardstick, get_or_train, train
 from sbert_lab.losses import MultipleNegativesRankingLoss, SoftmaxLoss
+from sbert_lab.models.averaging import average
 
 AUTHORED = nli.authored()
 FEW = AUTHORED[:48]  # of 16 premises
@@ -75,8 +79,8 @@ def test_complete_premises_against_a_loop():
 
 def test_pairs_to_train_on_are_those_of_the_profile(profile, monkeypatch):
     made = tuple(made_pairs())
-    monkeypatch.setattr(runs, "icd10cm_entailment", lambda split: made)
-    monkeypatch.setattr(runs, "all_nli", lambda split: made)
+    monkeypatch.setattr(nli, "icd10cm_entailment", lambda split: made)
+    monkeypatch.setattr(nli, "all_nli", lambda split: made)
     monkeypatch.setattr(runs, "graded_hierarchy", lambda *told: told)
     monkeypatch.setattr(runs, "stsb", lambda split: split)
     few = profile.but(premises=4, authored_premises=6, graded_anchors=7, seed=2)
@@ -270,7 +274,7 @@ def kept(profile, seed=0, rows=24):
 
 
 def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeypatch):
-    """The settings of the training function itself, too: it may change its mind."""
+    """Each under a key of its own; and the trainer is told what the key holds."""
     found = [kept(profile), kept(profile, seed=1), kept(profile, rows=32)]
     for change in (
         {"batch_size": 4},
@@ -281,7 +285,7 @@ def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeyp
         found.append(kept(profile.but(**change)))
     usual = runs.settings
     for change in (
-        {"warmup_steps": 0.2},
+        {"warmup_steps": 0.9},
         {"num_train_epochs": 2},
         {"bf16": not usual(profile, 0, 1.0)["bf16"]},
     ):
@@ -292,20 +296,11 @@ def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeyp
     found.append(kept(profile))
     assert all(one.new for one in found)
     assert len({one.folder for one in found}) == len(found)
-
-
-def test_the_trainer_gets_the_settings_that_the_key_holds(profile, monkeypatch):
-    seen = []
-    real = runs.SentenceTrainingArguments
-    monkeypatch.setattr(
-        runs,
-        "SentenceTrainingArguments",
-        lambda *a, **told: seen.append(told) or real(*a, **told),
+    *made, last = (
+        SentenceEncoder.from_pretrained(one.folder).fingerprint() for one in found
     )
-    train(profile, runs.labelled(FEW[:8]), softmax, seed=5, learning_rate=2e-4)
-    told = runs.settings(profile, 5, 2e-4)
-    assert told["warmup_steps"] == 0.1
-    assert seen[0] | told == seen[0]
+    assert len({*made}) == len(made)
+    assert last == made[0]
 
 
 def test_a_comment_or_another_module_trains_nothing_anew(profile, cache):
@@ -322,3 +317,90 @@ def test_a_comment_or_another_module_trains_nothing_anew(profile, cache):
     assert again == replace(first, new=False)
     assert opened
     assert not [path for path in opened if path.endswith(".py")]
+
+
+# A study: one thing changed at a time
+
+ONE = Recipe(1, 16, 2e-3, negatives=2, rank=(0, 40), base_weight=0.0)
+SCORED = ScoredPairs(tuple(WORDS[:12]), tuple(WORDS[12:24]), tuple(range(12)))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("cache")
+        patch.setenv("SBERT_LAB_CACHE", str(home))
+        word_encoder().save(home / "base")
+        yield str(home / "base")
+
+
+@pytest.fixture(scope="module")
+def study(base):
+    return Study(base, coded_domain(), {"made up": SCORED})
+
+
+def test_a_training_is_paid_for_once(study, base, monkeypatch):
+    before = study.new
+    first = study.adapted(ONE, 40)
+    assert study.new == before + 1
+    assert first.seconds > 0
+    monkeypatch.setattr(runs.Yardstick, "measure", lambda *_: pytest.fail("anew"))
+    again = Study(base, study.domain, {"made up": SCORED})
+    same = again.adapted(ONE, 40)
+    assert again.new == 0
+    assert (same.folder, same.seconds) == (first.folder, first.seconds)
+    assert all(np.array_equal(same.items[n], first.items[n]) for n in first.items)
+
+
+def test_everything_that_decides_makes_another_model(study, monkeypatch):
+    trials = [
+        study.adapted(ONE, 40),
+        study.adapted(ONE, 48),
+        study.adapted(replace(ONE, seed=1), 40),
+        study.adapted(replace(ONE, warmup=0.5), 40),
+        study.adapted(replace(ONE, negatives=0), 40),
+        study.adapted(ONE, 40, guarded=False),
+        study.adapted(ONE, 40, shuffled=True),
+    ]
+    assert len({trial.folder for trial in trials}) == len(trials)
+    cosines = np.stack([trial.items["made up"] for trial in trials])
+    gaps = np.abs(cosines[:, None] - cosines[None]).max(2)
+    assert (gaps[~np.eye(len(trials), dtype=bool)] > 1e-5).all()
+    monkeypatch.setattr(runs, "TRAINING_VERSION", -1)
+    assert study.adapted(ONE, 40).folder != trials[0].folder
+
+
+def test_the_average_is_of_the_same_training(study, base):
+    bare = study.adapted(ONE, 40)
+    new = study.new
+    mixed = study.adapted(replace(ONE, base_weight=0.25), 40)
+    assert study.new == new
+    assert study.mixed(bare, 0.0).folder == bare.folder
+    parts = (SentenceEncoder.from_pretrained(folder) for folder in (base, bare.folder))
+    by_hand = average(*parts, 0.25)
+    loaded = SentenceEncoder.from_pretrained(mixed.folder)
+    assert loaded.fingerprint() == by_hand.fingerprint()
+    assert mixed.seconds == bare.seconds
+
+
+def test_texts_alone(study, monkeypatch):
+    texts = [*study.domain.pairs.positive]
+    usual = replace(RECIPES["simcse"], batch_size=8)
+    monkeypatch.setitem(runs.RECIPES, "simcse", usual)
+    trial = study.adapted_to_texts("simcse", texts)
+    assert not np.allclose(trial.items["made up"], study.before.items["made up"])
+    monkeypatch.setitem(runs.RECIPES, "simcse", replace(usual, learning_rate=1e-3))
+    assert study.adapted_to_texts("simcse", texts).folder != trial.folder
+
+
+def test_scores_are_those_of_the_yardstick(study):
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.uniform(size=(2, 3, len(study.domain.group)))
+    trials, others = (
+        [replace(study.before, items={RETRIEVAL: row}) for row in rows]
+        for rows in (ours, theirs)
+    )
+    expected = bootstrap_mean(ours - theirs, groups=study.domain.group)
+    assert study.score(trials, others) == expected
+    gap = study.score([study.before] * 2, [study.before], on="made up")
+    assert (gap.mean, gap.low, gap.high) == (0, 0, 0)

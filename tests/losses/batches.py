@@ -94,7 +94,7 @@ def trained(encoder, objective):
     """Return what the trainer calls: from a batch to ``loss`` and ``diagnostics``."""
     from sbert_lab.training.trainer import TrainedModule
 
-    return TrainedModule(encoder, objective, group=64)
+    return TrainedModule(encoder, objective)
 
 
 def cos(u, v):

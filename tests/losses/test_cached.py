@@ -43,7 +43,7 @@ def objectives():
     softmax = SoftmaxLoss(WIDTH, generator=torch.Generator().manual_seed(0))
     return {
         "ranking": (ranking(0.2, known=[(ROWS["anchor"][0], "x")]), ROWS, None),
-        "matryoshka": (MatryoshkaLoss(ranking(0.2), [32, 8], [1, 2]), ROWS, None),
+        "matryoshka": (MatryoshkaLoss(ranking(0.2), [32, 8]), ROWS, None),
         "cosent": (CoSENTLoss(), PAIRS, [0.1, 0.9, 0.4, 0.4, 1, 0]),
         "softmax": (softmax, PAIRS, [0, 1, 2, 0, 1, 2]),
     }

@@ -53,15 +53,15 @@ def test_the_result_is_a_model_of_its_own(tmp_path):
 
 
 def test_strangers_are_refused():
-    with pytest.raises(ValueError, match="different poolings"):
+    with pytest.raises(ValueError, match="different.*layouts"):
         average(tiny_encoder(), tiny_encoder(pooling=("cls",)), 0.5)
-    with pytest.raises(ValueError, match="different heads"):
+    with pytest.raises(ValueError, match="different.*layouts"):
         average(tiny_encoder(), tiny_encoder(head=("normalize",)), 0.5)
     model, tokenizer = tiny_parts(hidden=32)
     wider = SentenceEncoder(model, tokenizer, Layout(dimension=32))
-    with pytest.raises(ValueError, match="different weights"):
+    with pytest.raises(ValueError, match="different.*weights"):
         average(tiny_encoder(), wider, 0.5)
     words = word_tokenizer([f"word{i}" for i in range(len(tokenizer) - 31)], 32)
     other = SentenceEncoder(tiny_parts()[0], words, Layout(dimension=16))
-    with pytest.raises(ValueError, match="different vocabularies"):
+    with pytest.raises(ValueError, match="different.*vocabularies"):
         average(tiny_encoder(), other, 0.5)

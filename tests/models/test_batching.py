@@ -35,13 +35,13 @@ def test_a_model_read_in_batches_is_the_model_read_one_by_one(options, kinds):
     model, _ = tiny_parts()
     rng = np.random.default_rng(0)
     texts = [rng.integers(5, 40, n) for n in rng.integers(1, 12, 25)]
-    segments = [rng.integers(0, 2, len(ids)) for ids in texts] if kinds else None
+    pairs = [np.stack([ids, rng.integers(0, 2, len(ids))], 1) for ids in texts]
     done = []
     found = in_batches(
         model.train(),
-        texts,
+        pairs if kinds else texts,
         lambda output, mask: (output.last_hidden_state * mask[..., None]).sum(1),
-        token_type_ids=segments,
+        pad=3,
         token_budget=40,
         advance=lambda rows: done.extend(rows.tolist()),
         **options,
@@ -52,11 +52,9 @@ def test_a_model_read_in_batches_is_the_model_read_one_by_one(options, kinds):
     with torch.no_grad():
         model.eval()
         for row, ids in enumerate(texts):
-            more = (
-                {"token_type_ids": torch.from_numpy(segments[row])[None]}
-                if kinds
-                else {}
-            )
+            more = {}
+            if kinds:
+                more["token_type_ids"] = torch.from_numpy(pairs[row][:, 1])[None]
             alone = model(input_ids=torch.from_numpy(ids)[None], **more)
             wanted = alone.last_hidden_state[0].sum(0)
             np.testing.assert_allclose(found[row], wanted, atol=1e-5)

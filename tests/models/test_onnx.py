@@ -1,7 +1,6 @@
 """ONNX graphs: the same vectors as onnxruntime, one text after the other."""
 
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -105,7 +104,7 @@ def test_fingerprint_names_graph_and_pooling(paraphrase, dynamic):
     assert load_onnx(PARAPHRASE).fingerprint() in names
 
 
-def test_says_what_is_wrong(tmp_path, monkeypatch):
+def test_says_what_is_wrong(tmp_path):
     onnx = pytest.importorskip("onnx")
     with pytest.raises(CheckpointError, match="missing"):
         load_onnx(tmp_path)
@@ -122,6 +121,3 @@ def test_says_what_is_wrong(tmp_path, monkeypatch):
     shutil.copy(graph(PARAPHRASE), tmp_path / "second.onnx")
     with pytest.raises(CheckpointError, match="too many values"):
         load_onnx(tmp_path)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModuleNotFoundError, match=r"'sbert-lab\[onnx\]'"):
-        load_onnx(INT8)

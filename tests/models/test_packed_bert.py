@@ -14,15 +14,14 @@ MODEL, _ = tiny_parts()
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 12)), min_size=1, max_size=4),
-    st.booleans(),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 12)), min_size=1, max_size=4)
 )
 @settings(deadline=None, max_examples=15)
-def test_equals_the_model_on_every_group(shapes, own_space):
+def test_equals_the_model_on_every_group(shapes):
     generator = torch.Generator().manual_seed(len(shapes))
     groups = [torch.randint(5, 40, shape, generator=generator) for shape in shapes]
     with torch.inference_mode():
-        space = workspace(MODEL, 200) if own_space else None
+        space = workspace(MODEL, 200)
         segments = [group % 2 for group in groups]
         packed = packed_bert(MODEL, groups, space, segments)
         for ids, kinds, hidden in zip(groups, segments, packed, strict=True):

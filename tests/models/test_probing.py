@@ -35,7 +35,6 @@ def naive(encoder, text):
         "mean": sum(last) / len(last),
         "max": last.max(0),
         "first-last": sum((layers[1] + last) / 2) / len(last),
-        "input": sum(layers[0]) / len(last),
         "pooler": found.pooler_output[0].numpy(),
     }
 

@@ -146,3 +146,5 @@ def test_distilled_the_same_every_time_and_nothing_else_changes():
     assert states() == before
     assert encoder.training
     np.testing.assert_array_equal(first.vectors, again.vectors)
+    # The layer norm leaves 15 directions: what PCA finds beside them is rounding.
+    assert not distil(tiny_encoder(), dimension=16).vectors[:, 15].any()

@@ -163,26 +163,31 @@ def test_static_vectors_put_interchangeable_words_together():
     assert abs(unit[10] @ unit[20]) < 0.1
 
 
-RAW = {
-    "html": "<head><title>t</title></head><nav>Home</nav><h1>A heading&nbsp;here</h1>"
-    "<p>It\u2019s <b>bold</b> &amp; plain.</p><pre>x = 1</pre><li>One <em>item</em>",
-    "man": '.\\" comment\n.PP\nThe call\n.BR foo (3)\nis \\fIzero\\fP.\n.nf\nint c;\n',
-    "pod": "=head1 NAME\n\nSee L<this|perlre>, I<not>.\n\n  code();\n",
-    "description": "Package: x\nDescription-en: short\n First long\n line.\n .\n 2.\n",
-    "wml": 'm= _ "He ""went"" to <i>me</i>."\nid=x',
-}
-CLEAN = {
-    "html": ["A heading here", "It's bold & plain.", "One item"],
-    "man": ["The call foo(3) is zero."],
-    "pod": ["See this, not."],
-    "description": ["short", "First long line.", "2."],
-    "wml": ['He "went" to me.'],
+PROSE = {  # of each format: as it comes, and what is kept
+    readers.clean_html: (
+        "<head><title>t</title></head><nav>Home</nav><h1>A heading&nbsp;here</h1><p>It"
+        "\u2019s <b>bold</b> &amp; plain.</p><pre>x = 1</pre><li>One <em>item</em>",
+        ["A heading here", "It's bold & plain.", "One item"],
+    ),
+    readers.clean_man: (
+        '.\\" comment\n.PP\nThe call\n.BR foo (3)\nis \\fIzero\\fP.\n.nf\nint c;\n',
+        ["The call foo(3) is zero."],
+    ),
+    readers.clean_pod: (
+        "=head1 NAME\n\nSee L<this|perlre>, I<not>.\n\n  code();\n",
+        ["See this, not."],
+    ),
+    readers.clean_description: (
+        "Package: x\nDescription-en: short\n First long\n line.\n .\n Second.\n",
+        ["short", "First long line.", "Second."],
+    ),
+    readers.clean_wml: ('m= _ "He ""went"" to <i>me</i>."\nid=x', ['He "went" to me.']),
 }
 
 
 def test_readers_keep_prose(tmp_path):
-    for kind, raw in RAW.items():
-        assert getattr(readers, f"clean_{kind}")(raw) == CLEAN[kind]
+    for clean, (raw, kept) in PROSE.items():
+        assert clean(raw) == kept
     entry = 'dog\n    n 1: an animal; "it barked" [syn: {dog},\n         {hound}]\n'
     dog = 'dog: an animal; "it barked" (synonyms: dog, hound)'
     assert readers.clean_wordnet("dog", entry) == [dog]

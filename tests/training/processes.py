@@ -1,19 +1,33 @@
-"""What each of two processes does in the tests of training in several processes.
+"""Two processes that train together, and one that is killed.
 
-Started as ``processes.py FOLDER OUT`` with the variables that torchrun sets. Both
-processes work through all cases, and each leaves its weights and what it counted.
+Started as ``processes.py FOLDER OUT`` with the variables that torchrun sets, but for
+the rank. What takes time to import is imported once, and three children are forked. The
+two work through all cases, and each leaves its weights and what it counted.
 """
 
 import json
 import os
+import signal
 import sys
 import time
+import traceback
 from operator import sub
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tiny_training import WIDTH, Scripted, StopAt, classed, load, made, pairs, weights
+from tiny_training import (
+    WIDTH,
+    Scripted,
+    StopAt,
+    classed,
+    load,
+    made,
+    pairs,
+    sentences,
+    train,
+    weights,
+)
 from torch import distributed
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from transformers import TrainerCallback
@@ -24,6 +38,11 @@ from sbert_lab.losses import (
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
 )
+from sbert_lab.training import TrainingData
+from sbert_lab.training.batch_samplers import BatchSampler
+
+#: Which rows each process has first, of eight; 42 is transformers' own seed.
+HALVES = list(BatchSampler(8, 4, seed=42))
 
 #: Steps of plain gradient descent, whose weights tell the gradient.
 STEP = {
@@ -39,19 +58,32 @@ def head(rank: int) -> SoftmaxLoss:
     return SoftmaxLoss(WIDTH, generator=torch.Generator().manual_seed(rank))
 
 
+def twins(*, even: bool = True) -> TrainingData:
+    """Return eight rows, two for each anchor, one in each half.
+
+    The negatives of one half are right answers, positives of the other or known.
+    """
+    texts, other = sentences(18), dict(zip(*HALVES, strict=True))
+    anchor, negative = [""] * 8, [[""]] * 8
+    for number, (row, twin) in enumerate(other.items()):
+        anchor[row] = anchor[twin] = texts[number]
+        negative[row] = [texts[4 + twin]]
+        negative[twin] = [texts[12 + number]] if even else []
+    columns = {"anchor": anchor, "positive": texts[4:12], "negative": negative}
+    return TrainingData(columns)
+
+
 def cases(gather: bool, rank: int) -> dict:
     """Return data, objective and options by name; batches are of 4 a process."""
+    texts = sentences(18)
+    told = {"gather": gather, "known": [(texts[0], texts[13]), (texts[1], texts[4])]}
 
     def cached():
-        return CachedMultipleNegativesRankingLoss(tokens=20, gather=gather)
+        return CachedMultipleNegativesRankingLoss(tokens=20, **told)
 
     return {
-        "ranking": (
-            pairs(8),
-            MultipleNegativesRankingLoss(gather=gather),
-            {"max_steps": 1},
-        ),
-        "cached": (pairs(8), cached(), {"max_steps": 1}),
+        "ranking": (twins(), MultipleNegativesRankingLoss(**told), {"max_steps": 1}),
+        "cached": (twins(), cached(), {"max_steps": 1}),
         "cached, accumulating": (
             pairs(32),
             cached(),
@@ -141,6 +173,7 @@ def refusals(folder: Path, out: Path, rank: int) -> None:
     for data, options in (
         (pairs(8), {}),
         (pairs(4), {"dataloader_drop_last": True}),
+        (twins(even=False), {"dataloader_drop_last": True}),
     ):
         try:
             made(encoder, out, data, loss, **options).train()
@@ -149,15 +182,43 @@ def refusals(folder: Path, out: Path, rank: int) -> None:
     (out / f"refusals {rank}.json").write_text(json.dumps(said))
 
 
-def main(folder: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    rank = int(os.environ["RANK"])
+def in_two(folder: Path, out: Path, rank: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     gradients(folder, out, rank)
     refusals(folder, out, rank)
     checkpoints(folder, out, rank)
     distributed.barrier()  # nobody leaves while another still listens
-    distributed.destroy_process_group()
+
+
+def killed(folder: Path, out: Path, _: int) -> None:
+    """Die in the middle of the second checkpoint."""
+    del os.environ["WORLD_SIZE"]
+    real, files = torch.save, []
+
+    def cut(*args, **options):
+        files.append(args)
+        if len(files) == 5:  # the schedule of the second checkpoint
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*args, **options)
+
+    torch.save = cut
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    train(
+        load(folder, 0.2), out / "killed", classed(12), head(3), max_steps=6, **saving
+    )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)  # before the first product: a child has no other thread
+    children = []
+    for rank, work in enumerate((in_two, in_two, killed)):
+        children.append(os.fork())
+        if not children[-1]:
+            try:
+                work(Path(sys.argv[1]), Path(sys.argv[2]), rank)
+                os._exit(0)  # gloo's threads may abort one that leaves in order
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    assert [*map(os.waitstatus_to_exitcode, ends)] == [0, 0, -signal.SIGKILL]

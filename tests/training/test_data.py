@@ -64,9 +64,9 @@ def labelled(*labels):
         (
             TrainingData({"anchor": ["a"], "positve": ["b"]}),
             MultipleNegativesRankingLoss(),
-            "does not read the column 'positve' .did you mean 'positive'",
+            "has columns anchor, positve; .* reads anchor, positive, negative and",
         ),
-        (TrainingData(ROWS), TripletLoss(), "needs a column 'negative'"),
+        (TrainingData(ROWS), TripletLoss(), "needs anchor, positive, negative"),
         (
             TrainingData(ROWS | {"label": [0, 1]}),
             MultipleNegativesRankingLoss(),
@@ -175,7 +175,9 @@ def test_every_text_is_tokenised_once_and_cut_where_the_encoder_cuts(encoder):
     data.tokenize(encoder)
     assert encoder.last_truncated == 1
     assert len(data.texts) == 3
-    assert len(data[1].tokens["anchor"][0]) == encoder.max_seq_length == 24
+    assert (
+        len(data.__getitems__([1]).tokens["anchor"][0]) == encoder.max_seq_length == 24
+    )
 
 
 def test_fingerprint_tells_rows_roles_and_labels_apart():

@@ -64,13 +64,7 @@ def test_a_resumed_curve_is_whole(tmp_path, strategy):
     assert found == ["checkpoint-32" if strategy == "epoch" else "checkpoint-36", last]
     (tmp_path / last / "trainer_state.json").unlink()
     for _ in range(2):  # the second time nothing is left to do
-        assert train(folder=tmp_path, resume=True, **options) == whole
-
-
-def test_resume_begins_where_there_is_nothing(tmp_path):
-    assert train(folder=tmp_path / "new", resume=True) == train()
-    with pytest.raises(ValueError, match="resume=True needs the folder"):
-        train(resume=True)
+        assert train(folder=tmp_path, **options) == whole
 
 
 def test_a_bar_counts_the_steps_of_earlier_runs_too(tmp_path, monkeypatch):
@@ -85,5 +79,5 @@ def test_a_bar_counts_the_steps_of_earlier_runs_too(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "progress", noted)
     train(folder=tmp_path, epochs=2, show_progress=True)
     (tmp_path / "checkpoint-16" / "trainer_state.json").unlink()
-    train(folder=tmp_path, epochs=2, resume=True)
+    train(folder=tmp_path, epochs=2)
     assert seen == [(16, [1] * 16), (16, [9, *[1] * 7])]

@@ -2,14 +2,16 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from processes import STEP, cases
+from processes import STEP, cases, head
 from safetensors.torch import load_file
 from tiny_training import (
     Scripted,
@@ -41,7 +43,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def out(folder, tmp_path_factory):
-    """Run both processes, once for all tests."""
+    """Run all processes, once for all tests."""
     where = tmp_path_factory.mktemp("two")
     common = {
         "WORLD_SIZE": "2",
@@ -54,27 +56,23 @@ def out(folder, tmp_path_factory):
     }
     if sys.platform == "linux":  # there may be no network at all
         common["GLOO_SOCKET_IFNAME"] = "lo"
-    script = Path(__file__).with_name("processes.py")
-    logs = [where / f"{rank}.log" for rank in (0, 1)]
-    started = []
-    for rank, log in enumerate(logs):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        with log.open("w") as file:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, script, folder, where],
-                    env=os.environ | common | own,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                )
-            )
-    try:
-        ends = [process.wait(timeout=600) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert ends == [0, 0], "\n".join(log.read_text()[-3_000:] for log in logs)
+    log, script = where / "log", Path(__file__).with_name("processes.py")
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, script, folder, where],
+            env=os.environ | common,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as started,
+    ):
+        try:
+            end = started.wait(timeout=600)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+    assert end == 0, log.read_text()[-3_000:]
     return where
 
 
@@ -119,9 +117,10 @@ def test_gradients_are_exchanged_once_a_step(out, name):
 
 def test_what_cannot_go_well_is_refused_in_both(out):
     for rank in (0, 1):
-        uneven, few = counted(out, "refusals", rank)
-        assert "set dataloader_drop_last=True" in uneven
+        smaller, few, uneven = counted(out, "refusals", rank)
+        assert "set dataloader_drop_last=True" in smaller
         assert "too few for 2 process" in few
+        assert "bring [" in uneven
 
 
 def test_stopped_and_resumed_equals_not_stopped(out):
@@ -148,3 +147,13 @@ def test_a_checkpoint_has_the_files_of_both(folder, out):
     )  # fmt: skip
     with pytest.raises(ValueError, match="changed since are world_size"):
         trainer.train(True)
+
+
+def test_killed_while_it_saved_and_resumed_equals_not_stopped(folder, out, tmp_path):
+    assert (out / "killed" / "checkpoint-4" / "optimizer.pt").is_file()
+    found = []
+    for where, resume in ((tmp_path, None), (out / "killed", True)):
+        encoder, classes = load(folder, 0.2), head(3)
+        train(encoder, where, classed(12), classes, resume, max_steps=6)
+        found.append(weights(encoder, classes))
+    assert unequal(*found) == []

@@ -1,11 +1,6 @@
 """Half the steps, a stop, and the other half are all the steps, to the bit."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -87,49 +82,6 @@ def test_stopped_and_resumed_equals_not_stopped(folder, tmp_path, case):
     found, found_losses = run(folder, tmp_path / "part", kind, saving, resume=True)
     assert unequal(expected, found) == []
     assert found_losses == losses
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from tiny_training import classed, load, train
-from test_resume import head
-
-torch.set_num_threads(1)
-real, count = torch.save, 0
-
-def cut(*args, **options):
-    global count
-    count += 1
-    if count == 5:  # the schedule of the second checkpoint
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(*args, **options)
-
-torch.save = cut
-encoder = load(Path(sys.argv[1]), 0.2)
-train(encoder, Path(sys.argv[2]), classed(12), head(encoder), max_steps=6,
-      save_strategy="steps", save_steps=2)
-"""
-
-
-def test_killed_while_it_saved_and_resumed_equals_not_stopped(folder, tmp_path):
-    here = Path(__file__).parent
-    found = subprocess.run(
-        [sys.executable, "-c", KILLED, folder, tmp_path],
-        env=os.environ | {"PYTHONPATH": f"{here}:{here.parent}:{here.parents[1]}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert found.returncode == -signal.SIGKILL, found.stderr
-    assert (tmp_path / "checkpoint-4" / "optimizer.pt").is_file()
-    saving = SIX | {"save_strategy": "steps", "save_steps": 2}
-    expected, _ = run(folder, tmp_path / "whole", "softmax", SIX)
-    resumed, losses = run(folder, tmp_path, "softmax", saving, resume=True)
-    assert len(losses) == 6
-    assert unequal(expected, resumed) == []
 
 
 def save_some(folder, out, **options):
