@@ -153,7 +153,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
         raise SystemExit(str(error)) from error
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
-    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {path}")
+    print(path)
     return 0
 
 

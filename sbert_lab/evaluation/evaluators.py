@@ -9,6 +9,7 @@ from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
+#: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
 Encode = Callable[[Sequence[str]], Vectors]
 
 

@@ -36,22 +36,16 @@ def new_figure(
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    cycle = cycler(color=colours())
+    palette = matplotlib.color_sequences["okabe_ito"]
+    cycle = cycler(color=[colour for colour in palette if colour != (0, 0, 0)])
     with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycle}):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, list(axes)
 
 
-def colours() -> list[Any]:
-    """Return the palette's colours without black, in the order of series."""
-    import matplotlib
-
-    return [c for c in matplotlib.color_sequences["okabe_ito"] if c != (0, 0, 0)]
-
-
 def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> None:
-    """Display a figure, what it shows in words, and the plotted values, folded away."""
+    """Display a figure, its text alternative, and the plotted values, folded away."""
     from IPython.display import Image, display
 
     if len(alt) < 40:

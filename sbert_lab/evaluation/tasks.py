@@ -7,7 +7,7 @@ Source: Muennighoff et al. 2023, section 3.2, and the library mteb 2.26.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
@@ -21,6 +21,7 @@ from sbert_lab._utils import Metric, Vectors
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import KINDS, TASKS, RerankingTask
 from sbert_lab.datasets.sts import ScoredPairs
+from sbert_lab.evaluation.evaluators import Encode
 from sbert_lab.evaluation.metrics import average_precision_at_k, ndcg_at_k, spearman
 from sbert_lab.evaluation.statistics import (
     Floats,
@@ -33,9 +34,6 @@ from sbert_lab.evaluation.statistics import (
 )
 from sbert_lab.index.exact import checked
 from sbert_lab.models.lexical import Bm25
-
-#: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
-Encode = Callable[[Sequence[str]], Vectors]
 
 #: For each query the grade of documents; 0 and below is not relevant.
 Qrels = Mapping[str, Mapping[str, int]]
@@ -51,27 +49,20 @@ _SCORES: dict[str, Score] = {
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One model on one task: mteb's main score, and what its interval is made of.
-
-    ``score`` is of `metric`, and is the main score but for pair classification, where
-    mteb takes the best of five comparisons and here it is the cosine's. ``items`` are
-    ``[n]``, or ``[draws, n]``; ``gold``, ``[n]``, is what they should follow, None
-    where the score is their mean. Items of one ``group`` are drawn together.
-    """
+    """One model on one task: mteb's main score, and what its interval is made of."""
 
     main_score: float
     metric: str
-    score: float
-    items: Floats
-    gold: Floats | None = None
-    group: tuple[str, ...] | None = None
+    score: float  #: the main score; of pair classification that of the cosine alone
+    items: Floats  #: ``[n]`` or ``[draws, n]``
+    gold: Floats | None = None  #: what items should follow; None: they are averaged
+    group: tuple[str, ...] | None = None  #: items of one are drawn together
 
 
 def sts(first: Vectors, second: Vectors, gold: ArrayLike) -> TaskResult:
     """Score semantic textual similarity: Spearman's correlation of cosine and gold.
 
-    Vectors are ``[n, d]``, gold ``[n]``. All pairs are ranked together, even where a
-    set has parts. Source: Reimers and Gurevych 2019, section 4.
+    All pairs are ranked together. Source: Reimers and Gurevych 2019, section 4.
     """
     wanted, cosines = np.asarray(gold, np.float64), _cosines(*_pairs(first, second))
     score = spearman(wanted, cosines)
@@ -84,8 +75,7 @@ def pair_classification(
     """Score how well nearness tells pairs of like meaning, label 1, from others, 0.
 
     Average precision, the best over five ways to compare, chosen on the pairs that it
-    is measured on: a little too high by design. The second way is the model's own
-    measure, in float32, which may tie pairs that the cosine tells apart.
+    is measured on: a little too high by design.
     """
     from sklearn.metrics import average_precision_score
     from sklearn.metrics.pairwise import (
@@ -118,8 +108,7 @@ def classification(
 ) -> TaskResult:
     """Score what a linear classifier reads from 8 vectors of each label: accuracy.
 
-    Training rows, ``[n, d]``, must be in the order of the data set, which decides the
-    draws. Items are 1 where a test row was labelled right, ``[10, m]``.
+    The order of the training rows decides the draws. Items are ``[10, test rows]``.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -147,9 +136,8 @@ def clustering(
 ) -> TaskResult:
     """Score whether k-means clusters of samples follow the labels: v-measure.
 
-    Items are the draws, ``[10]``: rows drawn with replacement. Draws share rows, so an
-    interval from them speaks of the sampling, not of other documents.
-    Source: Enevoldsen et al. 2025 (tasks named ``.v2``).
+    Items are ten draws, with replacement: an interval from them speaks of the sampling,
+    not of other documents. Source: Enevoldsen et al. 2025 (tasks named ``.v2``).
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.metrics import v_measure_score
@@ -184,13 +172,9 @@ def ranking(
     """Search the whole corpus for each query (nDCG@10), or order candidates (MAP).
 
     With ``candidates``, for each query the ids to order, it is mteb's reranking, else
-    its retrieval. Vectors are ``[q, d]`` and ``[n, d]``. Of equal scores, in float32,
-    the larger id comes first, as in trec_eval. Items are the queries. Source: Thakur et
-    al. 2021 (BEIR), section 3.
+    its retrieval. Of equal scores the larger id comes first, as in trec_eval. Items are
+    the queries. Source: Thakur et al. 2021 (BEIR), section 3.
     """
-    for rows, ids in ((query_vectors, query_ids), (corpus_vectors, corpus_ids)):
-        if not len(rows) == len(ids) == len(set(ids)):
-            raise ValueError(f"{len(rows)} vectors for {len(set(ids))} different ids")
     queries = torch.from_numpy(checked(query_vectors, "query vectors"))
     corpus = torch.from_numpy(checked(corpus_vectors, "corpus vectors"))
     if metric == "cosine":
@@ -250,12 +234,9 @@ def measure(
     """Measure a model on the six tasks of ICD-10-CM, or on some of them, by kind.
 
     Texts of several tasks come several times: let `encode` keep its vectors. With
-    ``encode_document`` it gets queries alone. ``size`` is for a quick look: so many
-    queries, anchors or terms a task, or descriptions a chapter (16 or more); None is
-    the benchmark. ``metric`` is the model's own measure.
+    ``encode_document`` it gets queries alone. ``size``, 16 or more, is for a quick
+    look; None is the benchmark.
     """
-    if not kinds or not set(kinds) <= set(KINDS):
-        raise ValueError(f"kinds={kinds!r}: one or more of {', '.join(KINDS)}")
     document = encode_document or encode
     found = {}
     for task in TASKS:
@@ -326,11 +307,7 @@ def similarity_score(
     kept: ArrayLike | None = None,
     seed: int = 0,
 ) -> Interval:
-    """Return Spearman's correlation of the cosines with the gold scores of a set.
-
-    The interval draws whole groups of the set. Parameters are those of
-    `bootstrap_score`; ``kept`` is true for the pairs to measure on.
-    """
+    """Return `bootstrap_score` of a set's pairs, of those `kept`, in its groups."""
     chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
     part = pairs.only(chosen.tolist())
     return bootstrap_score(
@@ -344,10 +321,7 @@ def similarity_score(
 
 
 def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
-    """Return a score with its 95 % interval, or the paired difference of two models.
-
-    Of the clustering, draws of documents take the place of items.
-    """
+    """Return a score with its 95 % interval, or the paired difference of two models."""
     others = None if baseline is None else _same_items(ours, baseline)
     group, gold = ours.group, ours.gold
     if gold is None:
@@ -369,10 +343,9 @@ def p_value(ours: TaskResult, theirs: TaskResult) -> float:
 def compare(
     models: Mapping[str, Mapping[str, TaskResult]],
 ) -> list[tuple[str, str, str, Interval, float]]:
-    """Return every pair of models on every task.
+    """Return ``(task, better, other, difference, p)`` for all pairs of models.
 
-    Rows are ``(task, better, other, difference, p)``; correct the p-values for their
-    number with `statistics.holm`.
+    Correct the p-values for their number with `statistics.holm`.
     """
     rows = []
     for task in next(iter(models.values())):

@@ -3,10 +3,18 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sbert_lab.selection.recommend import Constraints, Survey
+from sbert_lab._utils import committed_results, results_folder
+from sbert_lab.selection.recommend import (
+    Constraints,
+    NothingFits,
+    Survey,
+    measured_on,
+    pareto_front,
+    read_survey,
+    recommend,
+    write_survey,
+)
 
 #: Where the laptop profile's survey is kept, beside its records.
 RECORDED = "selection.json"
@@ -42,19 +50,9 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
 
     The status is 1 where nothing keeps the constraints.
     """
-    from sbert_lab._utils import committed_results
     from sbert_lab.models.registry import ChecksumError
-    from sbert_lab.selection.recommend import (
-        Constraints,
-        NothingFits,
-        read_survey,
-        recommend,
-    )
 
-    note = (
-        "These rows were recorded, on the machine named above; --measure measures "
-        "here, --pairs FILE on your own data."
-    )
+    note = "These rows were recorded; --measure or --pairs FILE measures here."
     try:
         if options.measure or options.pairs:
             survey, note = _measured(options)
@@ -81,15 +79,13 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
     return "\n".join([*_as_table(survey, limits), "", verdict, note]), status
 
 
-def _measured(options: argparse.Namespace) -> tuple["Survey", str]:
+def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
     """Measure the candidates now; returns the rows, which are kept, and a note."""
-    from sbert_lab._utils import results_folder
     from sbert_lab.datasets.pairs import read_pairs
     from sbert_lab.models.embedding_cache import EmbeddingCache
     from sbert_lab.models.registry import cache_home
     from sbert_lab.selection.candidates import names_here
     from sbert_lab.selection.measure import measure_all
-    from sbert_lab.selection.recommend import write_survey
 
     pairs, kept = None, RECORDED
     if options.pairs is not None:
@@ -99,40 +95,28 @@ def _measured(options: argparse.Namespace) -> tuple["Survey", str]:
         kept = f"{options.pairs.stem}.json"
     names = {name: name for name in options.models or names_here()}
     cache = EmbeddingCache(cache_home() / "embeddings")
-    survey, _ = measure_all(names, pairs=pairs, cache=cache, show_progress=True)
+    survey, _ = measure_all(names, pairs=pairs, cache=cache)
     path = results_folder("selection") / kept
     write_survey(path, survey)
     return survey, f"The rows are kept: --survey {path} shows them again."
 
 
-def _as_table(survey: "Survey", limits: "Constraints") -> list[str]:
+def _as_table(survey: Survey, limits: Constraints) -> list[str]:
     """Return the rows as lines of text, best quality first, widths lined up."""
-    from sbert_lab.selection.recommend import pareto_front
-
     task, corpus = limits.task, limits.corpus
-    front = pareto_front(survey.rows, task, corpus)
-    rows = [row for row in survey.rows if task in row.quality]
-    rows.sort(key=lambda row: -row.quality[task].mean)
-    heading = ("", "candidate", rows[0].metrics[task], "ms a query", "MB", "dimensions")
-    cells = [(*heading, "short texts/s", "does not fit because")]
+    front = pareto_front(survey, task, corpus)
+    rows = measured_on(survey, task)
+    wide = max(len(row.name) for row in rows)
+    heading = f"  {'candidate':{wide}}  {rows[0].metrics[task]:20}"
+    lines = [heading + "    ms a query       MB  dimensions  does not fit because"]
     for row in rows:
-        cells.append(
-            (
-                "*" if row in front else "",
-                row.name,
-                str(row.quality[task]),
-                f"{row.ms(corpus):.3g}",
-                f"{row.mb(corpus):,.0f}",
-                "words" if row.lexical else str(row.dimension),
-                f"{row.cost['short_texts']:,.0f}",
-                "; ".join(limits.broken_by(row)),
-            )
+        star, quality = "*" if row in front else " ", str(row.quality[task])
+        dimension = "words" if row.lexical else row.dimension
+        lines.append(
+            f"{star} {row.name:{wide}}  {quality:20}  {row.ms(corpus):12.3g}"
+            f"  {row.mb(corpus):7,.0f}  {dimension:>10}"
+            f"  {'; '.join(limits.broken_by(row))}".rstrip()
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(map(str.ljust, line, widths)).rstrip()  # every cell to the left
-        for line in cells
-    ]
     return [
         f"{task}, {corpus:,} entries; quality on {survey.about['quality on']}; "
         f"times on {survey.about['machine']}",

@@ -9,6 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
@@ -84,24 +87,15 @@ def write_survey(path: Path, survey: Survey) -> None:
 
 def read_survey(path: Path) -> Survey:
     """Read what `write_survey` wrote; a ValueError tells of damage."""
+
+    def interval(found: dict[str, Any]) -> Any:  # noqa: ANN401
+        return Interval(**found) if "low" in found else found
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        differences = {
-            task: {
-                first: {second: Interval(**gap) for second, gap in others.items()}
-                for first, others in known.items()
-            }
-            for task, known in content["differences"].items()
-        }
-        rows = []
-        for row in content["rows"]:
-            quality = {
-                task: Interval(**score) for task, score in row["quality"].items()
-            }
-            cost = {name: float(row["cost"][name]) for name in COSTS}
-            rows.append(Row(**(row | {"quality": quality, "cost": cost})))
-        return Survey(rows, differences, content["about"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=interval)
+        content["rows"] = [Row(**row) for row in content["rows"]]
+        return Survey(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no survey of this release ({error}); make one with "
             "`python -m sbert_lab select --measure`"
@@ -123,10 +117,8 @@ class Constraints:
     max_dimensions: int | None = None
     corpus: int = 100_000
 
-    def broken_by(self, row: Row) -> tuple[str, ...]:
+    def broken_by(self, row: Row) -> list[str]:
         """Return which constraints a row breaks, in words."""
-        if self.task not in row.quality:
-            return (f"not measured on {self.task}",)
         score, found = row.quality[self.task].mean, []
         if self.min_quality is not None and score < self.min_quality:
             found.append(f"quality {score:.3f}, below {self.min_quality:g}")
@@ -137,7 +129,7 @@ class Constraints:
         most = self.max_dimensions
         if most is not None and not row.lexical and row.dimension > most:
             found.append(f"{row.dimension} dimensions, over {most}")
-        return tuple(found)
+        return found
 
 
 def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
@@ -146,10 +138,7 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     `NothingFits` says which candidate comes nearest, and what it breaks.
     """
     task, corpus = limits.task, limits.corpus
-    if task not in survey.differences:
-        raise ValueError(f"task {task!r}: one of {', '.join(survey.differences)}")
-    known = [row for row in survey.rows if task in row.quality]
-    known.sort(key=lambda row: -row.quality[task].mean)
+    known = measured_on(survey, task)
     fitting = [row for row in known if not limits.broken_by(row)]
     if not fitting:
         nearest = min(known, key=lambda row: len(limits.broken_by(row)))
@@ -178,22 +167,25 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     return chosen, reasons
 
 
-def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> list[Row]:
+def measured_on(survey: Survey, task: str) -> list[Row]:
+    """Return the rows that have a score on a task, the best first."""
+    rows = [row for row in survey.rows if task in row.quality]
+    if not rows:
+        raise ValueError(f"task {task!r}: one of {', '.join(survey.differences)}")
+    return sorted(rows, key=lambda row: -row.quality[task].mean)
+
+
+def pareto_front(survey: Survey, task: str, corpus: int) -> list[Row]:
     """Return the rows that no other beats, by falling quality.
 
     A row is beaten by one as good in quality, time and memory, and better in one of
     these. Rows without the task are left out.
     """
-    known = [row for row in rows if task in row.quality]
-    points = [
-        (-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in known
-    ]
-
-    def beaten(mine: tuple[float, ...]) -> bool:
-        return any(
-            other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
-            for other in points
-        )
-
-    order = sorted(range(len(known)), key=lambda i: points[i])
-    return [known[i] for i in order if not beaten(points[i])]
+    rows = measured_on(survey, task)
+    points = np.array(
+        [(-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in rows]
+    )
+    no_worse = (points <= points[:, None]).all(2)
+    better = (points < points[:, None]).any(2)
+    beaten = (no_worse & better).any(1)
+    return [row for row, lost in zip(rows, beaten, strict=True) if not lost]

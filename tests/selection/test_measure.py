@@ -110,12 +110,9 @@ def known(monkeypatch):
         "bm25": Candidate("bm25", "words", load=Bm25),
     }
     monkeypatch.setattr(measure, "candidate", made.__getitem__)
-    monkeypatch.setattr(measure, "footprint", _no_process)
+    small = {"resident_mb": 1.0, "load_s": 1.0}
+    monkeypatch.setattr(measure, "footprint", lambda *_: small)
     return encoder
-
-
-def _no_process(name, corpus, texts):
-    return {"resident_mb": 1.0, "load_s": 1.0}
 
 
 NAMES = {"mine": "tiny", "words": "bm25"}
@@ -176,34 +173,36 @@ class Timed:
         return np.ones((len(texts), 8), np.float32)
 
 
-def test_costs_are_timed_after_a_warm_up_and_searches_scaled(clock, monkeypatch):
-    """Search is for a million entries, in one index for all of a width."""
+def test_candidates_are_timed_in_turns_after_a_warm_up(clock, monkeypatch):
+    """A search is scaled to a million entries; those of one width share an index."""
     sizes = []
 
     class Flat:
-        def __init__(self, width, entries):
-            self.width, self.entries = width, entries
+        def __init__(self, width):
+            self.width, self.ntotal = width, 0
+
+        def add(self, vectors):
+            self.ntotal += len(vectors)
+            sizes.append(vectors.shape)
 
         def search(self, queries, k):
             assert (queries.shape, k) == ((1, self.width), 10)
-            sizes.append((id(self), self.entries))
-            clock.now += 3e-9 * self.entries * self.width
+            clock.now += 3e-9 * self.ntotal * self.width
 
     class Words(Bm25):
-        def __init__(self, texts):
-            super().__init__(texts)
-            clock.now += 0.1 * len(texts)
+        def __init__(self, corpus):
+            super().__init__(corpus)
+            clock.now += 0.01 * len(corpus)
 
         def search(self, queries, k):
             assert (len(queries), k) == (1, 10)
             clock.now += 7e-9 * len(self)
 
-    monkeypatch.setattr(measure, "_flat_index", Flat)
+    monkeypatch.setattr("faiss.IndexFlatIP", Flat)
     monkeypatch.setattr(measure, "Bm25", Words)
-    corpus = ["bone fracture", "fever and cough", "a broken hand"]
     short, long = [f"t {i}" for i in range(200)], [f"long {i}" for i in range(40)]
-    models = {"a": Timed(clock), "b": Timed(clock), "w": Words(corpus)}
-    found = costs(models, short, long, corpus, rounds=2, index_mb=0.01)
+    models = {"a": Timed(clock), "b": Timed(clock), "w": Words(["fever", "cough"])}
+    found = costs(models, short, long, ["fever", "cough"], rounds=2, index_mb=0.01)
     assert found["a"] == pytest.approx(found["b"])
     assert found["a"] == pytest.approx(
         {
@@ -216,10 +215,8 @@ def test_costs_are_timed_after_a_warm_up_and_searches_scaled(clock, monkeypatch)
         }
     )
     assert found["w"]["search_ms"] == pytest.approx(7)
-    assert found["w"]["short_texts"] == pytest.approx(10)  # to index them
-    assert len(set(sizes)) == 1
-    assert len(sizes) == 120  # 20 queries, 2 models, 3 rounds
-    assert sizes[0][1] == 312  # entries of 32 bytes that fill the index
+    assert found["w"]["long_texts"] == pytest.approx(100)  # to index them
+    assert sizes == [(312, 8)]  # entries of 32 bytes that fill the index
 
 
 def test_memory_is_measured_in_a_process_of_its_own():

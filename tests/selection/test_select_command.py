@@ -7,9 +7,8 @@ import pytest
 from conftest import tiny_encoder
 from test_recommend import ROWS, SURVEY
 
-from sbert_lab import _utils
 from sbert_lab.__main__ import main
-from sbert_lab.selection import measure
+from sbert_lab.selection import command, measure
 from sbert_lab.selection.recommend import read_survey, write_survey
 
 
@@ -17,7 +16,7 @@ from sbert_lab.selection.recommend import read_survey, write_survey
 def recorded(tmp_path, monkeypatch):
     """The committed survey of this test, and nothing written elsewhere."""
     folder = tmp_path / "committed"
-    monkeypatch.setattr(_utils, "committed_results", lambda _: folder)
+    monkeypatch.setattr(command, "committed_results", lambda _: folder)
     monkeypatch.setenv("SBERT_LAB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -66,10 +65,10 @@ def test_the_table_reads_well(say):
     assert names == ["large", "small", "quick", "static", "words"]
     assert all(line[0] == "*" for line in lines[2:7])
     assert lines[2].endswith("50 ms a query, over 20")
-    assert lines[6].split()[-5:] == ["0.320]", "2.1", "9", "words", "10,000"]
+    assert lines[6].split()[-5:] == ["[0.280,", "0.320]", "2.1", "9", "words"]
     (choice,) = [line for line in lines if line.startswith("Recommended: ")]
     assert choice.startswith("Recommended: quick: Retrieval ndcg_at_10 0.490 [0.470")
-    assert "--measure measures here" in lines[-1]
+    assert "--measure or --pairs FILE measures here" in lines[-1]
 
 
 def test_status_is_1_when_nothing_fits(say):
