@@ -1,11 +1,13 @@
 """A tiny model, made-up pairs that can be learned, and an adaptation of a second.
 
-Started as ``adapt_cases.py BASE`` it adapts into each folder that it reads, in a child
-that is there to be killed: it writes the child's id, and in the end how that ended.
+Started as ``adapt_cases.py BASE OUT`` it adapts in two children, one after the other,
+and kills each as soon as something is there.
 """
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,16 +89,21 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def load(folder: Path) -> SentenceEncoder:
+    return SentenceEncoder.from_pretrained(folder, device="cpu")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)  # before the first product: a child has no other thread
     module.general_sets = general
-    for line in sys.stdin:
+    base, out = Path(sys.argv[1]), Path(sys.argv[2])
+    for when in ("plan.json", "work/checkpoints/checkpoint-7"):
         child = os.fork()
         if not child:
-            run(Path(sys.argv[1]), Path(line.rstrip("\n")))
+            run(base, out)
             os._exit(0)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+        while not (out / when).exists():
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "it has ended"
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL

@@ -1,7 +1,5 @@
 """What the options do, and how a mistake is told."""
 
-import json
-
 import pytest
 from adapt_cases import general, make_base, own_pairs, sentences
 
@@ -10,12 +8,9 @@ from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
 from sbert_lab.models.cross_encoder import CrossEncoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DONE = {"comparisons": []}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny products on one thread."""
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +18,14 @@ def home(tmp_path_factory):
     """A folder of files, and a base."""
     home = tmp_path_factory.mktemp("home")
     make_base(home / "base")
-    pairs = own_pairs(120)
-    rows = list(zip(pairs.anchor, pairs.positive, strict=True))
-    lines = [f"{a},{p}" for a, p in rows]
-    (home / "pairs.csv").write_text("\n".join(["anchor,positive", *lines]))
-    (home / "named.csv").write_text("\n".join(["question,answer", *lines]))
-    (home / "bad.csv").write_text("\n".join(["anchor,positive", "a,b", "c,", *lines]))
-    test = own_pairs(40, seed=8)
-    (home / "test.jsonl").write_text(
-        "\n".join(
-            json.dumps({"anchor": a, "positive": p})
-            for a, p in zip(test.anchor, test.positive, strict=True)
-        )
-    )
+    for name, head, pairs in (
+        ("pairs", "anchor,positive", own_pairs(120)),
+        ("named", "question,answer", own_pairs(120)),
+        ("test", "anchor,positive", own_pairs(40, seed=8)),
+    ):
+        lines = map(",".join, zip(pairs.anchor, pairs.positive, strict=True))
+        (home / f"{name}.csv").write_text("\n".join([head, *lines]))
+    (home / "bad.csv").write_text("anchor,positive\na,b\nc,\n")
     (home / "texts.txt").write_text("\n".join([*sentences(50, 3), ""]))
     return home
 
@@ -63,35 +53,23 @@ def asked(monkeypatch):
 
 
 def test_the_options_of_pairs_arrive(home, asked, capsys):
-    told = line(
-        home,
-        pairs="named.csv",
-        anchor="question",
-        positive="answer",
-        corpus="texts.txt",
-        epochs=3,
-        batch_size=8,
-        learning_rate=1e-3,
-        negatives=4,
-        relative_margin=0.05,
-        base_weight=0.5,
-        seed=7,
-    )
-    assert main(told) == 0
+    fields = {
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "negatives": 4,
+        "relative_margin": 0.05,
+        "base_weight": 0.5,
+        "seed": 7,
+    }
+    named = {"pairs": "named.csv", "anchor": "question", "positive": "answer"}
+    assert main(line(home, **named, corpus="texts.txt", **fields)) == 0
     ((base, pairs, out), options) = asked[0]
     assert (base, out) == (str(home / "base"), home / "out")
     assert pairs.anchor == own_pairs(120).anchor
     assert options == {
         "method": "pairs",
-        "recipe": Recipe(
-            epochs=3,
-            batch_size=8,
-            learning_rate=1e-3,
-            negatives=4,
-            relative_margin=0.05,
-            base_weight=0.5,
-            seed=7,
-        ),
+        "recipe": Recipe(**fields),
         "teacher": None,
         "test": None,
         "corpus": sentences(50, 3),
@@ -104,7 +82,7 @@ def test_the_options_of_texts_arrive(home, asked, tmp_path):
     CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
     told = {"method": "pseudo-labels", "teacher": tmp_path / "cross", "seed": 0}
     assert main(line(home, texts="texts.txt", **told)) == 0
-    assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
+    assert main(line(home, pairs="pairs.csv", test="test.csv")) == 0
     ((_, texts, _), options), (_, other) = asked
     assert texts == sentences(50, 3)
     assert options["recipe"] == RECIPES["pseudo-labels"]

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from adapt_cases import general, make_base, own_pairs, sentences
+from adapt_cases import general, load, make_base, own_pairs, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab import SentenceEncoder
 from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation import unsupervised
 from sbert_lab.adaptation.adapt import adapt
@@ -27,13 +26,10 @@ from sbert_lab.adaptation.unsupervised import (
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.models.cross_encoder import CrossEncoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 METHODS = ("simcse", "tsdae", "pseudo-labels")
 TEXTS = [*sentences(48, 3), "balan"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny products on one thread."""
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +41,6 @@ def base(tmp_path_factory):
 def teacher(tmp_path_factory):
     """Another encoder, that knows nothing the base knows."""
     return load(make_base(tmp_path_factory.mktemp("teacher") / "other", seed=5))
-
-
-def load(folder):
-    return SentenceEncoder.from_pretrained(folder, device="cpu")
 
 
 def recipe_for(method, **changes):
@@ -135,9 +127,7 @@ def test_a_test_is_searched_and_its_queries_may_not_be_learnt(
 def test_what_is_refused(base, teacher, tmp_path):
     for texts, options, message in (
         (TEXTS[:10], {"method": "simcse"}, "10 different texts"),
-        ([*TEXTS, " "], {"method": "simcse"}, "none empty"),
         (TEXTS, {"method": "magic"}, "method='magic'"),
-        (TEXTS, {"method": "pseudo-labels"}, "a teacher go together"),
         (TEXTS, {"method": "tsdae", "teacher": teacher}, "a teacher go together"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -209,21 +199,6 @@ def test_teacher_scores_of_both_kinds_of_teacher(base, teacher):
         assert label == pytest.approx(float(right) - float(wrong), abs=1e-5)
 
 
-def test_margin_mse_learns_the_margins(base, teacher):
-    """Its own margins come nearer to the teacher's, which keep their proportions."""
-    encoder, columns = load(base), margin_columns(teacher, triplets_of(TEXTS))
-
-    def own():
-        a, p, n = (encoder.encode(columns[role]) for role in list(columns)[:3])
-        return np.array([float(x @ y - x @ z) for x, y, z in zip(a, p, n, strict=True)])
-
-    before = np.corrcoef(own(), columns["label"])[0, 1]
-    recipe = recipe_for("pseudo-labels", epochs=20)
-    curve = train_margin_mse(encoder, columns, recipe)
-    assert np.corrcoef(own(), columns["label"])[0, 1] > before + 0.3
-    assert curve[-1][1] < curve[0][1] / 2
-
-
 def test_labels_are_scaled_and_texts_prompted(base, teacher, monkeypatch):
     """So that the root mean square of the margins is the encoder's own."""
     encoder, columns = load(base), margin_columns(teacher, triplets_of(TEXTS))
@@ -233,18 +208,10 @@ def test_labels_are_scaled_and_texts_prompted(base, teacher, monkeypatch):
     monkeypatch.setattr(unsupervised, "train", lambda *given: calls.append(given))
     train_margin_mse(encoder, columns, RECIPES["pseudo-labels"])
     data = calls[0][1]
-    assert data.row_texts()[3][:2] == [
-        f"ask: {columns['anchor'][3]}",
-        f"text: {columns['positive'][3]}",
-    ]
-    a, p, n = (
-        encoder.encode([front + text for text in columns[role]])
-        for front, role in (
-            ("ask: ", "anchor"),
-            ("text: ", "positive"),
-            ("text: ", "negative"),
-        )
-    )
+    texts = list(zip(*data.row_texts(), strict=True))
+    assert texts[0][3] == f"ask: {columns['anchor'][3]}"
+    assert texts[2][3] == f"text: {columns['negative'][3]}"
+    a, p, n = map(encoder.encode, texts)
     own = np.sqrt(np.mean(((a * (p - n)).sum(1)) ** 2))
     assert np.sqrt(np.mean(np.square(data.label))) == pytest.approx(own, rel=1e-5)
     ratio = np.array(data.label) / np.array(columns["label"])
@@ -256,6 +223,3 @@ def test_margins_stay_where_vectors_have_no_unit_length(base):
     encoder.head = torch.nn.Sequential()
     triplets = triplets_of(TEXTS)
     assert margin_scale(encoder, triplets, [1.0] * 20) == 1.0
-    equal = {**triplets, "negative": triplets["positive"]}
-    with pytest.raises(ValueError, match="nothing to learn"):
-        margin_scale(load(base), equal, [1.0] * 20)
