@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sbert_lab.adaptation.command import add_options as add_adapt_options
+from sbert_lab.adaptation.recipe import add_options as add_adapt_options
 from sbert_lab.experiments.profiles import PROFILES
 from sbert_lab.selection.command import add_options as add_select_options
 
