@@ -38,19 +38,13 @@ class Reproduction:
     theirs: float | None
     ours: float | None = None
     reason: str = ""
-    seconds: float = 0.0
-
-    @property
-    def difference(self) -> float:
-        """Ours less theirs; not a number where one is missing."""
-        if self.ours is None or self.theirs is None:
-            return math.nan
-        return self.ours - self.theirs
 
     @property
     def agrees(self) -> bool:
         """Whether both are here and differ by at most `TOLERANCE`."""
-        return abs(self.difference) <= TOLERANCE
+        if self.ours is None or self.theirs is None:
+            return False
+        return abs(self.ours - self.theirs) <= TOLERANCE
 
 
 def reproduce(model: str) -> Iterator[Reproduction]:
@@ -72,7 +66,7 @@ def reproduce(model: str) -> Iterator[Reproduction]:
             yield Reproduction(model, task, theirs, reason=str(error))
             continue
         (ours,) = evaluate(encoder, [local], name=_hub_name(model))
-        yield Reproduction(model, task, theirs, ours.score, seconds=ours.seconds)
+        yield Reproduction(model, task, theirs, ours.score)
 
 
 def run_benchmark(
