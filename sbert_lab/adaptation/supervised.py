@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sbert_lab import losses
 from sbert_lab._utils import quiet_transformers
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.losses import (
-    CachedMultipleNegativesRankingLoss,
-    MultipleNegativesRankingLoss,
-    Objective,
-)
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit, mine
@@ -21,8 +17,7 @@ from sbert_lab.training.trainer import AnyEncoder, Curve, has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
-#: Tokens of a batch, by device; a larger one goes through the model in parts, which
-#: takes a third more time, and memory for one part only.
+#: Tokens of a batch, by device; a larger one goes through the model in parts.
 PLAIN_TOKENS = {"cpu": 8_192, "cuda": 1 << 17, "mps": 1 << 15}
 
 
@@ -32,7 +27,6 @@ def train_on_pairs(
     recipe: Recipe,
     mined: Mined | None = None,
     folder: Path | None = None,
-    show_progress: bool | None = None,
 ) -> Curve:
     """Train an encoder on pairs, in place; return step and loss.
 
@@ -59,11 +53,12 @@ def train_on_pairs(
         answers.setdefault(plain(anchor), set()).add(positive)
     # Of an anchor with several answers, in whatever spelling, none is a wrong one.
     known = [(query + a, p) for a in pairs.anchor for p in sorted(answers[plain(a)])]
+    options: dict[str, Any] = {"temperature": recipe.temperature, "known": known}
+    loss: losses.Objective = losses.MultipleNegativesRankingLoss(**options)
     tokens = recipe.batch_size * float(data.lengths().mean())
-    loss: Objective = MultipleNegativesRankingLoss(recipe.temperature, known=known)
     if tokens > PLAIN_TOKENS.get(encoder.device.type, PLAIN_TOKENS["cpu"]):
-        loss = CachedMultipleNegativesRankingLoss(recipe.temperature, known=known)
-    return train(encoder, data, loss, recipe, folder, show_progress)
+        loss = losses.CachedMultipleNegativesRankingLoss(**options)
+    return train(encoder, data, loss, recipe, folder)
 
 
 def mine_negatives(
@@ -73,7 +68,6 @@ def mine_negatives(
     candidates: Sequence[str] | None = None,
     guard: Guard | None = None,
     cache: EmbeddingCache | None = None,
-    show_progress: bool | None = None,
 ) -> Mined | None:
     """Mine hard negatives as a recipe says, from `candidates` or else the positives.
 
@@ -94,7 +88,6 @@ def mine_negatives(
             guard=guard,
             seed=recipe.seed,
             cache=cache,
-            show_progress=show_progress,
         )
     except NoNegativesError as error:
         log.warning("no hard negatives: %s", error)
@@ -104,10 +97,9 @@ def mine_negatives(
 def train(
     encoder: AnyEncoder,
     data: TrainingData,
-    objective: Objective,
+    objective: losses.Objective,
     recipe: Recipe,
     folder: Path | None = None,
-    show_progress: bool | None = None,
 ) -> Curve:
     """Train by a recipe's numbers, going on from the last checkpoint in `folder`."""
     with quiet_transformers():
@@ -122,7 +114,6 @@ def train(
             warmup_steps=recipe.warmup,
             seed=recipe.seed,
             bf16=has_fast_bfloat16(),
-            show_progress=show_progress,
             save_strategy="no" if folder is None else "steps",
             save_steps=0.05,
         )

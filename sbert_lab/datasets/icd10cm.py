@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,9 +234,9 @@ class HierarchyGuard:
         """Return where one code is the other, or stands above it, bool ``[m]``."""
         anchors, corpus = self._lines
         first, second = anchors[anchor_rows], corpus[corpus_rows]
-        above: NDArray[np.bool_] = (first == second[:, :1]).any(1)
-        below: NDArray[np.bool_] = (second == first[:, :1]).any(1)
-        return above | below
+        either = (first == second[:, :1]) | (second == first[:, :1])
+        found: NDArray[np.bool_] = either.any(1)
+        return found
 
     def fingerprint(self) -> str:
         """Return a hash of the codes; the book is always the same one."""
@@ -287,29 +288,27 @@ def pages(
     Of `count` pages, all that hold a category of `holding` are there, and others drawn
     at random; None takes the whole book.
     """
-    blocks: dict[str, dict[str, list[Code]]] = {}
+    blocks: dict[Code, list[Code]] = {}
     for code in retrieval_corpus():
         if code.category:
-            own = blocks.setdefault(block_of(code).code, {})
-            own.setdefault(code.category, []).append(code)
-    made = [_page(name, categories) for name, categories in blocks.items()]
-    if count is None or count >= len(made):
-        return tuple(made)
-    needed = [row for row, own in enumerate(blocks.values()) if {*holding} & {*own}]
+            blocks.setdefault(block_of(code), []).append(code)
+    made = [_page(block, codes) for block, codes in blocks.items()]
+    count = len(made) if count is None else count
+    held = [page.categories(0, len(page.text)) for page in made]
+    needed = [row for row, own in enumerate(held) if own & set(holding)]
     others = sorted(set(range(len(made))) - set(needed))
     more = np.random.default_rng(seed).permutation(others)
     drawn = more[: max(0, count - len(needed))].tolist()
     return tuple(made[row] for row in sorted([*needed, *drawn]))
 
 
-def _page(name: str, categories: dict[str, list[Code]]) -> Page:
-    text, places = by_code()[name].description, []
-    for category, codes in categories.items():
-        lines = [
-            f"{code.code} {'; '.join([code.description, *code.inclusion_terms])}."
-            for code in codes
-        ]
+def _page(block: Code, codes: list[Code]) -> Page:
+    text, places = block.description, []
+    for category, own in groupby(codes, lambda code: code.category):
         start = len(text) + 2
+        lines = (
+            f"{c.code} {'; '.join([c.description, *c.inclusion_terms])}." for c in own
+        )
         text += "\n\n" + "\n".join(lines)
         places.append((start, len(text), category))
-    return Page(name, text, tuple(places))
+    return Page(block.code, text, tuple(places))

@@ -68,18 +68,17 @@ def graded_hierarchy(
     block, 1 of another block of its chapter, and 0 of another chapter. `anchors` is how
     many to draw at random; None takes all.
     """
-    terms: dict[str, list[str]] = {}
+    terms: dict[Code, list[str]] = defaultdict(list)
     for term, code in split_pairs(split):
         if code.kind == "subcategory":
-            terms.setdefault(code.code, []).append(term)
-    names = list(terms)
+            terms[code].append(term)
     rng = np.random.default_rng(seed)
+    every, chapters = list(terms.items()), _groups("chapter", split)
     rows: list[tuple[str, str, float, str]] = []
-    for place in rng.permutation(len(names)):
+    for place in rng.permutation(len(terms)):
         if anchors is not None and len(rows) >= 6 * anchors:
             break
-        code = by_code()[names[place]]
-        chapters = _groups("chapter", split)
+        code, own = every[place]
         block = _groups("block", split)[block_of(code).code]
         pools = [
             [c for name in chapters if name != code.chapter for c in chapters[name]],
@@ -89,10 +88,8 @@ def graded_hierarchy(
         ]
         if not all(pools):
             continue
-        partners = [pool[rng.integers(len(pool))] for pool in pools]
-        texts = [c.description for c in (*partners, by_code()[code.parent])]
-        own = terms[code.code]
-        texts.append(own[rng.integers(len(own))])
+        texts = [pool[rng.integers(len(pool))].description for pool in pools]
+        texts += [by_code()[code.parent].description, own[rng.integers(len(own))]]
         if code.description.lower() not in {text.lower() for text in texts}:
             rows += [
                 (code.description, texts[score], float(score), code.category)
@@ -107,11 +104,10 @@ def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
     A chapter gives at most `TRAIN_PER_CHAPTER` and `TEST_PER_CHAPTER` of as many
     categories as it has, or `per_chapter`: at least 16, for mteb draws eight of each.
     """
-    if per_chapter is not None and per_chapter < 16:
-        raise ValueError(f"per_chapter={per_chapter}: 16 or more")
-    train = _by_chapter("train", min(TRAIN_PER_CHAPTER, per_chapter or 999))
-    most = min(TEST_PER_CHAPTER, per_chapter or 999)
-    return {"train": train, "test": _by_chapter("test", most, train.texts)}
+    few = per_chapter or TRAIN_PER_CHAPTER
+    train = _by_chapter("train", min(TRAIN_PER_CHAPTER, few))
+    test = _by_chapter("test", min(TEST_PER_CHAPTER, few), train.texts)
+    return {"train": train, "test": test}
 
 
 def chapter_clusters(per_chapter: int | None = None) -> LabelledTexts:
@@ -229,7 +225,6 @@ def _scored(rows: list[tuple[str, str, float, str]]) -> ScoredPairs:
 def _candidates(term: str, code: Code) -> tuple[str, ...]:
     """Return the names of the right code and of wrong ones, in alphabetical order."""
     chosen = {code.description.lower(): code.code}
-
     for level, limit in (
         ("parent", NEAR + 1),
         ("category", NEAR + 1),

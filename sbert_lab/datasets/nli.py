@@ -7,16 +7,16 @@ ICD-10-CM. SICK and AllNLI have licences of their own and are read from
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from sbert_lab.datasets.icd10cm import Code, ancestors, block_of, load, split_of
-from sbert_lab.datasets.pairs import read_authored, read_table
-from sbert_lab.datasets.sts import sick_rows, split_files
-from sbert_lab.models.registry import BY_NAME, resolve
+from sbert_lab.datasets.pairs import read_authored
+from sbert_lab.datasets.sts import read_split, sick_rows
+from sbert_lab.models.registry import resolve
 
 Label = Literal["entailment", "neutral", "contradiction"]
 #: A label's place is its class number, as in AllNLI on the hub.
@@ -25,7 +25,7 @@ LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
 
 @dataclass(frozen=True)
 class Inference:
-    """A premise, a hypothesis, and how they stand to each other."""
+    """A premise, which may have a name, a hypothesis, and how they stand together."""
 
     premise_id: str
     topic: str
@@ -41,11 +41,12 @@ def authored() -> tuple[Inference, ...]:
 
 def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
     """Read the entailment judgements of SICK; its splits share most sentences."""
-    rows: list[tuple[str, str, Label]] = []
-    for row in sick_rows(resolve("sick"), split):
-        label = LABELS[[*map(str.upper, LABELS)].index(row["entailment_judgment"])]
-        rows.append((row["sentence_A"], row["sentence_B"], label))
-    return _numbered("sick", split, rows)
+    return tuple(
+        Inference("", "sick", row["sentence_A"], row["sentence_B"], label)
+        for row in sick_rows(resolve("sick"), split)
+        for label in LABELS
+        if label == row["entailment_judgment"].lower()
+    )
 
 
 def all_nli(split: str = "train") -> tuple[Inference, ...]:
@@ -55,40 +56,15 @@ def all_nli(split: str = "train") -> tuple[Inference, ...]:
     of that name in ``$SBERT_LAB_DATA_HOME/all-nli`` comes first. `split` is
     ``"train"``, ``"dev"`` or ``"test"``.
     """
-    folder = resolve("all-nli") / "pair-class"
-    files = split_files(folder, split)
-    if not files:
-        raise FileNotFoundError(
-            f"{folder} has no file for the split {split!r}; to get it: "
-            f"{BY_NAME['all-nli'].install}"
+    rows = read_split(resolve("all-nli") / "pair-class", split)
+    if wrong := {row["label"] for row in rows} - set(range(len(LABELS))):
+        raise ValueError(
+            f"all-nli: labels {wrong} are none of 0, 1, 2; take the rows out (-1 marks "
+            "pairs whose annotators did not agree)"
         )
-    rows: list[tuple[str, str, Label]] = []
-    for path in files:
-        for row, record in read_table(path)[1]:
-            label = record["label"]
-            if type(label) is not int or not 0 <= label < len(LABELS):
-                raise ValueError(
-                    f"{path}, row {row}: label {label!r} is none of 0, 1, 2; take the "
-                    "row out (-1 marks pairs whose annotators did not agree)"
-                )
-            rows.append((record["premise"], record["hypothesis"], LABELS[label]))
-    return _numbered("all-nli", split, rows)
-
-
-def _numbered(
-    topic: str, split: str, rows: Iterable[tuple[str, str, Label]]
-) -> tuple[Inference, ...]:
-    """Return pairs; the number of a premise is that of its first one."""
-    first: dict[str, str] = {}
     return tuple(
-        Inference(
-            first.setdefault(premise, f"{split}-{number}"),
-            topic,
-            premise,
-            hypothesis,
-            label,
-        )
-        for number, (premise, hypothesis, label) in enumerate(rows, 1)
+        Inference("", "all-nli", r["premise"], r["hypothesis"], LABELS[r["label"]])
+        for r in rows
     )
 
 
@@ -113,7 +89,6 @@ def nli_triplets(pairs: Sequence[Inference]) -> list[tuple[str, str, str]]:
 
 
 _CODE_IN_NOTE = re.compile(r"\s*\([^()]*\b[A-Z]\d[0-9A-Z][^()]*\)\s*$")
-_OPPOSITES = (("right", "left"), ("with", "without"))
 _MARK = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
 
 
@@ -129,8 +104,6 @@ def icd10cm_entailment(split: str = "train") -> tuple[Inference, ...]:
     All codes are of one split. A pair of texts with two labels is left out. A word such
     as *without* must not tell the label: each has as many hypotheses with one.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split={split!r}: 'train' or 'test'")
     rng = np.random.default_rng(0)
     found = _labelled(split, rng)
     strata: dict[tuple[Label, bool], list[tuple[str, str]]] = defaultdict(list)
@@ -190,18 +163,16 @@ def _labelled(
 def _opposites(codes: list[Code]) -> dict[str, Code]:
     """Return the sibling that differs from a code in one pair of opposite words."""
     result: dict[str, Code] = {}
-    for one, other in _OPPOSITES:
+    for one, other in (("right", "left"), ("with", "without")):
         alike: dict[tuple[str, str], list[Code]] = defaultdict(list)
         pattern = re.compile(rf"\b({one}|{other})\b", re.IGNORECASE)
         for code in codes:
             text, count = pattern.subn("…", code.description.lower())
             if count:
                 alike[code.parent, text].append(code)
-        for siblings in alike.values():
-            if len(siblings) == 2:
-                a, b = siblings
-                result.setdefault(a.code, b)
-                result.setdefault(b.code, a)
+        for a, b in (siblings for siblings in alike.values() if len(siblings) == 2):
+            result.setdefault(a.code, b)
+            result.setdefault(b.code, a)
     return result
 
 

@@ -72,11 +72,10 @@ class Pairs:
 
     def pick(self, rows: Sequence[int]) -> "Pairs":
         """Return some rows, counted from 0, with the numbers that an editor shows."""
-        columns = {name: getattr(self, name) for name in (*ROLES, "rows")}
         picked: dict[str, Any] = {
             name: tuple(column[row] for row in rows)
-            for name, column in columns.items()
-            if column is not None
+            for name in (*ROLES, "rows")
+            if (column := getattr(self, name)) is not None
         }
         return replace(self, **picked)
 
@@ -125,45 +124,37 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
 
 
 def _checked(path: Path, used: dict[str, str], records: Records) -> Pairs:
-    problems: list[str] = []
+    problems = [] if records else [f"{path}: there are no rows"]
     kept: dict[str, list[Any]] = {role: [] for role in used}
-    rows: list[int] = []
     seen: dict[tuple[str, ...], int] = {}
     for row, record in records:
-        rows.append(row)
         for role, name in used.items():
-            value, problem = _value(role, record.get(name))
-            kept[role].append(value)
-            if problem:
+            kept[role].append(record.get(name))
+            if problem := _problem(role, record.get(name)):
                 problems.append(f"{path}, row {row}, column {name!r}: {problem}")
-        texts = (kept[role][-1] for role in TEXT_ROLES if role in used)
-        key = tuple(plain(str(text)) for text in texts)
-        if key in seen:
+        key = tuple(plain(str(kept[r][-1] or "")) for r in TEXT_ROLES if r in used)
+        if seen.setdefault(key, row) != row and all(key[:2]):
             problems.append(
                 f"{path}, row {row}: the same pair as row {seen[key]}; drop one"
             )
-        elif all(key[:2]):
-            seen[key] = row
-    if not rows:
-        problems.append(f"{path}: there are no rows")
     if problems:
         raise DataError(problems)
+    if "label" in kept:
+        kept["label"] = list(map(float, kept["label"]))
     columns: dict[str, Any] = {role: tuple(values) for role, values in kept.items()}
-    return Pairs(**columns, source=path, rows=tuple(rows))
+    return Pairs(**columns, source=path, rows=tuple(row for row, _ in records))
 
 
-def _value(role: str, value: object) -> tuple[object, str]:
-    """Return a cell's value and what is wrong with it, or an empty string."""
+def _problem(role: str, value: object) -> str:
+    """Return what is wrong with a cell, or an empty string."""
     if role == "label":
         with suppress(ValueError, TypeError):
-            if (number := float(value)) == number:  # type: ignore[arg-type]
-                return number, ""
-        return value, f"a label must be a number, not {value!r}"
+            if float(value) == float(value):  # type: ignore[arg-type]
+                return ""
+        return f"a label must be a number, not {value!r}"
     if value is not None and not isinstance(value, str):
-        return str(value), f"a text, not {type(value).__name__} {value!r}"
-    if not (value or "").strip():
-        return "", "the text is empty"
-    return value, ""
+        return f"a text, not {type(value).__name__} {value!r}"
+    return "" if value and value.strip() else "the text is empty"
 
 
 def read_table(path: Path) -> Table:
@@ -172,7 +163,14 @@ def read_table(path: Path) -> Table:
         raise FileNotFoundError(f"{path}: no such file")
     kind = path.suffix.lower()
     if kind == ".parquet":
-        return _parquet(path)
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            table = parquet.read_table(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+        return list(table.column_names), list(enumerate(table.to_pylist(), 1))
     if kind in (".csv", ".tsv"):
         return _csv(path, "\t" if kind == ".tsv" else ",")
     if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
@@ -212,14 +210,14 @@ def _csv(path: Path, separator: str) -> Table:
             'separators stands in quotes, and its own quotes are doubled ("")'
         ) from error
     names = list(reader.fieldnames or ())
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}, row 1: a column occurs twice in {names}")
     problems = [
         f"{path}, row {row}: more cells than headings; put quotes around a text that "
         "holds the separator"
         for row, record in records
         if None in record
     ]
-    if len(set(names)) < len(names):
-        problems.append(f"{path}, row 1: a column occurs twice in {names}")
     if problems:
         raise DataError(problems)
     return names, records
@@ -234,17 +232,6 @@ def _jsonl(path: Path) -> Table:
             raise DataError(f"{path}, row {row}: no JSON object ({error})") from error
     names = list(dict.fromkeys(name for _, record in records for name in record))
     return names, records
-
-
-def _parquet(path: Path) -> Table:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-    return list(table.column_names), list(enumerate(table.to_pylist(), 1))
 
 
 def split_pairs(
@@ -265,9 +252,8 @@ def split_pairs(
         )
     in_test, taken = np.zeros(len(sizes), bool), 0
     for number in np.random.default_rng(seed).permutation(len(sizes)):
-        if taken + sizes[number] <= wanted:
-            in_test[number] = True
-            taken += int(sizes[number])
+        in_test[number] = taken + sizes[number] <= wanted
+        taken += int(sizes[number] * in_test[number])
     if taken < LEAST:
         raise DataError(
             f"{pairs.source}: {sizes.max()} of {len(pairs)} rows hang together by "

@@ -289,7 +289,6 @@ _SKIPPED = frozenset(
 )
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_DEPRECATED = re.compile(r"\bdeprecated?\b")
 
 
 def read_library(library: str, folder: Path) -> list[ApiEntry]:
@@ -347,11 +346,9 @@ def _exported(path: Path, body: Iterable[ast.stmt]) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and path.name == "__init__.py":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Assign | ast.AugAssign):
-            targets = getattr(node, "targets", None) or [node.target]
-            if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
-                for part in ast.walk(node.value):
-                    if isinstance(part, ast.Constant):
-                        yield str(part.value)
+            parts = list(ast.walk(node))
+            if any(isinstance(p, ast.Name) and p.id == "__all__" for p in parts):
+                yield from (str(p.value) for p in parts if isinstance(p, ast.Constant))
 
 
 def _definitions(
@@ -370,21 +367,19 @@ def _entry(library: str, name: str, node: _Definition) -> ApiEntry | None:
     docstring = ast.get_docstring(node) or ""
     decorators = " ".join(map(ast.unparse, node.decorator_list))
     sentence, details = sentence_and_details(docstring)
-    if (
-        not bare(sentence)
-        or _DEPRECATED.search(decorators)
-        or "\n.. deprecated::" in docstring
-    ):
+    old = re.search(r"\bdeprecated?\b", decorators) or "\n.. deprecated::" in docstring
+    if old or not bare(sentence):
         return None
-    made = node
+    made: ast.FunctionDef | ast.AsyncFunctionDef | None
     if isinstance(node, ast.ClassDef):
         methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
         made = methods.get("__init__") or methods.get("__new__")
+    else:
+        made = node
     signature = name
     if made and "property" not in decorators:
-        given = [
-            a.arg for a in ast.iter_child_nodes(made.args) if isinstance(a, ast.arg)
-        ]
+        parts = ast.iter_child_nodes(made.args)
+        given = [part.arg for part in parts if isinstance(part, ast.arg)]
         named = [n for n in given if n not in ("self", "cls") and n[0] != "_"]
         signature += f"({', '.join(named)})"
     if _within(sentence, details):

@@ -133,8 +133,7 @@ def banking77(split: str = "test") -> LabelledTexts:
     """
     home = resolve("banking77")
     if split_files(home, "test"):
-        rows = read_split(home, split)
-        found = [(row["text"], row["label_text"]) for row in rows]
+        found = [(r["text"], r["label_text"]) for r in read_split(home, split)]
     else:
         table = read_table(local_file(home, "banking77", f"{split}.csv"))
         found = [(row["text"], row["category"]) for _, row in table[1]]

@@ -45,10 +45,7 @@ def published_row(table: str, name: str) -> dict[str, float]:
 
 
 def reproduced(theirs: float, ours: Interval) -> str:
-    """Return what our measure says of a published difference.
-
-    It is reproduced if our interval holds it and not zero, undecided if it holds both.
-    """
+    """Return what our measure says of a published difference."""
     if ours.low <= theirs <= ours.high:
         return "undecided" if ours.low <= 0 <= ours.high else "reproduced"
     same_sign = ours.low > 0 if theirs > 0 else ours.high < 0

@@ -49,7 +49,7 @@ def train_reranker(encoder: str, domain: Domain, recipe: Recipe) -> Stored:
         }
         data = TrainingData(columns, source="mined pairs")
         model = CrossEncoder.from_pretrained(encoder, head_seed=recipe.seed)
-        train(model, data, ListwiseCrossEntropy(), recipe, show_progress=False)
+        train(model, data, ListwiseCrossEntropy(), recipe)
         return model
 
     told = pair_recipe(start, domain, domain.pairs, recipe)

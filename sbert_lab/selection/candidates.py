@@ -6,7 +6,6 @@ Any folder or hub repository of the reader's is one too.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from sbert_lab.models.static import StaticEncoder, distil
 
 log = logging.getLogger(__name__)
 
-_WEIGHTS = {".safetensors", ".onnx", ".json", ".txt", ".model"}
-
 Corpus = Sequence[str]
 
 #: What a candidate is once loaded.
@@ -28,27 +25,12 @@ Model = Encoder | Bm25
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to search text: ``load`` loads it, or fits it to a corpus.
-
-    ``needs`` are the registry's entries that it is made of; ``files`` returns what it
-    is loaded from, nothing if it is fitted.
-    """
+    """One way to search text: ``load`` loads it, or fits it to a corpus."""
 
     name: str
     about: str
     load: Callable[[Corpus], Model]
-    needs: tuple[str, ...] = ()
-    files: Callable[[], Sequence[Path]] = tuple
-
-    def disk_mb(self) -> float | None:
-        """Return the size of its files in MB of a million bytes, or None."""
-        files = self.files()
-        return sum(file.stat().st_size for file in files) / 1e6 if files else None
-
-
-def load(name_or_path: str, corpus: Corpus) -> Model:
-    """Load a candidate, or fit it to `corpus`; another process can be told to do it."""
-    return candidate(name_or_path).load(corpus)
+    needs: tuple[str, ...] = ()  #: the registry's entries that it is made of
 
 
 def candidate(name_or_path: str) -> Candidate:
@@ -61,12 +43,7 @@ def candidate(name_or_path: str) -> Candidate:
             f"no candidate {name_or_path!r}: give a folder, a hub repository "
             f"owner/name, or one of {', '.join(CANDIDATES)}"
         )
-    return Candidate(
-        name_or_path,
-        "a model of yours",
-        lambda _: _own(name_or_path),
-        files=lambda: _weights(resolve(name_or_path)),
-    )
+    return Candidate(name_or_path, "a model of yours", lambda _: _own(name_or_path))
 
 
 def names_here() -> tuple[str, ...]:
@@ -91,39 +68,26 @@ def _lsa(corpus: Corpus) -> Encoder:
     return LsaEncoder(corpus, min(256, max(2, len(corpus) // 4)))
 
 
-def _distilled() -> Path:
-    """Return the folder of static vectors, distilled from MiniLM on first use."""
+def _distilled(_: Corpus) -> Encoder:
+    """Return static vectors, distilled from MiniLM on first use and kept."""
     name = "all-MiniLM-L6-v2"
     edition = next(iter(BY_NAME[name].sha256.values()))[:12]
     folder = cache_home() / "distilled" / f"{name}-{edition}"
     if not folder.is_dir():
         log.info("%s is distilled once, into %s", name, folder)
         distil(SentenceEncoder.from_pretrained(name)).save(folder)
-    return folder
-
-
-def _entry_files(name: str) -> Sequence[Path]:
-    folder = resolve(name, allow_hub=False)
-    return [folder / file for file in BY_NAME[name].sha256]
-
-
-def _weights(folder: Path) -> Sequence[Path]:
-    return [file for file in folder.rglob("*") if file.suffix in _WEIGHTS]
+    return StaticEncoder.from_pretrained(folder)
 
 
 def _entry(name: str, load: Callable[[str], Encoder]) -> Candidate:
-    files = partial(_entry_files, name)
-    return Candidate(name, BY_NAME[name].about, lambda _: load(name), (name,), files)
+    return Candidate(name, BY_NAME[name].about, lambda _: load(name), (name,))
 
 
 def _graph(name: str, about: str) -> Candidate:
     """Return a candidate that is an ONNX graph with the words of MiniLM."""
-    graph, words = f"{name}-onnx", "all-MiniLM-L6-v2"
-
-    def files() -> Sequence[Path]:
-        return [*_entry_files(graph), resolve(words) / "tokenizer.json"]
-
-    return Candidate(name, about, lambda _: load_onnx(graph), (graph, words), files)
+    graph = f"{name}-onnx"
+    needs = graph, "all-MiniLM-L6-v2"
+    return Candidate(name, about, lambda _: load_onnx(graph), needs)
 
 
 #: By name, from the cheapest to the most expensive.
@@ -142,9 +106,8 @@ CANDIDATES = {
         Candidate(
             "all-MiniLM-L6-v2-static",
             "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
-            lambda _: StaticEncoder.from_pretrained(_distilled()),
+            _distilled,
             ("all-MiniLM-L6-v2",),
-            lambda: _weights(_distilled()),
         ),
         _entry("bert-mini", SentenceEncoder.from_pretrained),
         _graph(

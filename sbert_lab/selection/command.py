@@ -1,12 +1,20 @@
-"""``python -m sbert_lab select``: a table, a picture if wanted, and one choice."""
+"""``python -m sbert_lab select``: a table of candidates and one choice."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sbert_lab.selection.recommend import Constraints, Survey
+from sbert_lab._utils import committed_results, results_folder
+from sbert_lab.selection.recommend import (
+    Constraints,
+    NothingFits,
+    Survey,
+    measured_on,
+    pareto_front,
+    read_survey,
+    recommend,
+    write_survey,
+)
 
 #: Where the laptop profile's survey is kept, beside its records.
 RECORDED = "selection.json"
@@ -30,12 +38,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--measure", action="store_true", help="measure on ICD-10-CM on this machine"
     )
     source.add_argument("--survey", type=Path, help="rows recorded before, as JSON")
-    data.add_argument("--anchor", help="column of queries in --pairs, if not 'anchor'")
-    data.add_argument("--positive", help="its column of answers, if not 'positive'")
+    data.add_argument("--anchor", default="anchor", help="column of queries in --pairs")
+    data.add_argument("--positive", default="positive", help="its column of answers")
     data.add_argument(
         "--models", nargs="+", help="names, folders or hub repositories to measure"
     )
-    parser.add_argument("--picture", type=Path, help="draw the candidates, as PNG")
 
 
 def select(options: argparse.Namespace) -> tuple[str, int]:
@@ -43,29 +50,10 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
 
     The status is 1 where nothing keeps the constraints.
     """
-    from sbert_lab._utils import committed_results, write_bytes
-    from sbert_lab.evaluation.figures import png
     from sbert_lab.models.registry import ChecksumError
-    from sbert_lab.selection.recommend import (
-        Constraints,
-        NothingFits,
-        pareto_picture,
-        read_survey,
-        recommend,
-    )
 
-    note = (
-        "These rows were recorded, on the machine named above; --measure measures "
-        "here, --pairs FILE on your own data."
-    )
+    note = "These rows were recorded; --measure or --pairs FILE measures here."
     try:
-        limits = Constraints(  # looked at before anything is measured
-            min_quality=options.min_quality,
-            max_ms=options.max_ms,
-            max_mb=options.max_mb,
-            max_dimensions=options.max_dimensions,
-            corpus=int(options.corpus_size),
-        )
         if options.measure or options.pairs:
             survey, note = _measured(options)
         else:
@@ -73,84 +61,66 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
             survey = read_survey(path)
             if options.models:
                 survey = replace(survey, rows=list(map(survey.row, options.models)))
-        limits = replace(limits, task=options.task or survey.tasks()[0])
+        limits = Constraints(
+            task=options.task or next(iter(survey.differences)),
+            min_quality=options.min_quality,
+            max_ms=options.max_ms,
+            max_mb=options.max_mb,
+            max_dimensions=options.max_dimensions,
+            corpus=int(options.corpus_size),
+        )
         try:
             verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
             status = 0
         except NothingFits as error:
             verdict, status = str(error), 1
-        if options.picture:
-            write_bytes(options.picture, png(pareto_picture(survey, limits)))
     except (OSError, ValueError, ChecksumError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
     return "\n".join([*_as_table(survey, limits), "", verdict, note]), status
 
 
-def _measured(options: argparse.Namespace) -> tuple["Survey", str]:
+def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
     """Measure the candidates now; returns the rows, which are kept, and a note."""
-    from sbert_lab._utils import results_folder
     from sbert_lab.datasets.pairs import read_pairs
     from sbert_lab.models.embedding_cache import EmbeddingCache
     from sbert_lab.models.registry import cache_home
     from sbert_lab.selection.candidates import names_here
-    from sbert_lab.selection.measure import measure_all, measure_survey
-    from sbert_lab.selection.recommend import write_survey
+    from sbert_lab.selection.measure import measure_all
 
     pairs, kept = None, RECORDED
     if options.pairs is not None:
-        columns = None
-        if options.anchor or options.positive:
-            columns = {
-                "anchor": options.anchor or "anchor",
-                "positive": options.positive or "positive",
-            }
-        pairs = read_pairs(options.pairs, columns)
+        columns = {"anchor": options.anchor, "positive": options.positive}
+        usual = all(role == name for role, name in columns.items())
+        pairs = read_pairs(options.pairs, None if usual else columns)
         kept = f"{options.pairs.stem}.json"
     names = {name: name for name in options.models or names_here()}
     cache = EmbeddingCache(cache_home() / "embeddings")
-    measured = measure_all(names, pairs=pairs, cache=cache, show_progress=True)
-    survey = measure_survey(names, measured, pairs=pairs)
+    survey, _ = measure_all(names, pairs=pairs, cache=cache)
     path = results_folder("selection") / kept
     write_survey(path, survey)
     return survey, f"The rows are kept: --survey {path} shows them again."
 
 
-def _as_table(survey: "Survey", limits: "Constraints") -> list[str]:
+def _as_table(survey: Survey, limits: Constraints) -> list[str]:
     """Return the rows as lines of text, best quality first, widths lined up."""
-    from sbert_lab.selection.recommend import pareto_front
-
     task, corpus = limits.task, limits.corpus
-    front = pareto_front(survey.rows, task, corpus)
-    rows = [row for row in survey.rows if task in row.quality]
-    rows.sort(key=lambda row: -row.quality[task].mean)
-    heading = ("", "candidate", rows[0].metrics[task], "ms a query", "MB", "dimensions")
-    cells = [(*heading, "short texts/s", "does not fit because")]
+    front = pareto_front(survey, task, corpus)
+    rows = measured_on(survey, task)
+    wide = max(len(row.name) for row in rows)
+    heading = f"  {'candidate':{wide}}  {rows[0].metrics[task]:20}"
+    lines = [heading + "    ms a query       MB  dimensions  does not fit because"]
     for row in rows:
-        cells.append(
-            (
-                "*" if row in front else "",
-                row.name,
-                str(row.quality[task]),
-                f"{row.ms(corpus):.3g}",
-                f"{row.mb(corpus):,.0f}",
-                "words" if row.lexical else str(row.dimension),
-                f"{row.cost['short_texts'].median:,.0f}",
-                "; ".join(limits.broken_by(row)),
-            )
+        star, quality = "*" if row in front else " ", str(row.quality[task])
+        dimension = "words" if row.lexical else row.dimension
+        lines.append(
+            f"{star} {row.name:{wide}}  {quality:20}  {row.ms(corpus):12.3g}"
+            f"  {row.mb(corpus):7,.0f}  {dimension:>10}"
+            f"  {'; '.join(limits.broken_by(row))}".rstrip()
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    sides = (str.ljust,) * 3 + (str.rjust,) * 4 + (str.ljust,)
-    lines = [
-        "  ".join(
-            side(cell, width)
-            for side, cell, width in zip(sides, line, widths, strict=True)
-        )
-        for line in cells
-    ]
     return [
         f"{task}, {corpus:,} entries; quality on {survey.about['quality on']}; "
         f"times on {survey.about['machine']}",
-        *map(str.rstrip, lines),
+        *lines,
         "* no other is better in quality, time and memory at once",
         "ms: encoding, 95th percentile, and exact search; MB: model and index",
     ]

@@ -9,13 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Costs of a row, each with its unit, as it is shown.
 COSTS = {
@@ -35,56 +34,35 @@ class NothingFits(ValueError):
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A cost over repeats: fastest or smallest, middle, and slowest or largest."""
-
-    minimum: float
-    median: float
-    maximum: float
-
-    def __str__(self) -> str:
-        """Show as ``8.1 (7.9 to 12)``."""
-        return f"{self.median:.3g} ({self.minimum:.3g} to {self.maximum:.3g})"
-
-
-@dataclass(frozen=True)
 class Row:
-    """One candidate: its score and metric on each task, and each of `COSTS`.
-
-    The ``dimension`` of a lexical one is its vocabulary; one that is fitted to the
-    corpus has no ``disk_mb``.
-    """
+    """One candidate: its score and metric on each task, and each of `COSTS`."""
 
     name: str
-    about: str
-    dimension: int
+    dimension: int  #: of a lexical one the number of its words
     bytes_per_entry: float
-    disk_mb: float | None
     quality: Mapping[str, Interval]
     metrics: Mapping[str, str]
-    cost: Mapping[str, Spread]
+    cost: Mapping[str, float]  #: medians of the rounds
     lexical: bool = False
 
     def ms(self, corpus: int) -> float:
         """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
-        search = self.cost["search_ms"].median * corpus / 1e6
-        return self.cost["query_ms_p95"].median + search
+        search = self.cost["search_ms"] * corpus / 1e6
+        return self.cost["query_ms_p95"] + search
 
     def mb(self, corpus: int) -> float:
         """Return the MB in memory: the model, and an index of `corpus` entries."""
-        return self.cost["resident_mb"].median + corpus * self.bytes_per_entry / 1e6
+        return self.cost["resident_mb"] + corpus * self.bytes_per_entry / 1e6
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Rows of one run on one machine, and by task the paired differences of two rows.
-
-    ``about`` says on which machine and on which data.
-    """
+    """Rows of one run on one machine, and their paired differences."""
 
     rows: Sequence[Row]
-    differences: Mapping[str, Mapping[tuple[str, str], Interval]]
-    about: Mapping[str, str]
+    #: By task, first row and second row, in the order of the rows.
+    differences: Mapping[str, Mapping[str, Mapping[str, Interval]]]
+    about: Mapping[str, str]  #: the "machine", and what "quality on" is measured on
 
     def row(self, name: str) -> Row:
         """Return a row by its name."""
@@ -93,51 +71,30 @@ class Survey:
             raise ValueError(f"no row {name!r}; there are {', '.join(rows)}")
         return rows[name]
 
-    def tasks(self) -> tuple[str, ...]:
-        """Return the tasks that some row was measured on, in order."""
-        return tuple(self.differences)
-
-    def difference(self, task: str, first: str, second: str) -> Interval | None:
-        """Return the paired difference of two rows, or None if it was not measured."""
-        known = self.differences.get(task, {})
-        if (first, second) in known:
-            return known[first, second]
-        other = known.get((second, first))
-        return other and Interval(-other.mean, -other.high, -other.low, other.n)
+    def difference(self, task: str, first: str, second: str) -> Interval:
+        """Return the paired difference of two rows that a task was measured on."""
+        known = self.differences[task]
+        if second in known.get(first, {}):
+            return known[first][second]
+        other = known[second][first]
+        return Interval(-other.mean, -other.high, -other.low, other.n)
 
 
 def write_survey(path: Path, survey: Survey) -> None:
     """Write a survey as JSON, atomically."""
-    differences = {
-        task: [
-            {"first": first, "second": second, **asdict(gap)}
-            for (first, second), gap in known.items()
-        ]
-        for task, known in survey.differences.items()
-    }
-    rows = [asdict(row) for row in survey.rows]
-    about = {"format": 1, "about": dict(survey.about)}
-    write_json(path, about | {"rows": rows, "differences": differences})
+    write_json(path, asdict(survey))
 
 
 def read_survey(path: Path) -> Survey:
     """Read what `write_survey` wrote; a ValueError tells of damage."""
+
+    def interval(found: dict[str, Any]) -> Any:  # noqa: ANN401
+        return Interval(**found) if "low" in found else found
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        differences = {
-            task: {
-                (gap.pop("first"), gap.pop("second")): Interval(**gap) for gap in gaps
-            }
-            for task, gaps in content["differences"].items()
-        }
-        rows = []
-        for row in content["rows"]:
-            row["quality"] = {
-                t: Interval(**score) for t, score in row["quality"].items()
-            }
-            row["cost"] = {name: Spread(**row["cost"][name]) for name in COSTS}
-            rows.append(Row(**row))
-        return Survey(rows, differences, content["about"])
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=interval)
+        content["rows"] = [Row(**row) for row in content["rows"]]
+        return Survey(**content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no survey of this release ({error}); make one with "
@@ -160,21 +117,8 @@ class Constraints:
     max_dimensions: int | None = None
     corpus: int = 100_000
 
-    def __post_init__(self) -> None:
-        """Refuse limits that nothing can keep."""
-        for name in ("max_ms", "max_mb", "max_dimensions", "corpus"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: must be over 0")
-        if self.min_quality is not None and not -1 <= self.min_quality <= 1:
-            raise ValueError(
-                f"min_quality={self.min_quality}: scores are fractions, 0.5 and not 50"
-            )
-
-    def broken_by(self, row: Row) -> tuple[str, ...]:
+    def broken_by(self, row: Row) -> list[str]:
         """Return which constraints a row breaks, in words."""
-        if self.task not in row.quality:
-            return (f"not measured on {self.task}",)
         score, found = row.quality[self.task].mean, []
         if self.min_quality is not None and score < self.min_quality:
             found.append(f"quality {score:.3f}, below {self.min_quality:g}")
@@ -185,35 +129,26 @@ class Constraints:
         most = self.max_dimensions
         if most is not None and not row.lexical and row.dimension > most:
             found.append(f"{row.dimension} dimensions, over {most}")
-        return tuple(found)
+        return found
 
 
 def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     """Choose a candidate; returns its row and the reasons, the weightiest first.
 
-    `NothingFits` says which candidate comes nearest, and what every one breaks.
+    `NothingFits` says which candidate comes nearest, and what it breaks.
     """
     task, corpus = limits.task, limits.corpus
-    if task not in survey.tasks():
-        raise ValueError(f"task {task!r}: one of {', '.join(survey.tasks())}")
-    broken = {row.name: "; ".join(limits.broken_by(row)) for row in survey.rows}
-    fitting = [row for row in survey.rows if not broken[row.name]]
+    known = measured_on(survey, task)
+    fitting = [row for row in known if not limits.broken_by(row)]
     if not fitting:
-        known = [row for row in survey.rows if task in row.quality]
-        nearest = min(
-            known,
-            key=lambda row: (len(limits.broken_by(row)), -row.quality[task].mean),
-        )
-        lines = [f"  {name}: {why}" for name, why in broken.items()]
+        nearest = min(known, key=lambda row: len(limits.broken_by(row)))
         raise NothingFits(
-            f"no candidate keeps every constraint. Nearest is {nearest.name}: "
-            f"{broken[nearest.name]}. Loosen that, or add a candidate with --models.\n"
-            + "\n".join(lines)
+            f"No candidate keeps every constraint. Nearest is {nearest.name}: "
+            f"{'; '.join(limits.broken_by(nearest))}."
         )
-    fitting.sort(key=lambda row: -row.quality[task].mean)
     best, *others = fitting
     gaps = {row.name: survey.difference(task, best.name, row.name) for row in others}
-    alike = [row for row in others if (gap := gaps[row.name]) and gap.low <= 0]
+    alike = [row for row in others if gaps[row.name].low <= 0]
     chosen = min([best, *alike], key=lambda row: (row.ms(corpus), row.mb(corpus)))
     reasons = [
         f"{chosen.name}: {task} {chosen.metrics[task]} {chosen.quality[task]}, "
@@ -221,93 +156,36 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
         f"{corpus:,} entries."
     ]
     if chosen is not best:
-        gap = gaps[chosen.name]
         reasons.append(
             f"{best.name} has the highest score that fits, but the difference "
-            f"{gap.signed() if gap else ''} may be chance; it takes "
+            f"{gaps[chosen.name].signed()} may be chance; it takes "
             f"{best.ms(corpus):.3g} ms and {best.mb(corpus):,.0f} MB."
         )
-    elif not others:
-        reasons.append("No other candidate keeps every constraint.")
-    elif (gap := gaps[others[0].name]) and gap.low > 0:
-        reasons.append(
-            f"It is better than {others[0].name}, the next one that fits, by "
-            f"{gap.signed()}."
-        )
-    else:
-        reasons.append(
-            f"No candidate that cannot be told from it is cheaper; next comes "
-            f"{others[0].name}."
-        )
-    floor = limits.min_quality
-    if floor is not None and chosen.quality[task].low < floor:
-        reasons.append(
-            f"Its interval reaches below the asked {floor:g}: on other items of this "
-            "kind it may miss it."
-        )
+    elif others:
+        gap = gaps[others[0].name].signed()
+        reasons.append(f"The next one that fits is {others[0].name}: {gap}.")
     return chosen, reasons
 
 
-def pareto_front(rows: Sequence[Row], task: str, corpus: int) -> list[Row]:
+def measured_on(survey: Survey, task: str) -> list[Row]:
+    """Return the rows that have a score on a task, the best first."""
+    rows = [row for row in survey.rows if task in row.quality]
+    if not rows:
+        raise ValueError(f"task {task!r}: one of {', '.join(survey.differences)}")
+    return sorted(rows, key=lambda row: -row.quality[task].mean)
+
+
+def pareto_front(survey: Survey, task: str, corpus: int) -> list[Row]:
     """Return the rows that no other beats, by falling quality.
 
     A row is beaten by one as good in quality, time and memory, and better in one of
     these. Rows without the task are left out.
     """
-    points = {
-        row.name: (-row.quality[task].mean, row.ms(corpus), row.mb(corpus))
-        for row in rows
-        if task in row.quality
-    }
-
-    def beaten(mine: tuple[float, ...]) -> bool:
-        return any(
-            other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
-            for other in points.values()
-        )
-
-    known = [row for row in rows if row.name in points]
-    known.sort(key=lambda row: points[row.name][0])
-    return [row for row in known if not beaten(points[row.name])]
-
-
-def pareto_picture(survey: Survey, limits: Constraints) -> "Figure":
-    """Draw each candidate's quality, with its interval, against milliseconds a query.
-
-    Round marks are on the Pareto front, squares are beaten; hollow ones break a
-    constraint. The larger a mark, the more memory. A line joins those that nothing
-    faster beats in quality.
-    """
-    from sbert_lab.evaluation.figures import colours, label, log_x, new_figure
-
-    task, corpus = limits.task, limits.corpus
-    figure, (axes,) = new_figure(width=10, height=5)
-    rows = [row for row in survey.rows if task in row.quality]
-    rows.sort(key=lambda row: (row.ms(corpus), row.name))
-    front = pareto_front(rows, task, corpus)
-    most = max(row.mb(corpus) for row in rows)
-    orange, blue, *_ = colours()
-    leading: list[tuple[float, float]] = []
-    for number, row in enumerate(rows, 1):
-        score, at = row.quality[task], row.ms(corpus)
-        axes.vlines(at, score.low, score.high, color=blue if row in front else orange)
-        axes.plot(
-            [at],
-            [score.mean],
-            "o" if row in front else "s",
-            color=blue if row in front else orange,
-            markersize=5 + 12 * (row.mb(corpus) / most) ** 0.5,
-            markerfacecolor="white" if limits.broken_by(row) else None,
-            label=f"{number}  {row.name}",
-            zorder=3,
-        )
-        label(axes, str(number), (at, score.mean), (7 if number % 2 == 0 else -16, 7))
-        if not leading or score.mean > leading[-1][1]:
-            leading.append((at, score.mean))
-    axes.plot(*zip(*leading, strict=True), "-", color=blue, alpha=0.4, zorder=1)
-    log_x(axes)
-    axes.set_xlabel(f"milliseconds a query, {corpus:,} entries")
-    axes.set_ylabel(f"{task}: {rows[0].metrics[task]}")
-    axes.set_title("circle: on the Pareto front; hollow: breaks a constraint")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=0.6)
-    return figure
+    rows = measured_on(survey, task)
+    points = np.array(
+        [(-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in rows]
+    )
+    no_worse = np.all(points <= points[:, None], axis=2)
+    better = np.any(points < points[:, None], axis=2)
+    beaten = np.any(no_worse & better, axis=1).tolist()
+    return [row for row, lost in zip(rows, beaten, strict=True) if not lost]

@@ -80,7 +80,6 @@ def mine(
     guard: Guard | None = None,
     seed: int = 0,
     cache: EmbeddingCache | None = None,
-    show_progress: bool | None = None,
 ) -> Mined:
     """Find hard negatives for n pairs of texts that belong together row by row.
 
@@ -105,15 +104,11 @@ def mine(
             "texts: each anchor needs its positive, row by row, and a corpus"
         )
     if not 0 <= first < first + per_anchor <= last:
-        raise ValueError(
-            f"rank={rank}, per_anchor={per_anchor}: ranks begin at 0, one for each "
-            "negative at least"
-        )
+        raise ValueError(f"rank={rank}, per_anchor={per_anchor}: no room between")
     pairs = _Pairs(anchors, positives, corpus, guard)
     wanted = list(dict.fromkeys([*pairs.texts, *positives]))
-    options = {"cache": cache, "show_progress": show_progress}
-    queries = normalized(encoder.encode_query(pairs.anchors, **options))
-    documents = normalized(encoder.encode_document(wanted, **options))
+    queries = normalized(encoder.encode_query(pairs.anchors, cache=cache))
+    documents = normalized(encoder.encode_document(wanted, cache=cache))
 
     def search(anchors: Rows, k: int) -> tuple[Vectors, Rows]:
         return exact_search(queries[anchors], documents[: len(pairs.texts)], k, "dot")
@@ -174,7 +169,8 @@ class _Pairs:
         allowed = np.flatnonzero(out == _ALLOWED)
         if self.guard is not None and len(allowed):
             members = [self.rows_of[text] for text in texts[allowed]]
-            rows, sizes = np.concatenate(members), [len(rows) for rows in members]
+            rows: Rows = np.concatenate(members)
+            sizes = [len(one) for one in members]
             for pair in self.pairs_of[anchor]:
                 forbidden = self.guard(np.full(len(rows), pair), rows)
                 out[np.repeat(allowed, sizes)[forbidden]] = _GUARDED

@@ -353,16 +353,13 @@ def fit(
     epochs: float = 1,
     batch_size: int = 32,
     callbacks: Sequence[TrainerCallback] = (),
-    show_progress: bool | None = None,
     **arguments: Any,  # noqa: ANN401
 ) -> Curve:
     """Train an encoder in place, with the settings that usually do.
 
-    Adam, with a learning rate that rises for a tenth of the steps, then falls to 0.
-    Checkpoints go into `folder`, if there is one, after each epoch; the last two are
-    kept, and a training that finds one there goes on from it. `arguments` are others
-    of `SentenceTrainingArguments`, and win. Returns the loss curve: about twenty
-    entries, and one at the end of each epoch.
+    The learning rate rises for a tenth of the steps, then falls to 0. Checkpoints go
+    into `folder` after each epoch, and a training that finds one there goes on from it.
+    `arguments` are others of `SentenceTrainingArguments`, and win.
     """
     usual: dict[str, Any] = {
         "num_train_epochs": epochs,
@@ -382,7 +379,7 @@ def fit(
         args = SentenceTrainingArguments(home, **usual | arguments)
         trainer = SentenceTrainer(encoder, args, data, objective, callbacks=callbacks)
         total = trainer.last_step()
-        with progress(total, "train", show=show_progress, minimum=100) as move:
+        with progress(total, "train", minimum=100) as move:
             trainer.add_callback(_Watched(move))
             trainer.train(last_checkpoint(home))
     return tuple(

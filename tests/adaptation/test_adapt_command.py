@@ -7,13 +7,11 @@ from adapt_cases import general, make_base, own_pairs, sentences
 
 from sbert_lab.__main__ import main
 from sbert_lab.adaptation import adapt as module
-from sbert_lab.adaptation.command import read_texts
+from sbert_lab.adaptation import command
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-
-DONE = {"comparisons": []}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,67 +57,53 @@ def asked(monkeypatch):
 
     def note(*given, **options):
         calls.append((given, options))
-        return DONE
+        return {"comparisons": []}
 
-    monkeypatch.setattr(module, "adapt", note)
+    monkeypatch.setattr(command, "fill", note)
     return calls
 
 
 def test_the_options_of_pairs_arrive(home, asked, capsys):
-    told = line(
-        home,
-        pairs="named.csv",
-        anchor="question",
-        positive="answer",
-        corpus="texts.txt",
-        epochs=3,
-        batch_size=8,
-        learning_rate=1e-3,
-        negatives=4,
-        relative_margin=0.05,
-        base_weight=0.5,
-        seed=7,
-    )
-    assert main(told) == 0
+    changes = {
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "negatives": 4,
+        "relative_margin": 0.05,
+        "base_weight": 0.5,
+        "seed": 7,
+    }
+    own = {"pairs": "named.csv", "anchor": "question", "positive": "answer"}
+    assert main(line(home, **own, corpus="texts.txt", **changes)) == 0
     ((base, pairs, out), options) = asked[0]
     assert (base, out) == (str(home / "base"), home / "out")
     assert pairs.anchor == own_pairs(120).anchor
     assert options == {
         "method": "pairs",
-        "recipe": Recipe(
-            epochs=3,
-            batch_size=8,
-            learning_rate=1e-3,
-            negatives=4,
-            relative_margin=0.05,
-            base_weight=0.5,
-            seed=7,
-        ),
+        "recipe": Recipe(**changes),
         "teacher": None,
         "test": None,
         "corpus": sentences(50, 3),
     }
+    assert isinstance(options["recipe"].seed, int)
     shown = capsys.readouterr().out
     assert f"report: {home / 'out' / 'report.md'}" in shown
 
 
-def test_the_options_of_texts_arrive(home, asked):
-    assert main(line(home, texts="texts.txt", method="tsdae", seed=0)) == 0
-    assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
-    ((_, texts, _), options), (_, other) = asked
-    assert texts == sentences(50, 3)
-    assert options["recipe"] == RECIPES["tsdae"]
-    assert isinstance(options["recipe"].seed, int)
-    assert other["test"].anchor == own_pairs(40, seed=8).anchor
-
-
-def test_a_teacher_is_an_encoder_or_a_cross_encoder(home, asked, tmp_path):
+def test_the_options_of_texts_and_of_a_teacher_of_either_kind_arrive(
+    home, asked, tmp_path
+):
     CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
     told = {"texts": "texts.txt", "method": "pseudo-labels"}
     for folder in (home / "base", tmp_path / "cross"):
         assert main(line(home, **told, teacher=folder)) == 0
-    kinds = [type(options["teacher"]) for _, options in asked]
-    assert kinds == [SentenceEncoder, CrossEncoder]
+    assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
+    ((_, texts, _), options), (_, cross), (_, other) = asked
+    assert texts == sentences(50, 3)
+    assert options["recipe"] == RECIPES["pseudo-labels"]
+    assert isinstance(options["teacher"], SentenceEncoder)
+    assert isinstance(cross["teacher"], CrossEncoder)
+    assert other["test"].anchor == own_pairs(40, seed=8).anchor
 
 
 @pytest.mark.parametrize(
@@ -164,11 +148,10 @@ def test_from_a_file_to_a_model(home, capsys, monkeypatch):
 )
 def test_texts_are_read(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    assert read_texts(tmp_path / name) == ["one", "two, three"]
+    assert command.read_texts(tmp_path / name) == ["one", "two, three"]
 
 
-@pytest.mark.parametrize("content", ["id\n1\n", "id,text\n1,\n"])
-def test_files_without_texts_are_refused_with_their_row(tmp_path, content):
-    (tmp_path / "a.csv").write_text(content)
+def test_files_without_texts_are_refused_with_their_row(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n1,\n")
     with pytest.raises(DataError, match="row 2"):
-        read_texts(tmp_path / "a.csv")
+        command.read_texts(tmp_path / "a.csv")

@@ -21,22 +21,13 @@ def test_all_codes_stand_under_22_chapters():
         assert bool(code.parent) == (code.kind != "chapter")
         seen.add(code.code)
     eye = by_code()["E11.311"]
-    assert [c.code for c in ancestors(eye)] == [
-        "E11.31",
-        "E11.3",
-        "E11",
-        "E08-E13",
-        "4",
-    ]
+    assert [c.code for c in ancestors(eye)] == "E11.31 E11.3 E11 E08-E13 4".split()
     assert icd10cm.block_of(eye).code == "E08-E13"
     assert (eye.category, eye.chapter) == ("E11", "4")
     # A block and a category of one name are two entries.
     block, category = by_code()["C50-C50"], by_code()["C50"]
-    assert (block.kind, category.kind, category.parent) == (
-        "block",
-        "category",
-        "C50-C50",
-    )
+    assert (block.kind, category.kind) == ("block", "category")
+    assert category.parent == "C50-C50"
     assert block.description != category.description
 
 

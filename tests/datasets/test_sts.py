@@ -97,9 +97,7 @@ def test_splits_of_the_hubs_copies(snapshot):
 
 
 def test_some_pairs_only():
-    pairs = ScoredPairs(
-        ("a", "b", "c"), ("d", "e", "f"), (1.0, 2.0, 3.0), ("g", "g", "h")
-    )
+    pairs = ScoredPairs(tuple("abc"), tuple("def"), (1.0, 2.0, 3.0), tuple("ggh"))
     some = pairs.only(np.array([True, False, True]))
     assert some == ScoredPairs(("a", "c"), ("d", "f"), (1.0, 3.0), ("g", "h"))
     with pytest.raises(ValueError, match="no similarity set"):

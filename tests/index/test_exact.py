@@ -1,8 +1,5 @@
 """Exact search: against a naive loop, scikit-learn, and what it may take of memory."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,47 +59,38 @@ def test_equal_vectors_come_in_order_of_position():
     assert positions.tolist() == [[0, 3, 6, 9]]
 
 
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Search 75 MB of vectors, read from disk, in far less memory than that."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("reads /proc")
-    path = tmp_path / "big.npy"
-    big = np.lib.format.open_memmap(path, "w+", np.float32, (300_000, 64))
-    for start in range(0, len(big), 50_000):
-        big[start : start + 50_000] = RNG.normal(size=(50_000, 64))
-    del big
-    script = f"""
-import numpy as np
-from sbert_lab import exact_search
+def test_memory_does_not_grow_with_the_corpus(monkeypatch):
+    """A corpus is read once, a block at a time, as a memory map is from disk."""
+    monkeypatch.setattr(exact, "_ROWS_AT_ONCE", 700)
+    read = []
 
-mapped = np.load({str(path)!r}, mmap_mode="r")
-queries = np.array(mapped[:20])
-exact_search(queries, mapped[:20_000], 10)
+    class OnDisk:
+        ndim, shape = CORPUS.ndim, CORPUS.shape
 
+        def __len__(self):
+            return len(CORPUS)
 
-def anonymous():
-    lines = open("/proc/self/status").read().splitlines()
-    return [int(x.split()[1]) for x in lines if x.startswith("RssAnon")][0]
+        def __getitem__(self, rows):
+            read.append((rows.start, len(CORPUS[rows])))
+            return CORPUS[rows]
+
+    found = exact_search(QUERIES, OnDisk(), 3)[1]
+    assert read == [(0, 700), (700, 700), (1400, 700), (2100, 700), (2800, 200)]
+    np.testing.assert_array_equal(found, exact_search(QUERIES, CORPUS, 3)[1])
 
 
-before = anonymous()
-assert (exact_search(queries, mapped, 10)[1][:, 0] == np.arange(20)).all()
-print(anonymous() - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 30_000  # kB
+BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), QUERIES)
 
 
-def test_bad_input_is_refused():
-    broken = CORPUS[:9].copy()
-    broken[7, 3] = np.nan
-    with pytest.raises(ValueError, match="row 7 is not finite"):
-        exact_search(broken, CORPUS, 3)
-    with pytest.raises(ValueError, match="at least one"):
-        exact_search(QUERIES, CORPUS, 0)
-    with pytest.raises(ValueError, match="same number of columns"):
-        exact_search(QUERIES[:, :5], CORPUS, 3)
-    with pytest.raises(ValueError, match="cosine, dot"):
-        exact_search(QUERIES, CORPUS, 3, "l2")
+@pytest.mark.parametrize(
+    ("message", "queries", "k", "metric"),
+    [
+        ("row 7 is not finite", BROKEN, 3, "cosine"),
+        ("at least one", QUERIES, 0, "cosine"),
+        ("same number of columns", QUERIES[:, :5], 3, "cosine"),
+        ("cosine, dot", QUERIES, 3, "l2"),
+    ],
+)
+def test_bad_input_is_refused(message, queries, k, metric):
+    with pytest.raises(ValueError, match=message):
+        exact_search(queries, CORPUS, k, metric)

@@ -161,16 +161,6 @@ def test_the_document_that_is_cited_stays_the_same_when_loaded(tmp_path):
         assert one.search("The cat sat on a mat.", 1)[0].document == "copy"
 
 
-def test_words_alone_find_a_name():
-    """The encoder knows no zebra from another unknown word; BM25 does."""
-    memory = Passages(tiny_encoder(max_seq_length=24), hybrid=True)
-    memory.add_all({f"d{i}": f"the {word} sat" for i, word in enumerate("xyz")})
-    memory.add("it", "zebra one two")
-    assert "it" in [one.document for one in memory.search("zebra", 1, candidates=4)]
-    memory.remove("it")
-    assert "it" not in [one.document for one in memory.search("zebra", 4)]
-
-
 def test_a_query_of_unknown_words_is_left_to_the_vectors():
     dense, both = (filled(max_tokens=8, hybrid=hybrid) for hybrid in (False, True))
     query = "Who wrote this?"
@@ -311,7 +301,5 @@ def test_what_is_wrong_is_said():
         Passages(tiny_encoder(), max_tokens=31)
 
 
-def test_the_example_holds(minilm):
-    found = doctest.testmod(passages)
-    assert found.attempted == 6
-    assert not found.failed
+def test_the_example_holds():
+    assert doctest.testmod(passages) == (0, 6)

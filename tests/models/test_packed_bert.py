@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, tiny_encoder, tiny_parts
+from conftest import tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab.models import batching
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
 MODEL, _ = tiny_parts()
@@ -27,17 +26,6 @@ def test_equals_the_model_on_every_group(shapes):
         for ids, kinds, hidden in zip(groups, segments, packed, strict=True):
             own = MODEL(input_ids=ids, token_type_ids=kinds).last_hidden_state
             torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
-
-
-def test_padded_and_packed_encode_alike(monkeypatch):
-    encoder = tiny_encoder()
-    texts = [" ".join(WORDS[i : i + i % 9]) for i in range(25)]
-    packed = encoder.encode(texts, token_budget=60)
-    assert is_supported(encoder.transformer)
-    monkeypatch.setattr(batching, "is_supported", lambda _: False)
-    np.testing.assert_allclose(
-        encoder.encode(texts, token_budget=60), packed, atol=2e-6
-    )
 
 
 def test_sees_a_step_of_training_at_once():

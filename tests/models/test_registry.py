@@ -20,11 +20,7 @@ OFFLINE = [e.name for e in ENTRIES if e.bundled or (e.package and not e.parts)]
 def test_offline_entries_are_here_and_verified(name):
     state, folder, remedy = status(BY_NAME[name])
     assert (state, remedy) == ("verified", "")
-    assert resolve(name) == folder
-
-
-def test_hub_spelling_finds_the_package(minilm_folder):
-    assert resolve("sentence-transformers/all-MiniLM-L6-v2") == minilm_folder
+    assert resolve(name) == resolve(f"sentence-transformers/{name}") == folder
 
 
 def test_bundled_file_that_is_damaged_is_an_error(tmp_path, monkeypatch):
@@ -60,22 +56,15 @@ def test_hub_is_asked_for_the_right_kind_at_the_pinned_commit(name, kind, monkey
         resolve(name)
     options = asked[BY_NAME[name].hub]
     assert (options["repo_type"], options["revision"]) == (kind, BY_NAME[name].revision)
+    for file in ("pytorch_model.bin", "model.py", "data.pkl", "README.md"):
+        assert not any(fnmatch(file, p) for p in options["allow_patterns"])
 
 
-def test_no_pickle_is_fetched():
-    for patterns in registry._HUB_FILES.values():
-        for file in ("pytorch_model.bin", "model.py", "data.pkl", "README.md"):
-            assert not any(fnmatch(file, pattern) for pattern in patterns)
-
-
-def test_absent_entry_says_what_to_type(tmp_path, monkeypatch):
+def test_absent_and_unknown_names_say_what_to_type(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "project_root", lambda: tmp_path)
     assert status(BY_NAME["bert-mini"])[:2] == ("absent", None)
     with pytest.raises(FileNotFoundError, match="bert-mini is not on.*git checkout"):
         resolve("bert-mini", allow_hub=False)
-
-
-def test_unknown_name_says_what_there_is():
     with pytest.raises(FileNotFoundError, match="all-MiniLM-L6-v2.*doctor"):
         resolve("no-such-model", allow_hub=False)
 

@@ -33,10 +33,6 @@ def test_is_the_mean_of_the_vectors(folder):
     found = encoder.encode(["The the CATs"])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0], naive, atol=1e-6)
-
-
-def test_nothing_gives_zeros(folder):
-    encoder = StaticEncoder.from_pretrained(folder)
     np.testing.assert_array_equal(encoder.encode(["", " \n"]), np.zeros((2, 8)))
     assert encoder.encode([]).shape == (0, encoder.dimension) == (0, 8)
 
@@ -73,8 +69,6 @@ def test_damaged_and_missing_files_are_named(folder):
     with pytest.raises(CheckpointError, match=f"{FILE} is missing, damaged"):
         StaticEncoder.from_pretrained(folder)
 
-
-# -- distillation ---------------------------------------------------------------------
 
 ENCODER = tiny_encoder(head=("normalize",), max_seq_length=24)
 

@@ -14,20 +14,13 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.selection import measure
 from sbert_lab.selection.candidates import Candidate
-from sbert_lab.selection.measure import (
-    OWN,
-    encoding_costs,
-    footprint,
-    measure_survey,
-    on_pairs,
-    search_costs,
-)
+from sbert_lab.selection.measure import OWN, costs, footprint, measure_all, on_pairs
 from sbert_lab.selection.recommend import COSTS
 
 
-def pairs(rows, negative=None, label=None):
+def pairs(rows, negative=None):
     anchor, positive = zip(*rows, strict=True)
-    return Pairs(anchor, positive, negative, label, Path("own.csv"))
+    return Pairs(anchor, positive, negative, None, Path("own.csv"))
 
 
 class Angles:
@@ -41,6 +34,14 @@ class Angles:
     def encode(self, texts):
         turned = np.radians([self.degrees[text] for text in texts])
         return np.stack([np.cos(turned), np.sin(turned)], 1).astype(np.float32)
+
+    def encode_query(self, texts):
+        assert all(text.startswith("query") for text in texts)
+        return self.encode(texts)
+
+    def encode_document(self, texts):
+        assert not any(text.startswith("query") for text in texts)
+        return self.encode(texts)
 
 
 def naive_ndcg(degrees, anchor, right, corpus):
@@ -59,8 +60,8 @@ def test_pairs_equal_a_naive_ndcg():
     degrees = dict(zip(texts + queries, angles, strict=True))
     rows = [(q, texts[i]) for q in queries for i in rng.choice(30, 3, replace=False)]
     rows = [rows[i] for i in rng.permutation(len(rows))]  # a query's rows lie apart
-    rows += [("alone", "its answer"), ("single", "another")]  # groups of their own
-    degrees |= {"alone": 85, "its answer": 86, "single": 88, "another": 89}
+    rows += [("query a", "its answer"), ("query b", "another")]  # groups of their own
+    degrees |= {"query a": 85, "its answer": 86, "query b": 88, "another": 89}
     negative = tuple(texts[i] for i in rng.integers(20, 40, len(rows)))
     own = pairs(rows, negative)
     anchors = list(dict.fromkeys(anchor for anchor, _ in rows))
@@ -69,35 +70,19 @@ def test_pairs_equal_a_naive_ndcg():
         naive_ndcg(degrees, q, {p for a, p in rows if a == q}, corpus) for q in anchors
     ]
     assert 0.1 < np.mean(wanted[:15]) < 0.9
-    found = on_pairs(Angles(degrees), own)
+    found = on_pairs(Angles(degrees), retrieval_from_pairs(own))
     np.testing.assert_allclose(found.items, wanted)
     assert found.metric == "ndcg_at_10"
     assert len(set(found.group)) > 1  # queries that share a text are drawn together
 
 
-def test_each_side_of_pairs_is_encoded_as_what_it_is():
-    sides = []
-
-    class Sided(Angles):
-        def encode_query(self, texts):
-            sides.append(("query", *texts))
-            return self.encode(texts)
-
-        def encode_document(self, texts):
-            sides.append(("document", *texts))
-            return self.encode(texts)
-
-    degrees = dict.fromkeys(("q1", "q2", "a", "b"), 10)
-    on_pairs(Sided(degrees), pairs([("q1", "a"), ("q2", "b")]))
-    assert sides == [("query", "q1", "q2"), ("document", "a", "b")]
-
-
 def test_bm25_is_judged_by_its_own_scores():
     rows = [("bone pain", "pain of the bone"), ("cough", "cough and fever")]
     own = pairs([*rows, ("fever", "high fever")], ("fever fever", "x1", "pain"))
-    corpus = retrieval_from_pairs(own).corpus
-    found = on_pairs(Bm25(corpus), own)
-    scores = Bm25(corpus).scores(["bone pain", "cough", "fever"])
+    search = retrieval_from_pairs(own)
+    words = Bm25(search.corpus)
+    found = on_pairs(words, search)
+    scores = words.scores(["bone pain", "cough", "fever"])
     better = [(scores[i] > scores[i, i]).sum() for i in range(3)]
     places = [n + (scores[i, :i] == scores[i, i]).sum() for i, n in enumerate(better)]
     assert (better, places) == ([0, 0, 1], [0, 0, 2])  # a tie, in the file's order
@@ -115,16 +100,13 @@ def known(monkeypatch):
         "bm25": Candidate("bm25", "words", load=Bm25),
     }
     monkeypatch.setattr(measure, "candidate", made.__getitem__)
-    monkeypatch.setattr(measure, "footprint", _no_process)
+    small = {"resident_mb": 1.0, "load_s": 1.0}
+    monkeypatch.setattr(measure, "footprint", lambda *_: small)
     return encoder
 
 
-def _no_process(name, corpus, texts):
-    one = measure._spread([1.0])
-    return {"resident_mb": one, "load_s": one}
-
-
 NAMES = {"mine": "tiny", "words": "bm25"}
+QUICK = {"rounds": 1, "index_mb": 0.01, "texts": (8, 4)}
 
 
 def test_icd10cm_is_measured_as_by_the_tasks(known, tmp_path):
@@ -133,26 +115,20 @@ def test_icd10cm_is_measured_as_by_the_tasks(known, tmp_path):
         known.encode_query, 16, kinds=kinds, encode_document=known.encode_document
     )
     cache = EmbeddingCache(tmp_path)
-    found = measure.measure_all(NAMES, size=16, kinds=kinds, cache=cache)
+    survey, found = measure_all(NAMES, size=16, kinds=kinds, cache=cache, **QUICK)
     for kind in kinds:
         np.testing.assert_allclose(
             found["mine"][kind].items, wanted[kind].items, atol=1e-5
         )
     assert list(found["words"]) == ["Retrieval"]
+    assert survey.differences.keys() == {*kinds}
     assert cache.misses
 
 
 def test_a_survey_holds_quality_costs_and_differences(known):
     rows = [(f"the {w} cat", f"a {w} dog ran") for w in ("red", "blue", "green", "one")]
     own = pairs([*rows, ("no bird", "two foxes flew")])
-    survey = measure_survey(
-        NAMES,
-        measure.measure_all(NAMES, pairs=own),
-        pairs=own,
-        rounds=1,
-        index_mb=0.01,
-        texts=(8, 4),
-    )
+    survey, _ = measure_all(NAMES, pairs=own, **QUICK)
     assert [row.name for row in survey.rows] == ["mine", "words"]
     mine, words = survey.rows
     assert (mine.dimension, mine.bytes_per_entry, mine.lexical) == (16, 64, False)
@@ -187,53 +163,55 @@ class Timed:
         return np.ones((len(texts), 8), np.float32)
 
 
-def test_encoding_is_timed_in_batches_and_alone_after_a_warm_up(clock):
+def test_candidates_are_timed_in_turns_after_a_warm_up(clock, monkeypatch):
+    """A search is scaled to a million entries; those of one width share an index."""
+    sizes = []
+
+    class Flat:
+        def __init__(self, width):
+            self.width, self.ntotal = width, 0
+
+        def add(self, vectors):
+            self.ntotal += len(vectors)
+            sizes.append(vectors.shape)
+
+        def search(self, queries, k):
+            assert (queries.shape, k) == ((1, self.width), 10)
+            clock.now += 3e-9 * self.ntotal * self.width
+
+    class Words(Bm25):
+        def __init__(self, corpus):
+            super().__init__(corpus)
+            clock.now += 0.01 * len(corpus)
+
+        def search(self, queries, k):
+            assert (len(queries), k) == (1, 10)
+            clock.now += 7e-9 * len(self)
+
+    monkeypatch.setattr("faiss.IndexFlatIP", Flat)
+    monkeypatch.setattr(measure, "Bm25", Words)
     short, long = [f"t {i}" for i in range(200)], [f"long {i}" for i in range(40)]
-    found = encoding_costs({"a": Timed(clock)}, short, long, rounds=2)["a"]
-    middle = {cost: one.median for cost, one in found.items()}
-    assert middle == pytest.approx(
+    models = {"a": Timed(clock), "b": Timed(clock), "w": Words(["fever", "cough"])}
+    found = costs(models, short, long, ["fever", "cough"], rounds=2, index_mb=0.01)
+    assert found["a"] == pytest.approx(found["b"])
+    assert found["a"] == pytest.approx(
         {
             "short_texts": 200 / 21,
             "short_texts_alone": 1 / 1.1,
             "long_texts": 40 / 5,
             "query_ms_p50": 1_100,
             "query_ms_p95": 1_100,
+            "search_ms": 24,
         }
     )
-    assert all(one.minimum == pytest.approx(one.maximum) for one in found.values())
-
-
-def test_search_is_scaled_to_a_million_entries_and_shared_by_width(clock, monkeypatch):
-    sizes = []
-
-    class Flat:
-        def __init__(self, width, entries):
-            self.width, self.entries = width, entries
-
-        def search(self, queries, k):
-            assert (queries.shape, k) == ((1, self.width), 10)
-            sizes.append(self.entries)
-            clock.now += 3e-9 * self.entries * self.width
-
-    class Words(Bm25):
-        def search(self, queries, k):
-            assert (len(queries), k) == (1, 10)
-            clock.now += 7e-9 * len(self)
-
-    monkeypatch.setattr(measure, "_flat_index", Flat)
-    monkeypatch.setattr(measure, "Bm25", Words)
-    corpus = ["bone fracture", "fever and cough", "a broken hand"]
-    models = {"a": Timed(clock), "b": Timed(clock), "w": Words(corpus)}
-    found = search_costs(models, ["x", "y"], corpus, rounds=2, index_mb=0.01)
-    assert found["a"] == found["b"]
-    assert found["a"].median == pytest.approx(24)
-    assert found["w"].median == pytest.approx(7)
-    assert sizes == [312] * 12  # entries of 32 bytes that fill the index
+    assert found["w"]["search_ms"] == pytest.approx(7)
+    assert found["w"]["long_texts"] == pytest.approx(100)  # to index them
+    assert sizes == [(312, 8)]  # entries of 32 bytes that fill the index
 
 
 def test_memory_is_measured_in_a_process_of_its_own():
     """The index of these texts takes megabytes, and making it takes time."""
     corpus = [f"word{i} other{i} third{i}" for i in range(60_000)]
     found = footprint("bm25", corpus, corpus[:2])
-    assert 1 < found["resident_mb"].median < 500
-    assert found["load_s"].median > 0
+    assert 1 < found["resident_mb"] < 500
+    assert found["load_s"] > 0

@@ -273,7 +273,7 @@ def test_columns_train():
     [
         ({"corpus": []}, "0 texts"),
         ({"anchors": ["a"]}, "1 anchors, 2 positives"),
-        ({"rank": (-1, 5)}, "ranks begin at 0"),
+        ({"rank": (-1, 5)}, "rank=.-1, 5., per_anchor=1"),
         ({"rank": (0, 2), "per_anchor": 3}, "per_anchor=3"),
         ({"rank": (3, 5)}, "no negative is left"),
     ],
