@@ -156,7 +156,7 @@ def with_local_data(task: str) -> "AbsTask":
         if task == "STSBenchmark":
             splits = {"test": _pairs(stsb())}
         elif task == "SICK-R":
-            splits = {"test": _pairs(sick("all"))}
+            splits = {"test": _pairs(sick())}
         elif task == "Banking77Classification":
             # The hub numbers its classes by name, whatever the case.
             splits = _class_columns(
