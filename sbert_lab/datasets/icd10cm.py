@@ -224,8 +224,9 @@ class HierarchyGuard:
         """Return where one code is the other, or stands above it, bool ``[m]``."""
         anchors, corpus = self._lines
         first, second = anchors[anchor_rows], corpus[corpus_rows]
-        above: NDArray[np.bool_] = (first == second[:, :1]).any(1)
-        return above | (second == first[:, :1]).any(1)
+        above: NDArray[np.bool_] = np.any(first == second[:, :1], axis=1)
+        below: NDArray[np.bool_] = np.any(second == first[:, :1], axis=1)
+        return above | below
 
     def fingerprint(self) -> str:
         """Return a hash of the codes; the book is always the same one."""

@@ -36,7 +36,7 @@ class Inference:
 
 def authored() -> tuple[Inference, ...]:
     """Read the project's own 1,200 pairs, data/authored/nli.csv; rules beside it."""
-    return tuple(Inference(**row) for row in read_authored("nli.csv"))
+    return tuple(Inference(**row) for row in read_authored("nli.csv"))  # type: ignore[arg-type]
 
 
 def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
@@ -117,9 +117,9 @@ def icd10cm_entailment(split: str = "train") -> tuple[Inference, ...]:
     ]
     pairs = []
     for row in rng.permutation(len(chosen)):
-        texts, label = chosen[row]
-        code, _ = found[texts]
-        pairs.append(Inference(code.code, code.chapter, *texts, label))
+        (premise, hypothesis), label = chosen[row]
+        code, _ = found[premise, hypothesis]
+        pairs.append(Inference(code.code, code.chapter, premise, hypothesis, label))
     return tuple(pairs)
 
 
