@@ -225,7 +225,8 @@ class HierarchyGuard:
         anchors, corpus = self._lines
         first, second = anchors[anchor_rows], corpus[corpus_rows]
         above: NDArray[np.bool_] = (first == second[:, :1]).any(1)
-        return above | (second == first[:, :1]).any(1)
+        below: NDArray[np.bool_] = (second == first[:, :1]).any(1)
+        return above | below
 
     def fingerprint(self) -> str:
         """Return a hash of the codes; the book is always the same one."""
