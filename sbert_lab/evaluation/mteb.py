@@ -1,8 +1,7 @@
 """The bridge to mteb, the field's benchmark: our encoder in its task objects.
 
-`evaluate` runs any task of mteb: by name with data from the hub, on local copies
-(`with_local_data`), the six tasks of ICD-10-CM (`icd10cm_benchmark`), or your own.
-Source: Muennighoff et al. 2023, "MTEB: Massive Text Embedding Benchmark".
+`evaluate` runs any task of mteb. Source: Muennighoff et al. 2023, "MTEB: Massive Text
+Embedding Benchmark".
 """
 
 import copy
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.types import PromptType
 
-#: Tasks of mteb whose data can be read from this machine.
-LOCAL_TASKS = ("STSBenchmark", "SICK-R", "Banking77Classification")
-
 
 @contextmanager
 def using_mteb() -> Iterator[ModuleType]:
@@ -44,14 +40,8 @@ def using_mteb() -> Iterator[ModuleType]:
     mteb seeds it when it is imported, when a task is made and when one is evaluated.
     """
     with random_state_kept():
-        try:
-            import mteb
-        except ModuleNotFoundError as error:
-            if error.name != "mteb":
-                raise
-            raise ModuleNotFoundError(
-                "mteb is missing; type: pip install 'sbert-lab[mteb]'", name="mteb"
-            ) from None
+        import mteb  # of the extra "mteb"
+
         yield mteb
 
 
@@ -153,19 +143,8 @@ def with_local_data(task: str) -> "AbsTask":
     with using_mteb() as mteb:
         from datasets import DatasetDict
 
-        if task == "STSBenchmark":
-            splits = {"test": _pairs(stsb())}
-        elif task == "SICK-R":
-            splits = {"test": _pairs(sick())}
-        elif task == "Banking77Classification":
-            # The hub numbers its classes by name, whatever the case.
-            splits = _class_columns(
-                {split: banking77(split) for split in ("train", "test")}, str.lower
-            )
-        else:
-            raise ValueError(f"no local copy of {task!r}, only {LOCAL_TASKS}")
         made: AbsTask = mteb.get_task(task)
-        made.dataset, made.data_loaded = DatasetDict(splits), True
+        made.dataset, made.data_loaded = DatasetDict(LOCAL_TASKS[task]()), True
     return made
 
 
@@ -252,10 +231,22 @@ def _table(**columns: Sequence[Any]) -> "Dataset":
 def _fresh(task: "AbsTask") -> "AbsTask":
     """Return a copy that shares the data and has generators of its own.
 
-    A clustering task draws from the generator it was made with: measured twice, one
-    object gives two scores.
+    A clustering task draws from its own: measured twice, one object gives two scores.
     """
     made = copy.copy(task)
     made.rng_state = random.Random(task.seed)
     made.np_rng = np.random.default_rng(task.seed)
     return made
+
+
+def _banking() -> dict[str, "Dataset"]:
+    # The hub numbers its classes by name, whatever the case.
+    return _class_columns({s: banking77(s) for s in ("train", "test")}, str.lower)
+
+
+#: Tasks of mteb whose data can be read from this machine, and how.
+LOCAL_TASKS: dict[str, Callable[[], dict[str, "Dataset"]]] = {
+    "STSBenchmark": lambda: {"test": _pairs(stsb())},
+    "SICK-R": lambda: {"test": _pairs(sick())},
+    "Banking77Classification": _banking,
+}

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import permutation_test, rankdata
 
 Floats = NDArray[np.float64]
 
@@ -121,11 +122,8 @@ def permutation_score(
 ) -> float:
     """Return the two-sided p-value of a difference of two models' scores of pairs.
 
-    A pair's two similarities are swapped between the models at random, as ranks within
-    a model, since models' cosines differ in scale.
+    A pair's two similarities are swapped at random, as ranks within a model.
     """
-    from scipy.stats import rankdata
-
     y = _gold(gold, [_rows(ours), _rows(theirs)])
     a, b = rankdata(ours), rankdata(theirs)
     owner = _group_numbers(len(y), groups)
@@ -159,8 +157,7 @@ def minimum_detectable_difference(
     """Return the smallest true mean difference that so many items show.
 
     ``(z(0.975) + z(0.8)) * s / sqrt(n)``: a two-sided test at 5 % finds it with
-    probability 0.8. With groups, s is the standard deviation of ``(sum over a group -
-    its size * mean) / mean size``. Source: Cohen 1988, chapter 2; Cochran 1977, 9A.1.
+    probability 0.8. Source: Cohen 1988, chapter 2; for groups Cochran 1977, 9A.1.
     """
     items = _rows(differences).mean(0)
     owner = _group_numbers(len(items), groups)
@@ -207,8 +204,6 @@ def _bootstrap(
 
 def _flip_test(statistic: Callable[[Floats], Floats], groups: int, draws: int) -> float:
     """Return how often random signs of groups move a statistic as far as none do."""
-    from scipy.stats import permutation_test
-
     tested = permutation_test(
         (np.ones(groups),),
         # Rounded: a sum in another order is still the same sum.
@@ -225,8 +220,7 @@ def _flip_test(statistic: Callable[[Floats], Floats], groups: int, draws: int) -
 
 def _spearman(rows: Floats, y: Floats, counts: Floats) -> Floats:
     """Return Spearman's correlation, ``[m, n], [n], [draws, n] -> [m, draws]``."""
-    wanted = _weighted_ranks(y, counts)
-    ranked = (_weighted_ranks(x, counts) for x in rows)
+    wanted, *ranked = (_weighted_ranks(x, counts) for x in (y, *rows))
     return np.stack([_weighted_pearson(ranks, wanted, counts) for ranks in ranked])
 
 

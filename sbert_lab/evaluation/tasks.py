@@ -1,8 +1,7 @@
 """Tasks: how vectors become a score, how sure it is, and models in pairs.
 
-Each protocol equals mteb's main score on the same vectors, to the last digit (mteb
-rounds those of search to five decimals), and keeps what it was made of, item by item.
-Source: Muennighoff et al. 2023, section 3.2, and the library mteb 2.26.
+Each protocol equals mteb's main score on the same vectors, and keeps what it was made
+of, item by item. Source: Muennighoff et al. 2023, section 3.2, and mteb 2.26.
 """
 
 import random
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch.nn.functional import normalize
 
 from sbert_lab._utils import Metric, Vectors
 from sbert_lab.datasets.icd10cm import RetrievalTask
@@ -64,7 +64,7 @@ def sts(first: Vectors, second: Vectors, gold: ArrayLike) -> TaskResult:
 
     All pairs are ranked together. Source: Reimers and Gurevych 2019, section 4.
     """
-    wanted, cosines = np.asarray(gold, np.float64), _cosines(*_pairs(first, second))
+    wanted, cosines = np.asarray(gold, np.float64), _cosines(first, second)
     score = spearman(wanted, cosines)
     return TaskResult(score, "cosine_spearman", score, cosines, wanted)
 
@@ -83,18 +83,17 @@ def pair_classification(
         paired_manhattan_distances,
     )
 
-    left, right = _pairs(first, second)
     gold = np.asarray(labels, np.float64)
-    a, b = torch.from_numpy(left), torch.from_numpy(right)
-    own = (_unit(a) * _unit(b) if metric == "cosine" else a * b).sum(-1)
-    cosines = _cosines(left, right)
+    a, b = torch.from_numpy(first), torch.from_numpy(second)
+    own = (normalize(a) * normalize(b) if metric == "cosine" else a * b).sum(-1)
+    cosines = _cosines(first, second)
     ways = (
         cosines,
         own.numpy(),
-        -paired_manhattan_distances(left, right),
-        -paired_euclidean_distances(left, right),
+        -paired_manhattan_distances(first, second),
+        -paired_euclidean_distances(first, second),
         # One by one: a product of all rows at once rounds its last bit otherwise.
-        np.array([np.dot(x, y) for x, y in zip(left, right, strict=True)]),
+        np.array([np.dot(x, y) for x, y in zip(first, second, strict=True)]),
     )
     scores = [float(average_precision_score(gold, values)) for values in ways]
     return TaskResult(max(scores), "cosine_ap", scores[0], cosines, gold)
@@ -178,7 +177,7 @@ def ranking(
     queries = torch.from_numpy(checked(query_vectors, "query vectors"))
     corpus = torch.from_numpy(checked(corpus_vectors, "corpus vectors"))
     if metric == "cosine":
-        queries, corpus = _unit(queries), _unit(corpus)
+        queries, corpus = normalize(queries), normalize(corpus)
     found: list[list[str]] = []
     if candidates is not None:
         row_of = {key: i for i, key in enumerate(corpus_ids)}
@@ -191,8 +190,7 @@ def ranking(
     best: list[list[tuple[float, str]]] = [[] for _ in query_ids]
     for start in range(0, len(corpus), _CORPUS_AT_ONCE):
         block = corpus[start : start + _CORPUS_AT_ONCE]
-        # One more than needed, as in mteb: of equal scores at the edge, which come
-        # along is torch's choice.
+        # One more than needed, as in mteb: which of equal ones come is torch's choice.
         top = (queries @ block.T).topk(min(_JUDGED + 1, len(block)), dim=1)
         for i, hits in enumerate(best):
             ids = [corpus_ids[start + j] for j in top.indices[i].tolist()]
@@ -254,7 +252,7 @@ def measure(
                 candidates=candidates,
                 metric=metric,
             )
-            group = _categories(search)
+            group = tuple(code[:3] for code in search.relevant)
         elif task.kind == "Classification":
             train, test = content["train"], content["test"]
             one = classification(
@@ -294,7 +292,8 @@ def measure_bm25(size: int | None = None) -> dict[str, TaskResult]:
             chosen = list(known) if candidates is None else candidates[name]
             rankings.append(in_order([known[code] for code in chosen], chosen))
         one = judge_ranking(rankings, names, qrels, task.main_score)
-        found[task.kind] = replace(one, group=_categories(search))
+        group = tuple(code[:3] for code in search.relevant)
+        found[task.kind] = replace(one, group=group)
     return found
 
 
@@ -305,7 +304,6 @@ def similarity_score(
     baseline: ArrayLike | None = None,
     cells: int = 1,
     kept: ArrayLike | None = None,
-    seed: int = 0,
 ) -> Interval:
     """Return `bootstrap_score` of a set's pairs, of those `kept`, in its groups."""
     chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
@@ -316,7 +314,6 @@ def similarity_score(
         baseline=None if baseline is None else np.asarray(baseline)[..., chosen],
         cells=cells,
         groups=part.group or None,
-        seed=seed,
     )
 
 
@@ -374,10 +371,6 @@ def as_search(
     return task, names, qrels, dict(zip(names, content.candidates, strict=True))
 
 
-def _categories(task: RetrievalTask) -> tuple[str, ...]:
-    return tuple(code[:3] for code in task.relevant)
-
-
 def _same_items(ours: TaskResult, theirs: TaskResult) -> Floats:
     """Return the other model's items, if they are of the same task and size."""
     kinds = [(one.metric, one.items.shape, one.group) for one in (ours, theirs)]
@@ -391,14 +384,3 @@ def _cosines(left: Vectors, right: Vectors) -> Floats:
     from sklearn.metrics.pairwise import paired_cosine_distances
 
     return np.asarray(1 - paired_cosine_distances(left, right), np.float64)
-
-
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
-
-
-def _pairs(first: Vectors, second: Vectors) -> tuple[Vectors, Vectors]:
-    left, right = checked(first, "first vectors"), checked(second, "second vectors")
-    if left.shape != right.shape:
-        raise ValueError(f"{list(left.shape)} and {list(right.shape)} are not pairs")
-    return left, right

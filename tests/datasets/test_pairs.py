@@ -95,6 +95,7 @@ def test_own_column_names_and_further_columns(path):
         ("p.csv", b"anchor,positive\n", "no rows"),
         ("p.jsonl", b'{"anchor": "a", "positive": "b"}\n{"a": \n', "row 2: no JSON"),
         ("p.jsonl", b'\n[1]\n', "row 2: no JSON"),
+        ("p.csv", b"anchor,positive,label\na,b,nan\n", "row 2, .*label.*'nan'"),
         ("p.jsonl", b'{"anchor": 5, "positive": "x"}\n', "row 1, .*int 5"),
         ("p.xlsx", b"", r"give .csv, .*\.parquet"),
         ("p.parquet", b"PAR1 no", "not a readable Parquet"),

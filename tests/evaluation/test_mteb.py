@@ -154,19 +154,6 @@ def test_import_loads_no_mteb_and_its_own_leaves_the_random_state():
     assert done.stdout.strip() == "True"
 
 
-def test_missing_mteb_says_what_to_type(monkeypatch):
-    class Missing:
-        def find_spec(self, name, *_):
-            if name == "mteb":
-                raise ModuleNotFoundError("No module named 'mteb'", name="mteb")
-
-    monkeypatch.delitem(sys.modules, "mteb")
-    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    expected = pytest.raises(ModuleNotFoundError, match=r"install 'sbert-lab\[mteb\]'")
-    with expected, using_mteb():
-        pass
-
-
 # Our protocols beside mteb's
 
 
