@@ -30,7 +30,7 @@ def measure(
     general: Mapping[str, ScoredPairs],
 ) -> dict[str, Values]:
     """Return each query's nDCG@10 and recall@10, and each scored pair's cosine."""
-    found = {}
+    found: dict[str, Values] = {}
     if search is not None:
         sides = encoder.encode_query, encoder.encode_document
         found[_NDCG], found[_RECALL] = search_quality(

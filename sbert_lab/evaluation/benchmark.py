@@ -1,8 +1,4 @@
-"""What `python -m sbert_lab benchmark` does, with and without ``--published``.
-
-`run_benchmark` measures any model, a reader's own folder too, in the six tasks of
-ICD-10-CM; `reproduce` holds it in mteb's own tasks against its published scores.
-"""
+"""What `python -m sbert_lab benchmark` does, with and without ``--published``."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,8 +18,7 @@ from sbert_lab.evaluation.published import published_row
 from sbert_lab.models.registry import BY_NAME
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
-#: Largest difference that still counts as equal, as a fraction. Published figures are
-#: rounded to 0.0001, and the order of sums in a matrix product moves a further digit.
+#: Largest difference that still counts as equal: published figures are rounded.
 TOLERANCE = 0.0002
 
 _VERSIONS = ("mteb", "numpy", "scikit-learn", "scipy", "torch", "transformers")

@@ -1,8 +1,4 @@
-"""Figures and tables that everyone can read.
-
-A figure carries its text alternative in the notebook file, and the numbers behind it
-in a table that folds away; colour is never the only difference between two series.
-"""
+"""Figures and tables that everyone can read: with text alternatives, and markers."""
 
 import html
 from collections.abc import Collection, Mapping, Sequence

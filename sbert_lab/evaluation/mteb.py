@@ -247,6 +247,6 @@ def _banking() -> dict[str, "Dataset"]:
 #: Tasks of mteb whose data can be read from this machine, and how.
 LOCAL_TASKS: dict[str, Callable[[], dict[str, "Dataset"]]] = {
     "STSBenchmark": lambda: {"test": _pairs(stsb())},
-    "SICK-R": lambda: {"test": _pairs(sick("all"))},
+    "SICK-R": lambda: {"test": _pairs(sick())},
     "Banking77Classification": _banking,
 }

@@ -1,8 +1,4 @@
-"""What others published, and where: figures and references by key.
-
-Nothing that was published is typed into a notebook: values come from
-``data/published.json``, references from ``data/references.json``.
-"""
+"""What others published, by key: ``data/published.json``, ``data/references.json``."""
 
 import html
 import json

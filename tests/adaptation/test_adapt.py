@@ -74,7 +74,6 @@ def test_it_leaves_a_model_that_learned_an_outcome_and_a_report(whole, encoder):
     plan = json.loads((out / "plan.json").read_text())
     assert plan == outcome["plan"]
     assert plan["base"] == encoder.fingerprint() != outcome["fingerprint"]
-    assert plan["learning_rate"] == RECIPE.learning_rate
     train, test = map(own_pairs().pick, split_pairs(own_pairs()))
     searched = len(set(train.positive + test.positive))
     wanted = {"trained on": len(train), "queries": len(test), "searched": searched}

@@ -1,7 +1,5 @@
 """What the options do, and how a mistake is told."""
 
-import json
-
 import pytest
 from adapt_cases import general, make_base, own_pairs, sentences
 
@@ -13,10 +11,7 @@ from sbert_lab.datasets.pairs import DataError
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny products on one thread."""
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +19,18 @@ def home(tmp_path_factory):
     """A folder of files, and a base."""
     home = tmp_path_factory.mktemp("home")
     make_base(home / "base")
-    pairs = own_pairs(120)
-    rows = list(zip(pairs.anchor, pairs.positive, strict=True))
-    lines = [f"{a},{p}" for a, p in rows]
-    (home / "pairs.csv").write_text("\n".join(["anchor,positive", *lines]))
-    (home / "named.csv").write_text("\n".join(["question,answer", *lines]))
-    (home / "bad.csv").write_text("\n".join(["anchor,positive", "a,b", "c,", *lines]))
-    test = own_pairs(40, seed=8)
-    (home / "test.jsonl").write_text(
-        "\n".join(
-            json.dumps({"anchor": a, "positive": p})
-            for a, p in zip(test.anchor, test.positive, strict=True)
-        )
+    lines, test = (
+        [f"{a},{p}" for a, p in zip(pairs.anchor, pairs.positive, strict=True)]
+        for pairs in (own_pairs(120), own_pairs(40, seed=8))
     )
-    (home / "texts.txt").write_text("\n".join([*sentences(50, 3), ""]))
+    for name, rows in (
+        ("pairs.csv", ["anchor,positive", *lines]),
+        ("named.csv", ["question,answer", *lines]),
+        ("bad.csv", ["anchor,positive", "a,b", "c,", *lines]),
+        ("test.csv", ["anchor,positive", *test]),
+        ("texts.txt", [*sentences(50, 3), ""]),
+    ):
+        (home / name).write_text("\n".join(rows))
     return home
 
 
@@ -97,7 +90,7 @@ def test_the_options_of_texts_and_of_a_teacher_of_either_kind_arrive(
     told = {"texts": "texts.txt", "method": "pseudo-labels"}
     for folder in (home / "base", tmp_path / "cross"):
         assert main(line(home, **told, teacher=folder)) == 0
-    assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
+    assert main(line(home, pairs="pairs.csv", test="test.csv")) == 0
     ((_, texts, _), options), (_, cross), (_, other) = asked
     assert texts == sentences(50, 3)
     assert options["recipe"] == RECIPES["pseudo-labels"]
@@ -138,20 +131,14 @@ def test_from_a_file_to_a_model(home, capsys, monkeypatch):
     assert capsys.readouterr().out == first
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
+def test_texts_are_read_or_refused_with_their_row(tmp_path):
+    for name, content in (
         ("a.txt", "one\n\n  \ntwo, three\n"),
         ("a.csv", 'id,text\n1,one\n2,"two, three"\n'),
         ("a.jsonl", '{"text": "one"}\n{"text": "two, three", "x": 1}'),
-    ],
-)
-def test_texts_are_read(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    assert command.read_texts(tmp_path / name) == ["one", "two, three"]
-
-
-def test_files_without_texts_are_refused_with_their_row(tmp_path):
+    ):
+        (tmp_path / name).write_text(content)
+        assert command.read_texts(tmp_path / name) == ["one", "two, three"]
     (tmp_path / "a.csv").write_text("id,text\n1,\n")
     with pytest.raises(DataError, match="row 2"):
         command.read_texts(tmp_path / "a.csv")

@@ -56,9 +56,7 @@ def test_the_report_holds_the_numbers_measured(tmp_path):
         assert f"]({picture})" in text
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "outcome.json").read_text()) == OUTCOME
-
-
-def test_a_report_without_a_test_and_with_an_odd_interval(tmp_path):
+    # The interval of few items can lie beside their mean.
     odd = comparison(0.1, 0.2) | {"before": asdict(Interval(0.5, 0.6, 0.7, 2))}
     write_report(tmp_path, OUTCOME | {"comparisons": [odd], "better": []})
     assert "got better" not in (tmp_path / "report.md").read_text()
@@ -70,12 +68,7 @@ def test_a_report_without_a_test_and_with_an_odd_interval(tmp_path):
     ("own", "ladder", "said", "use"),
     [
         ((0.1, 0.3), (-0.01, 0.01), "Better", "Use it for texts like these."),
-        (
-            (0.1, 0.3),
-            (-0.03, -0.01),
-            "Better",
-            "worse by ladder, Spearman: use the base",
-        ),
+        ((0.1, 0.3), (-0.03, -0.01), "Better", "worse by ladder, Spearman: use"),
         ((0.0, 0.2), (0.1, 0.2), "No clear difference", "Keep the base"),
         ((-0.1, 0.2), (0.1, 0.2), "No clear difference", "Keep the base"),
         ((-0.2, -0.1), (0.1, 0.2), "Worse", "Keep the base"),

@@ -26,13 +26,8 @@ from sbert_lab.datasets.pairs import DataError
 from sbert_lab.losses import DenoisingAutoEncoderLoss
 from sbert_lab.models.cross_encoder import CrossEncoder
 
-METHODS = ("simcse", "tsdae", "pseudo-labels")
 TEXTS = [*sentences(48, 3), "balan"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny products on one thread."""
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +46,11 @@ def recipe_for(method, **changes):
 
 
 def triplets_of(texts):
-    return {
-        "anchor": texts[:20],
-        "positive": texts[20:40],
-        "negative": [*texts[21:40], texts[20]],
-    }
+    wrong = [*texts[21:40], texts[20]]
+    return {"anchor": texts[:20], "positive": texts[20:40], "negative": wrong}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["simcse", "tsdae", "pseudo-labels"])
 def test_into_a_folder_on_from_a_stop_and_to_the_bit(
     base, teacher, tmp_path, monkeypatch, method
 ):
@@ -130,9 +122,7 @@ def test_what_is_refused(base, teacher, tmp_path):
     with pytest.raises(ValueError, match="of a teacher"):
         train_on_texts("pseudo-labels", load(base), TEXTS, RECIPES["pseudo-labels"])
     with pytest.raises(DataError, match="two words"):
-        pseudo_labels(
-            load(base), [f"w{i}" for i in range(30)], RECIPES["pseudo-labels"], teacher
-        )
+        pseudo_labels(load(base), ["a", "b"], RECIPES["pseudo-labels"], teacher)
     assert different_texts(["A b", "a  B", *TEXTS])[0] == "A b"
 
 
@@ -201,11 +191,7 @@ def test_labels_are_scaled_and_texts_prompted(base, teacher, trained_with):
         f"ask: {columns['anchor'][3]}",
         f"text: {columns['positive'][3]}",
     ]
-    fronts = zip(columns, ("ask: ", "text: ", "text: "), strict=False)
-    a, p, n = (
-        encoder.encode([front + text for text in columns[role]])
-        for role, front in fronts
-    )
+    a, p, n = map(encoder.encode, zip(*data.row_texts(), strict=True))
     own = np.sqrt(np.mean(((a * (p - n)).sum(1)) ** 2))
     assert np.sqrt(np.mean(np.square(data.label))) == pytest.approx(own, rel=1e-5)
     ratio = np.array(data.label) / np.array(columns["label"])

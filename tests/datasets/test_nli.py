@@ -112,6 +112,8 @@ def test_what_is_no_label_is_refused(own, label):
     write(own("all-nli/pair-class") / "test.jsonl", [*ROWS, ("a", "b", label)])
     with pytest.raises(ValueError, match="none of 0, 1, 2"):
         all_nli("test")
+    with pytest.raises(ValueError, match="split='dev'"):
+        icd10cm_entailment("dev")
 
 
 def test_triplets_pair_the_ith_of_each():

@@ -87,7 +87,7 @@ FILES = {
             .. deprecated:: 2.0
             """
         def outer():
-            "Outer."
+            "Outer. Not *inner*: OUTER!"
             def inner(): "Inner."
         if True:
             async def wait(): "Wait."
@@ -123,6 +123,7 @@ def test_public_names_are_those_that_a_library_shows(tinylib, monkeypatch):
         ("tinylib.solve(a, b, rest, key, options)", "Solve it"),
     ]
     assert found[7].details == "Indented text."
+    assert found[4].details == ""  # it says the sentence again
     monkeypatch.setitem(python_docs._PARTS, "tinylib", "shapes")
     (tinylib / "other").mkdir()
     (tinylib / "plain.py").rename(tinylib / "other" / "plain.py")
@@ -282,6 +283,12 @@ def test_splits_of_real_libraries_share_nothing(tmp_path, monkeypatch):
     kept.write_bytes(b"[{")
     load.cache_clear()
     assert load(("fsspec", "pillow")) == ()
+    monkeypatch.setattr(
+        python_docs, "read_library", lambda name, folder: list(small[:2])
+    )
+    monkeypatch.setattr(python_docs.metadata, "version", lambda name: "99")
+    load.cache_clear()
+    assert load(("pillow",)) == small[:2]
     monkeypatch.undo()
     load.cache_clear()
     with pytest.raises(FileNotFoundError, match="pip install .* no-such"):
