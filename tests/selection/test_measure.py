@@ -72,7 +72,6 @@ def test_pairs_equal_a_naive_ndcg():
     assert 0.1 < np.mean(wanted[:15]) < 0.9
     found = on_pairs(Angles(degrees), retrieval_from_pairs(own))
     np.testing.assert_allclose(found.items, wanted)
-    assert found.metric == "ndcg_at_10"
     assert len(set(found.group)) > 1  # queries that share a text are drawn together
 
 
@@ -115,13 +114,12 @@ def test_icd10cm_is_measured_as_by_the_tasks(known, tmp_path):
         known.encode_query, 16, kinds=kinds, encode_document=known.encode_document
     )
     cache = EmbeddingCache(tmp_path)
-    survey, found = measure_all(NAMES, size=16, kinds=kinds, cache=cache, **QUICK)
+    _, found = measure_all(NAMES, size=16, kinds=kinds, cache=cache, **QUICK)
     for kind in kinds:
         np.testing.assert_allclose(
             found["mine"][kind].items, wanted[kind].items, atol=1e-5
         )
     assert list(found["words"]) == ["Retrieval"]
-    assert survey.differences.keys() == {*kinds}
     assert cache.misses
 
 
@@ -150,16 +148,16 @@ def clock(monkeypatch):
 
 
 class Timed:
-    """Takes a second a call and a tenth a text, the first time more."""
+    """Takes a second a call and a tenth a text, in the first round more."""
 
     dimension = 8
 
     def __init__(self, clock):
-        self.clock, self.first = clock, True
+        self.clock, self.calls = clock, 0
 
     def encode(self, texts):
-        self.clock.now += 1 + 0.1 * len(texts) + 50 * self.first
-        self.first = False
+        self.calls += 1
+        self.clock.now += 1 + 0.1 * len(texts) + 50 * (self.calls < 100)
         return np.ones((len(texts), 8), np.float32)
 
 
@@ -192,7 +190,7 @@ def test_candidates_are_timed_in_turns_after_a_warm_up(clock, monkeypatch):
     monkeypatch.setattr(measure, "Bm25", Words)
     short, long = [f"t {i}" for i in range(200)], [f"long {i}" for i in range(40)]
     models = {"a": Timed(clock), "b": Timed(clock), "w": Words(["fever", "cough"])}
-    found = costs(models, short, long, ["fever", "cough"], rounds=2, index_mb=0.01)
+    found = costs(models, short, long, ["fever", "cough"], rounds=1, index_mb=0.01)
     assert found["a"] == pytest.approx(found["b"])
     assert found["a"] == pytest.approx(
         {
@@ -209,9 +207,14 @@ def test_candidates_are_timed_in_turns_after_a_warm_up(clock, monkeypatch):
     assert sizes == [(312, 8)]  # entries of 32 bytes that fill the index
 
 
-def test_memory_is_measured_in_a_process_of_its_own():
+def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
     """The index of these texts takes megabytes, and making it takes time."""
     corpus = [f"word{i} other{i} third{i}" for i in range(60_000)]
     found = footprint("bm25", corpus, corpus[:2])
     assert 1 < found["resident_mb"] < 500
     assert found["load_s"] > 0
+    used = []
+    own = SimpleNamespace(load=lambda _: SimpleNamespace(encode=used.append))
+    monkeypatch.setattr(measure, "candidate", lambda _: own)
+    measure._footprint("own", [], ["a", "b"])
+    assert used == [["a"], ["a", "b"]]  # memory is that of a model that was used
