@@ -73,6 +73,8 @@ def test_matryoshka_refuses_what_it_cannot_shorten():
     for dimensions in ([], [16, 17], [0, 4]):
         with pytest.raises(ValueError, match="this encoder has 1 to 16"):
             MatryoshkaLoss(CoSENTLoss(), dimensions).bind(encoder(), {})
+    with pytest.raises(ValueError, match="2 weights, 3 dimensions"):
+        MatryoshkaLoss(CoSENTLoss(), [1, 2, 3], [1, 2])
 
 
 def test_what_embeds_its_texts_itself_is_not_wrapped():
