@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sbert_lab.adaptation.command import add_options as add_adapt_options
+from sbert_lab.adaptation.recipe import add_options as add_adapt_options
 from sbert_lab.experiments.profiles import PROFILES
 from sbert_lab.selection.command import add_options as add_select_options
 
@@ -153,7 +153,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
         raise SystemExit(str(error)) from error
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
-    print(f"{scores[0].model}, weights {scores[0].revision[:12]}: {path}")
+    print(path)
     return 0
 
 
@@ -172,8 +172,8 @@ def _published(options: argparse.Namespace) -> int:
             continue
         differ += not line.agrees
         verdict = "" if line.agrees else f"  DIFFERS by more than {TOLERANCE}"
-        rest = f"{line.difference:+.6f}  {line.seconds:.0f} s"
-        print(f"{line.ours:9.6f}  {rest}{verdict}", flush=True)
+        gap = line.ours - (line.theirs or 0)
+        print(f"{line.ours:9.6f}  {gap:+.6f}{verdict}", flush=True)
     return 1 if differ else 2 if missing else 0
 
 

@@ -14,7 +14,9 @@ from sbert_lab._utils import new_folder, sha256_file, write_bytes, write_json
 def test_write_replaces_whole(tmp_path):
     path = tmp_path / "a" / "file.txt"
     write_bytes(path, b"old")
-    write_bytes(path, b"abc")
+    with path.open("rb") as reader:
+        write_bytes(path, b"abc")
+        assert reader.read() == b"old"  # a file that is read is never touched
     assert path.read_bytes() == b"abc"
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
     # The published test vector of SHA-256 (FIPS 180-2, appendix B.1).

@@ -1,8 +1,8 @@
 """Adapt a model: train, average with the base, measure, save.
 
 The folder that is filled holds ``plan.json`` (what decides the weights) from the start,
-then ``model``, ``report.md``, and at last ``outcome.json``. Until then ``work`` holds
-checkpoints, from which a run that was killed goes on.
+then ``model``, ``report.md`` with its pictures, and at last ``outcome.json``. Until
+then ``work`` holds checkpoints, from which a run that was killed goes on.
 """
 
 import json
@@ -11,29 +11,22 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock
 
 from sbert_lab._utils import write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.report import OUTCOME, compare, measure, write_report
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
-from sbert_lab.datasets.pairs import (
-    Pairs,
-    check_labels,
-    check_no_leak,
-    retrieval_from_pairs,
-    split_pairs,
-)
+from sbert_lab.datasets import pairs
+from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.registry import BY_NAME, cache_home, locate
+from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.training.trainer import Curve
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +49,30 @@ def adapt(
     Called again after an interruption, with the same arguments, it goes on and ends in
     the same weights; called again when all is done, it returns what was found.
 
-    `base` is a model's name, folder or hub repository. `data` are pairs that belong
-    together, such as queries and answers; or, where there are none, texts of the field,
-    with a `method` and `teacher` of `train_on_texts`. `out` is the folder to fill: new,
-    empty, or that of an earlier call. `test` are other pairs, to test on: None keeps
-    some aside, whole groups that share no text with the rest, and tests nothing where
-    there are only texts. `corpus` is what is searched, and where hard negatives come
-    from; by default the answers of training and test, and negatives are of training.
+    Parameters
+    ----------
+    data
+        Pairs that belong together, e.g. queries and answers; or texts of the field.
+    out
+        The folder to fill: new, empty, or that of an earlier call.
+    method, teacher
+        For texts; see `train_on_texts`.
+    recipe
+        How; None for the method's own of `RECIPES`.
+    test
+        Other pairs, to test on. None keeps some of the pairs aside, whole groups that
+        share no text with the rest, and tests nothing where there are only texts.
+    corpus
+        What is searched, and where hard negatives of pairs come from. By default the
+        answers of training and test are searched, and negatives are those of training.
 
     Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
-    weights, ``plan``, ``facts``, ``curve`` (step and loss), and the rest from
-    `report.compare`. What cannot be used is a `DataError`, `ValueError` or `OSError`.
+    weights, ``plan``, ``facts``, ``curve`` (step and loss), and those of
+    `report.compare`. Errors of data, recipe, folder or base say what to change.
 
     Sources: Henderson et al. 2017 (in-batch negatives), Karpukhin et al. 2020 (mined
     ones), Wortsman et al. 2022 (the average with the base).
     """
-    started = perf_counter()
     if method not in RECIPES or (method == "pairs") != isinstance(data, Pairs):
         raise ValueError(f"method={method!r}: for texts one of {', '.join(RECIPES)}")
     if (teacher is None) == (method == "pseudo-labels"):
@@ -82,42 +83,38 @@ def adapt(
     search = None
     if test is not None:
         answers = train.positive if isinstance(train, Pairs) else ()
-        search = retrieval_from_pairs(test, corpus or (*answers, *test.positive))
+        search = pairs.retrieval_from_pairs(test, corpus or (*answers, *test.positive))
         facts |= {"queries": len(search.queries), "searched": len(search.corpus)}
-
-    def teach(encoder: SentenceEncoder, work: Path) -> Curve:
-        cache, checkpoints = EmbeddingCache(work / "cache"), work / "checkpoints"
-        if not isinstance(train, Pairs):
-            return train_on_texts(method, encoder, train, recipe, teacher, checkpoints)
-        mined = mine_negatives(encoder, train, recipe, corpus, cache=cache)
-        if mined is not None:
-            facts.update({f"passed over, {w}": n for w, n in mined.removed.items()})
-        return train_on_pairs(encoder, train, recipe, mined, checkpoints)
-
     folder = Path(out).expanduser()
-    with _alone(folder):
-        encoder = SentenceEncoder.from_pretrained(str(base))
-        plan = {
-            "base": encoder.fingerprint(),
-            "method": method,
-            **asdict(recipe),
-            "teacher": teacher and teacher.fingerprint(),
-            "data": _hash(train),
-            "test": _hash(test),
-            "corpus": _hash(corpus),
-        }
-        _begin(folder, plan)
+    work = folder / "work"
+    encoder = SentenceEncoder.from_pretrained(str(base))
+    plan = {
+        "base": encoder.fingerprint(),
+        "method": method,
+        **asdict(recipe),
+        "teacher": teacher and teacher.fingerprint(),
+        "data": _hash(train),
+        "test": _hash(test),
+        "corpus": _hash(corpus),
+    }
+    _begin(folder, plan)
+    with FileLock(work / "lock", timeout=0):  # a killed run lets go of it
         if not (folder / OUTCOME).is_file():
             log.info("training …")
-            curve = teach(encoder, folder / "work")
+            stops = work / "checkpoints"
+            if isinstance(train, Pairs):
+                cache = EmbeddingCache(work / "cache")
+                mined = mine_negatives(encoder, train, recipe, corpus, cache=cache)
+                curve = train_on_pairs(encoder, train, recipe, mined, stops)
+            else:
+                curve = train_on_texts(method, encoder, train, recipe, teacher, stops)
             before = SentenceEncoder.from_pretrained(str(base))
             if recipe.base_weight:
                 encoder = average(before, encoder, recipe.base_weight)
             log.info("measuring …")
             sets = general_sets()
-            old, new = (measure(one, search, sets) for one in (before, encoder))
+            old, new = (measure(model, search, sets) for model in (before, encoder))
             encoder.save(folder / "model")
-            facts["seconds"] = round(perf_counter() - started)
             outcome = {
                 "base": str(base),
                 "fingerprint": encoder.fingerprint(),
@@ -127,10 +124,9 @@ def adapt(
                 **compare(search, sets, old, new),
             }
             write_report(folder, outcome)
-        for left_over in (folder / "work", *folder.glob(".model.*")):
+        for left_over in (work, *folder.glob(".model.*")):
             shutil.rmtree(left_over, ignore_errors=True)
-        found: dict[str, Any] = json.loads((folder / OUTCOME).read_text("utf-8"))
-    return found
+    return dict(json.loads((folder / OUTCOME).read_text("utf-8")))
 
 
 def general_sets() -> dict[str, ScoredPairs]:
@@ -148,29 +144,15 @@ def _train_and_test(
     if not isinstance(data, Pairs):
         texts = different_texts(data)
         if test is not None:  # its answers may be known, its queries not
-            check_no_leak(
-                Pairs(texts, texts), replace(test, positive=test.anchor, negative=None)
-            )
+            asked = replace(test, positive=test.anchor, negative=None)
+            pairs.check_no_leak(Pairs(texts, texts), asked)
         return texts, test
-    check_labels(data)
+    pairs.check_labels(data)
     if test is None:
-        in_train, in_test = split_pairs(data, recipe.test_share, recipe.seed)
+        in_train, in_test = pairs.split_pairs(data, recipe.test_share, recipe.seed)
         return data.pick(in_train), data.pick(in_test)
-    check_no_leak(data, test)
+    pairs.check_no_leak(data, test)
     return data, test
-
-
-def _alone(folder: Path) -> AcquireReturnProxy:
-    """Keep a second run of this user out of a folder; a killed one lets go of it.
-
-    The lock lies with the cache, for the folder is to hold what was asked for alone.
-    """
-    path = cache_home() / "locks" / f"{sha256_of(str(folder.resolve()))[:16]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return FileLock(path).acquire(timeout=0)
-    except Timeout:
-        raise FileExistsError(f"{folder} is being filled by another run") from None
 
 
 def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -178,16 +160,17 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
     path, plan = folder / PLAN, json.loads(json.dumps(plan))
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
-        differs = [key for key in plan if known.get(key) != plan[key]]
-        if differs:
+        if differs := [key for key in plan if known.get(key) != plan[key]]:
             raise FileExistsError(
                 f"{folder} holds an adaptation with another {', '.join(differs)}: take "
-                "back the change, or give another folder"
+                "back the change, give another folder, or delete this one"
             )
-    elif folder.exists():
-        others = [o for o in folder.iterdir() if not o.name.startswith(f".{PLAN}.")]
-        if others:
-            raise FileExistsError(f"{folder} holds other files; give a new folder")
+    elif folder.exists() and any(
+        not other.name.startswith(f".{PLAN}.") for other in folder.iterdir()
+    ):
+        raise FileExistsError(
+            f"{folder} holds other files, and no adaptation; give a new folder"
+        )
     write_json(path, plan)
 
 

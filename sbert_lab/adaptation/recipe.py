@@ -1,9 +1,22 @@
-"""The settings of an adaptation."""
+"""The settings of an adaptation, and the options that give them."""
 
+import argparse
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
+from pathlib import Path
+
+#: Settings that the command line gives, too; the least and largest value of each.
+RANGES = {
+    "epochs": (1, inf),
+    "batch_size": (2, inf),
+    "learning_rate": (1e-12, 1),
+    "negatives": (0, inf),
+    "relative_margin": (0, 1),
+    "base_weight": (0, 1),
+    "seed": (0, inf),
+}
 
 
 @dataclass(frozen=True)
@@ -26,20 +39,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse a number that is out of range."""
-        begin, end = self.rank
-        if not 0 <= begin < end or end - begin < self.negatives:
-            raise ValueError(f"rank={self.rank}: no room for {self.negatives} between")
-        for name, least, most in (
-            ("epochs", 1, inf),
-            ("batch_size", 2, inf),
-            ("learning_rate", 1e-12, 1),
-            ("negatives", 0, inf),
-            ("relative_margin", 0, 1),
-            ("base_weight", 0, 1),
-        ):
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise ValueError(f"{name}={value}: from {least:g} to {most:g}")
+        begin, end = self.rank
+        if not 0 <= begin < end or end - begin < self.negatives:
+            raise ValueError(
+                f"rank={self.rank}: no room for {self.negatives} negatives"
+            )
 
 
 #: The defaults by method, the last three for texts without pairs.
@@ -54,3 +62,30 @@ RECIPES = {
 def sha256_of(value: object) -> str:
     """Return the hash of a value that JSON can take."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``python -m sbert_lab adapt``."""
+    add = parser.add_argument
+    add("--base", required=True, help="the model to begin with")
+    add(
+        "--out", type=Path, required=True, help="a new folder, or that of a stopped run"
+    )
+    add = parser.add_argument_group("what belongs together").add_argument
+    add("--pairs", type=Path, help="your own CSV, TSV, JSONL or Parquet")
+    add("--anchor", help="its column of queries, if not 'anchor'")
+    add("--positive", help="its column of answers, if not 'positive'")
+    add("--negative", help="its column of wrong answers, if it has one")
+    add("--test", type=Path, help="pairs to test on; else a fifth is kept aside")
+    texts = ".txt, one text a line, or a column 'text' of a table"
+    add("--corpus", type=Path, help=f"what is searched, if more than answers: {texts}")
+    add = parser.add_argument_group("without pairs").add_argument
+    add("--texts", type=Path, help=texts)
+    add("--method", choices=[method for method in RECIPES if method != "pairs"])
+    add("--teacher", help="of pseudo-labels: a cross-encoder, or a better encoder")
+    recipe = parser.add_argument_group("the recipe; the defaults usually do")
+    for field in fields(Recipe):
+        if field.name in RANGES:
+            option = f"--{field.name.replace('_', '-')}"
+            kind = int if field.type is int else float
+            recipe.add_argument(option, type=kind, help=f"for pairs {field.default}")

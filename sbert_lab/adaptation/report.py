@@ -11,14 +11,15 @@ from sbert_lab._utils import write_bytes, write_json
 from sbert_lab.datasets.pairs import PairSearch
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import search_quality
+from sbert_lab.evaluation.figures import intervals, legend_below, new_figure, png
 from sbert_lab.evaluation.metrics import Values, pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 OUTCOME, REPORT = "outcome.json", "report.md"
-NDCG = "nDCG@10"
 
+_NDCG, _RECALL, _SPEARMAN = "your pairs, nDCG@10", "your pairs, recall@10", "Spearman"
 _SHOWN = 10  # queries on each side
 _LETTERS = 200  # of a text in a table
 
@@ -28,15 +29,16 @@ def measure(
     search: PairSearch | None,
     general: Mapping[str, ScoredPairs],
 ) -> dict[str, Values]:
-    """Return nDCG@10 and recall@10 of each query, and the cosines of each set."""
+    """Return each query's nDCG@10 and recall@10, and each scored pair's cosine."""
     found: dict[str, Values] = {}
     if search is not None:
         sides = encoder.encode_query, encoder.encode_document
-        items = search.queries, search.corpus, search.relevant
-        found[NDCG], found["recall@10"] = search_quality(*sides, *items)
+        found[_NDCG], found[_RECALL] = search_quality(
+            *sides, search.queries, search.corpus, search.relevant
+        )
     for name, pairs in general.items():
-        vectors = encoder.encode([*pairs.first, *pairs.second], show_progress=False)
-        found[name] = pairwise_cosine(*np.split(vectors, 2))
+        first, second = np.split(encoder.encode([*pairs.first, *pairs.second]), 2)
+        found[f"{name}, {_SPEARMAN}"] = pairwise_cosine(first, second)
     return found
 
 
@@ -46,59 +48,55 @@ def compare(
     before: Mapping[str, Values],
     after: Mapping[str, Values],
 ) -> dict[str, Any]:
-    """Compare two models by what `measure` gave, item by item, for JSON.
+    """Compare two models, by what `measure` returned of each, for JSON.
 
-    ``comparisons``, one a metric and those of the search first, have intervals
-    ``before``, ``after`` and of the paired ``difference``; ``better`` and ``worse`` are
-    the queries that gained most nDCG@10, and lost most.
+    ``comparisons``, those of the search first, have intervals ``before``, ``after`` and
+    of the paired ``difference``; ``better`` and ``worse`` are the queries whose nDCG@10
+    gained most, and lost most.
     """
-    comparisons: list[dict[str, Any]] = []
-    for name, old in before.items():
-        new, pairs = after[name], general.get(name)
-        if pairs is None:
-            about = {"name": "your pairs", "metric": name}
-            groups = None if search is None else search.group
-            values = old, new, new - old
-            three = [bootstrap_mean(each, groups=groups) for each in values]
-        else:
-            about = {"name": name, "metric": "Spearman"}
-            three = [similarity_score(pairs, each) for each in (old, new)]
-            three.append(similarity_score(pairs, new, baseline=old))
+    found: dict[str, Any] = {"comparisons": [], "better": [], "worse": []}
+
+    def add(what: str, *three: Interval) -> None:
         parts = zip(("before", "after", "difference"), map(asdict, three), strict=True)
-        comparisons.append({**about, "items": len(old), **dict(parts)})
-    better, worse = (
-        [] if search is None else _examples(search, before[NDCG], after[NDCG], sign)
-        for sign in (1, -1)
-    )
-    return {"comparisons": comparisons, "better": better, "worse": worse}
+        found["comparisons"].append({"what": what, **dict(parts)})
 
-
-def _examples(
-    search: PairSearch, before: Values, after: Values, sign: int
-) -> list[dict[str, Any]]:
-    gained = sign * (after - before)
-    return [
-        {
-            "query": search.queries[i],
-            "answer": search.corpus[search.relevant[i][0]],
-            "before": round(float(before[i]), 3),
-            "after": round(float(after[i]), 3),
-        }
-        for i in np.argsort(-gained, kind="stable")[:_SHOWN]
-        if gained[i] > 0
-    ]
+    if search is not None:
+        for what in (_NDCG, _RECALL):
+            b, a = before[what], after[what]
+            add(what, *(bootstrap_mean(v, groups=search.group) for v in (b, a, a - b)))
+        old, new = before[_NDCG], after[_NDCG]
+        for side, gain in (("better", new - old), ("worse", old - new)):
+            order = np.argsort(-gain, kind="stable")[:_SHOWN]
+            found[side] = [
+                {
+                    "query": search.queries[i],
+                    "answer": search.corpus[search.relevant[i][0]],
+                    "nDCG@10 before": float(old[i]),
+                    "nDCG@10 after": float(new[i]),
+                }
+                for i in order[gain[order] > 0]
+            ]
+    for name, pairs in general.items():
+        what = f"{name}, {_SPEARMAN}"
+        b, a = before[what], after[what]
+        gap = similarity_score(pairs, a, baseline=b)
+        add(what, similarity_score(pairs, b), similarity_score(pairs, a), gap)
+    return found
 
 
 def write_report(folder: Path, outcome: Mapping[str, Any]) -> None:
-    """Write ``report.md``, and at last ``outcome.json``."""
+    """Write ``report.md``, its pictures, and at last ``outcome.json``."""
     parts = [f"# {outcome['base']}, adapted", summary(outcome)]
+    if outcome["comparisons"]:
+        write_bytes(folder / "scores.png", _scores_picture(outcome["comparisons"]))
+        parts.append("![scores](scores.png)")
     for side in ("better", "worse"):
         if rows := [list(map(_cell, one.values())) for one in outcome[side]]:
-            table = _table([outcome[side][0], *rows])
-            parts += [f"## Queries that got {side}, by {NDCG}", table]
+            parts += [f"## Queries that got {side}", _table([outcome[side][0], *rows])]
+    write_bytes(folder / "loss.png", _loss_picture(outcome["curve"]))
+    parts += ["## Training", "![training loss by step](loss.png)"]
     told = {**outcome["facts"], **outcome["plan"]}
-    lines = [f"- {name.replace('_', ' ')}: {value}" for name, value in told.items()]
-    parts += ["## Training", "\n".join(lines)]
+    parts.append("\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in told.items()))
     write_bytes(folder / REPORT, ("\n\n".join(parts) + "\n").encode())
     write_json(folder / OUTCOME, outcome)
 
@@ -108,24 +106,25 @@ def summary(outcome: Mapping[str, Any]) -> str:
     rows = [["", "before", "after", "difference, 95 % interval", "items"]]
     for one in outcome["comparisons"]:
         before, after = (f"{one[when]['mean']:.3f}" for when in ("before", "after"))
-        name, gap = f"{one['name']}, {one['metric']}", Interval(**one["difference"])
-        rows.append([name, before, after, gap.signed(), f"{one['items']:,}"])
+        gap = Interval(**one["difference"])
+        rows.append([one["what"], before, after, gap.signed(), f"{gap.n:,}"])
     return f"{_verdict(outcome['comparisons'])}\n\n{_table(rows)}"
 
 
 def _verdict(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """Name the better model; an interval around 0 decides nothing."""
-    general = [one for one in comparisons if one["metric"] == "Spearman"]
-    if len(general) == len(comparisons):
+    gaps = {one["what"]: Interval(**one["difference"]) for one in comparisons}
+    if _NDCG not in gaps:
         return "Not measured on texts of your field: keep the base until it is."
-    gain = Interval(**comparisons[0]["difference"])
-    found = f"{comparisons[0]['metric']} {gain.signed()}"
+    gain = gaps[_NDCG]
     if gain.low <= 0:
         clear = "Worse" if gain.high < 0 else "No clear difference"
-        return f"{clear}: {found}. Keep the base, or bring more pairs."
-    fell = [one["name"] for one in general if one["difference"]["high"] < 0]
-    others = f", and the base for others, for {', '.join(fell)} fell" if fell else ""
-    return f"Better: {found}. Use the adapted model for texts like these{others}."
+        return f"{clear}: nDCG@10 {gain.signed()}. Keep the base, or bring more pairs."
+    fell = [what for what, gap in gaps.items() if gap.high < 0]
+    others = (
+        f"; it is worse by {', '.join(fell)}: use the base for others" if fell else ""
+    )
+    return f"Better: nDCG@10 {gain.signed()}. Use it for texts like these{others}."
 
 
 def _table(rows: Sequence[Iterable[str]]) -> str:
@@ -137,6 +136,32 @@ def _table(rows: Sequence[Iterable[str]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
-    text = " ".join(str(value).split()).replace("|", "\\|")
+def _cell(value: str | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = " ".join(value.split()).replace("|", "\\|")
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
+
+
+def _scores_picture(comparisons: Sequence[Mapping[str, Any]]) -> bytes:
+    figure, (axes,) = new_figure(height=1.5 + 0.7 * len(comparisons))
+    scores: dict[str, Interval] = {}
+    for one in comparisons:
+        for when in ("before", "after"):
+            value = Interval(**one[when])
+            # The interval of few items can lie beside their mean.
+            low, high = min(value.low, value.mean), max(value.high, value.mean)
+            scores[f"{one['what']}, {when}"] = Interval(value.mean, low, high, value.n)
+    names = list(scores)
+    intervals(axes, scores, kinds={"before": names[::2], "after": names[1::2]})
+    axes.set_xlabel("score, with its 95 % interval")
+    legend_below(axes)
+    return png(figure)
+
+
+def _loss_picture(curve: Sequence[tuple[int, float]]) -> bytes:
+    figure, (axes,) = new_figure(height=3)
+    axes.plot(*zip(*curve, strict=True), marker="o")
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss")
+    return png(figure)

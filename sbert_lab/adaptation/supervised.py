@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sbert_lab import losses
 from sbert_lab._utils import quiet_transformers
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets.pairs import Pairs, plain
-from sbert_lab.losses import (
-    CachedMultipleNegativesRankingLoss,
-    MultipleNegativesRankingLoss,
-    Objective,
-)
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit, mine
@@ -57,10 +53,11 @@ def train_on_pairs(
         answers.setdefault(plain(anchor), set()).add(positive)
     # Of an anchor with several answers, in whatever spelling, none is a wrong one.
     known = [(query + a, p) for a in pairs.anchor for p in sorted(answers[plain(a)])]
+    options: dict[str, Any] = {"temperature": recipe.temperature, "known": known}
+    loss: losses.Objective = losses.MultipleNegativesRankingLoss(**options)
     tokens = recipe.batch_size * float(data.lengths().mean())
-    loss: Objective = MultipleNegativesRankingLoss(recipe.temperature, known=known)
     if tokens > PLAIN_TOKENS.get(encoder.device.type, PLAIN_TOKENS["cpu"]):
-        loss = CachedMultipleNegativesRankingLoss(recipe.temperature, known=known)
+        loss = losses.CachedMultipleNegativesRankingLoss(**options)
     return train(encoder, data, loss, recipe, folder)
 
 
@@ -74,8 +71,8 @@ def mine_negatives(
 ) -> Mined | None:
     """Mine hard negatives as a recipe says, from `candidates` or else the positives.
 
-    Returns None where none is safe, since the base knows nothing of the field: the
-    other answers of a batch are then all to learn from.
+    `guard` is as in `mine`. Returns None where none is safe, since the base knows
+    nothing of the field: the other answers of a batch are then all to learn from.
     """
     if not recipe.negatives:
         return None
@@ -100,7 +97,7 @@ def mine_negatives(
 def train(
     encoder: AnyEncoder,
     data: TrainingData,
-    objective: Objective,
+    objective: losses.Objective,
     recipe: Recipe,
     folder: Path | None = None,
 ) -> Curve:

@@ -1,7 +1,8 @@
 """Train on texts alone: by SimCSE, TSDAE, or pseudo-labels of a teacher (GPL).
 
 The first two make an encoder at home in the words of a field; which texts belong
-together they cannot teach.
+together they cannot teach. For pseudo-labels, queries are cut out of the texts, and a
+better model, the teacher, says by how much each text answers them.
 """
 
 import hashlib
@@ -10,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sbert_lab import losses
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.supervised import mine_negatives, prompts, train
 from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
 from sbert_lab.index.exact import normalized
-from sbert_lab.losses import DenoisingAutoEncoderLoss, MarginMSELoss, SimCSELoss
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData
@@ -28,8 +28,6 @@ Teacher = CrossEncoder | SentenceEncoder
 QUERIES_PER_TEXT = 3  # of pseudo-labels, as in Wang et al. 2022
 CROP = (0.1, 0.5)  # least and largest share of a text's words in a query
 DELETED = 0.1  # probability that a word of a query is left out
-
-_UNIT = 1e-3  # how far from 1 the length of a unit vector may be
 
 
 def train_on_texts(
@@ -54,21 +52,18 @@ def train_on_texts(
     if method == "pseudo-labels" and teacher is not None:
         columns = pseudo_labels(encoder, kept, recipe, teacher)
         return train_margin_mse(encoder, columns, recipe, folder)
-    data = TrainingData({"text": kept}, source="texts")
     if method == "simcse":
-        loss = SimCSELoss(recipe.temperature)
-        return train(encoder, data, loss, recipe, folder)
-    if method == "tsdae":
-        decoder = DenoisingAutoEncoderLoss(encoder, seed=recipe.seed)
-        return train(encoder, data, decoder, recipe, folder)
-    raise ValueError(f"method={method!r}: simcse, tsdae, or pseudo-labels of a teacher")
+        loss: losses.Objective = losses.SimCSELoss(recipe.temperature)
+    elif method == "tsdae":
+        loss = losses.DenoisingAutoEncoderLoss(encoder, seed=recipe.seed)
+    else:
+        raise ValueError(f"{method!r}: simcse, tsdae, or pseudo-labels of a teacher")
+    data = TrainingData({"text": kept}, source="texts")
+    return train(encoder, data, loss, recipe, folder)
 
 
 def pseudo_labels(
-    encoder: SentenceEncoder,
-    texts: Sequence[str],
-    recipe: Recipe,
-    teacher: Teacher,
+    encoder: SentenceEncoder, texts: Sequence[str], recipe: Recipe, teacher: Teacher
 ) -> dict[str, list[Any]]:
     """Make rows for `train_margin_mse` from texts alone.
 
@@ -82,12 +77,11 @@ def pseudo_labels(
         queries = {plain(q): q for q in crops(text, QUERIES_PER_TEXT, recipe.seed)}
         made += [(query, text) for query in queries.values()]
     if not made:
-        raise DataError([f"none of {len(texts)} texts has two words to cut a query of"])
+        raise DataError(f"none of {len(texts)} texts has two words to cut a query of")
     anchor, positive = zip(*made, strict=True)
-    pairs = Pairs(anchor, positive)
-    mined = mine_negatives(encoder, pairs, recipe, texts)
+    mined = mine_negatives(encoder, Pairs(anchor, positive), recipe, texts)
     if mined is None:
-        raise DataError([f"{len(texts)} texts are too alike to tell a wrong answer"])
+        raise DataError(f"{len(texts)} texts are too alike to tell a wrong answer")
     return margin_columns(teacher, mined.triplets())
 
 
@@ -121,38 +115,31 @@ def crops(text: str, count: int, seed: int) -> list[str]:
 def margin_columns(
     teacher: Teacher, triplets: Mapping[str, Sequence[str]]
 ) -> dict[str, list[Any]]:
-    """Return `Mined.triplets` with ``label``: score of positive minus negative."""
+    """Return triplets with ``label``: the teacher's score of positive minus negative.
+
+    `triplets` are columns ``anchor``, ``positive`` and ``negative``. A cross-encoder's
+    scores are those before any activation: behind a sigmoid the margins of easy pairs
+    would all be 1. An encoder's are cosines.
+    """
     right = list(zip(triplets["anchor"], triplets["positive"], strict=True))
     wrong = list(zip(triplets["anchor"], triplets["negative"], strict=True))
     different = list(dict.fromkeys(right + wrong))
-    found = teacher_scores(teacher, different).tolist()
-    score = dict(zip(different, found, strict=True))
-    label = [score[p] - score[n] for p, n in zip(right, wrong, strict=True)]
-    return {**{role: list(texts) for role, texts in triplets.items()}, "label": label}
-
-
-def teacher_scores(
-    teacher: Teacher, pairs: Sequence[tuple[str, str]]
-) -> NDArray[np.float64]:
-    """Return a teacher's scores of m pairs of query and text, float64 ``[m]``.
-
-    A cross-encoder's are those before any activation, an encoder's are cosines.
-    """
-    queries, documents = zip(*pairs, strict=True)
-    scores: NDArray[np.float64]
+    queries, documents = zip(*different, strict=True)
     if isinstance(teacher, CrossEncoder):
         found = teacher.predict(queries, documents, activation=None)
         scores = found.astype(np.float64)
-        return scores
-    sides = []
-    for encode, column in (
-        (teacher.encode_query, queries),
-        (teacher.encode_document, documents),
-    ):
-        texts, place = np.unique(column, return_inverse=True)
-        sides.append(normalized(encode(texts.tolist()))[place])
-    scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
-    return scores
+    else:
+        sides = []
+        for encode, column in (
+            (teacher.encode_query, queries),
+            (teacher.encode_document, documents),
+        ):
+            texts, place = np.unique(column, return_inverse=True)
+            sides.append(normalized(encode(texts.tolist()))[place])
+        scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
+    score = dict(zip(different, scores.tolist(), strict=True))
+    label = [score[p] - score[n] for p, n in zip(right, wrong, strict=True)]
+    return {**{role: list(texts) for role, texts in triplets.items()}, "label": label}
 
 
 def train_margin_mse(
@@ -164,19 +151,19 @@ def train_margin_mse(
     """Train an encoder so that its score margins are those of a teacher, in place.
 
     Scores are dot products. Texts are read with the encoder's prompts. `columns` are
-    those of `margin_columns`; the rest is as for `train_on_pairs`.
+    those of `margin_columns`, `folder` is as for `train_on_pairs`.
 
     Source: Hofstätter et al. 2020, equation 5.
     """
     query, document = prompts(encoder)
-    prompt = {"anchor": query, "positive": document, "negative": document}
+    fronts = {"anchor": query, "positive": document, "negative": document}
     texts = {
-        role: [front + text for text in columns[role]] for role, front in prompt.items()
+        role: [front + text for text in columns[role]] for role, front in fronts.items()
     }
     scale = margin_scale(encoder, texts, columns["label"])
     label = [scale * float(margin) for margin in columns["label"]]
     data = TrainingData({**texts, "label": label}, source="margins")
-    return train(encoder, data, MarginMSELoss(), recipe, folder)
+    return train(encoder, data, losses.MarginMSELoss(), recipe, folder)
 
 
 def margin_scale(
@@ -187,20 +174,20 @@ def margin_scale(
     """Return what a teacher's margins are to be multiplied with for this encoder.
 
     Unit vectors cannot differ in score by more than 2, and a cross-encoder's margins
-    are often 10. For such an encoder the margins get the root mean square of its own on
-    the same rows; their proportions stay. For all others it is 1.
+    are often 10. For an encoder of unit vectors they get the root mean square of its
+    own on the same rows; for others this is 1.
     """
     query, positive, negative = (
         encoder.encode(column, prompt="").astype(np.float64)
         for column in texts.values()
     )
-    lengths = np.linalg.norm(np.concatenate([query, positive, negative]), axis=1)
-    if np.abs(lengths - 1).max() > _UNIT:
+    lengths = np.linalg.norm([query, positive, negative], axis=-1)
+    if not np.allclose(lengths, 1, atol=1e-3):
         return 1.0
     own = (query * (positive - negative)).sum(1)
     size, wanted = (float(np.sqrt(np.mean(np.square(m)))) for m in (own, margins))
-    if not (size > 0 and wanted > 0):
-        raise ValueError("every positive scores like its negative: nothing to learn")
+    if not size or not wanted:
+        raise ValueError("encoder or teacher scores each positive like its negative")
     return size / wanted
 
 
@@ -210,5 +197,5 @@ def different_texts(texts: Sequence[str]) -> tuple[str, ...]:
     for text in texts:
         kept.setdefault(plain(text), text)
     if "" in kept or len(kept) < LEAST:
-        raise DataError([f"{len(kept)} different texts; bring {LEAST}, none empty"])
+        raise DataError(f"{len(kept)} different texts; bring {LEAST}, none empty")
     return tuple(kept.values())

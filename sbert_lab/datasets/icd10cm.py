@@ -8,17 +8,17 @@ cholera" for A00.0); finding the code from the term is the retrieval task.
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab.datasets.pairs import read_authored
-from sbert_lab.models.registry import BY_NAME, locate, verify
+from sbert_lab.models.registry import resolve
 
 #: Terms that describe no disease but point at other codes.
 _CROSS_REFERENCE = re.compile(
@@ -46,25 +46,18 @@ class Code:
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """Queries, and the one document that each must find in a corpus.
-
-    `relevant` holds the name of each query's document, `corpus_codes` the names of all.
-    """
+    """Queries, and the one document that each must find in a corpus."""
 
     queries: tuple[str, ...]
-    relevant: tuple[str, ...]
-    corpus_codes: tuple[str, ...]
+    relevant: tuple[str, ...]  #: the name of each query's document
+    corpus_codes: tuple[str, ...]  #: the names of all documents
     corpus_texts: tuple[str, ...]
 
 
 @cache
 def load() -> tuple[Code, ...]:
     """Return every entry in the order of the book, checksums verified."""
-    entry = BY_NAME["icd10cm"]
-    folder = locate(entry)
-    if folder is None:
-        raise FileNotFoundError(f"{entry.package} is missing; type: {entry.install}")
-    verify(entry, folder)
+    resolve("icd10cm")
     import simple_icd_10_cm as icd
 
     listed: list[str] = icd.get_all_codes(True)
@@ -153,10 +146,7 @@ def split_pairs(split: str) -> list[tuple[str, Code]]:
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: 'train' or 'test'")
-    sides: dict[str, dict[tuple[str, str], tuple[str, Code]]] = {
-        "train": {},
-        "test": {},
-    }
+    sides: dict[str, dict[tuple[str, str], tuple[str, Code]]] = defaultdict(dict)
     for code in load():
         side = sides[split_of(code.category) if code.category else "train"]
         for term in code.inclusion_terms:
@@ -234,9 +224,9 @@ class HierarchyGuard:
         """Return where one code is the other, or stands above it, bool ``[m]``."""
         anchors, corpus = self._lines
         first, second = anchors[anchor_rows], corpus[corpus_rows]
-        either = (first == second[:, :1]) | (second == first[:, :1])
-        found: NDArray[np.bool_] = either.any(1)
-        return found
+        above: NDArray[np.bool_] = np.any(first == second[:, :1], axis=1)
+        below: NDArray[np.bool_] = np.any(second == first[:, :1], axis=1)
+        return above | below
 
     def fingerprint(self) -> str:
         """Return a hash of the codes; the book is always the same one."""
@@ -244,71 +234,45 @@ class HierarchyGuard:
         return hashlib.sha256(json.dumps(codes).encode()).hexdigest()
 
     @cached_property
-    def _lines(self) -> tuple[NDArray[np.int64], ...]:
-        """Numbers of each code and of all above it, ``[n, levels]``, -1 beyond.
-
-        A KeyError names what is no code of ICD-10-CM.
-        """
-        numbers = {name: number for number, name in enumerate(by_code())}
+    def _lines(self) -> list[NDArray[np.int64]]:
+        """Numbers of each code and of all above it, ``[n, levels]``, -1 beyond."""
+        number = {name: row for row, name in enumerate(by_code())}
         found = []
-        for codes in (self.anchor_codes, self.corpus_codes or self.anchor_codes):
-            lines = np.full((len(codes), 12), -1)  # more levels than the book has
-            for row, name in enumerate(codes):
-                code = by_code()[name]
-                line = [numbers[c.code] for c in (code, *ancestors(code))]
-                lines[row, : len(line)] = line
-            found.append(lines)
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class Page:
-    """A block as a document, longer than any encoder reads.
-
-    Its categories are one paragraph each; `places` says where each begins and ends, in
-    characters.
-    """
-
-    name: str
-    text: str = field(repr=False)
-    places: tuple[tuple[int, int, str], ...] = field(repr=False)
-
-    def categories(self, start: int, end: int) -> frozenset[str]:
-        """Return the categories of which something stands between two characters."""
-        return frozenset(
-            name for first, last, name in self.places if first < end and start < last
-        )
+        for names in (self.anchor_codes, self.corpus_codes or self.anchor_codes):
+            codes = [by_code()[name] for name in names]
+            lines = [
+                [number[c.code] for c in (code, *ancestors(code))] for code in codes
+            ]
+            found.append(np.array(list(zip_longest(*lines, fillvalue=-1))).T)
+        return found
 
 
 def pages(
     count: int | None = None, *, holding: Collection[str] = (), seed: int = 0
-) -> tuple[Page, ...]:
-    """Return a page for each block, in the order of the book.
+) -> dict[str, str]:
+    """Return blocks as documents longer than any encoder reads, in the book's order.
 
-    Of `count` pages, all that hold a category of `holding` are there, and others drawn
-    at random; None takes the whole book.
+    Below the heading is a line for each code, and a blank one before each category. Of
+    `count` pages, all that hold a category of `holding` are there, and others drawn at
+    random; None takes the whole book.
     """
-    blocks: dict[Code, list[Code]] = {}
+    blocks: dict[Code, list[Code]] = defaultdict(list)
     for code in retrieval_corpus():
         if code.category:
-            blocks.setdefault(block_of(code), []).append(code)
-    made = [_page(block, codes) for block, codes in blocks.items()]
-    count = len(made) if count is None else count
-    held = [page.categories(0, len(page.text)) for page in made]
-    needed = [row for row, own in enumerate(held) if own & set(holding)]
-    others = sorted(set(range(len(made))) - set(needed))
-    more = np.random.default_rng(seed).permutation(others)
-    drawn = more[: max(0, count - len(needed))].tolist()
-    return tuple(made[row] for row in sorted([*needed, *drawn]))
+            blocks[block_of(code)].append(code)
+    wanted = {block for block in blocks for c in blocks[block] if c.category in holding}
+    others = [block for block in blocks if block not in wanted]
+    more = np.random.default_rng(seed).permutation(len(others))
+    drawn = more if count is None else more[: max(0, count - len(wanted))]
+    wanted.update(others[row] for row in drawn)
+    return {b.code: _page(b, codes) for b, codes in blocks.items() if b in wanted}
 
 
-def _page(block: Code, codes: list[Code]) -> Page:
-    text, places = block.description, []
-    for category, own in groupby(codes, lambda code: code.category):
-        start = len(text) + 2
-        lines = (
+def _page(block: Code, codes: list[Code]) -> str:
+    text = block.description
+    for _, own in groupby(codes, lambda code: code.category):
+        lines = [
             f"{c.code} {'; '.join([c.description, *c.inclusion_terms])}." for c in own
-        )
+        ]
         text += "\n\n" + "\n".join(lines)
-        places.append((start, len(text), category))
-    return Page(block.code, text, tuple(places))
+    return text

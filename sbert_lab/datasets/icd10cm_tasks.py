@@ -7,11 +7,11 @@ taken, a hash of their names says which, or a generator with a fixed seed.
 import hashlib
 import json
 import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +28,6 @@ from sbert_lab.datasets.icd10cm import (
     split_pairs,
 )
 from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs
-
-Item = TypeVar("Item")
 
 #: Texts of a chapter at most: for testing, for training, and for clustering.
 TEST_PER_CHAPTER, TRAIN_PER_CHAPTER, CLUSTERED_PER_CHAPTER = 64, 128, 128
@@ -95,7 +93,7 @@ def graded_hierarchy(
                 (code.description, texts[score], float(score), code.category)
                 for score in range(5, -1, -1)
             ]
-    return _scored(rows)
+    return ScoredPairs(*zip(*rows, strict=True))
 
 
 def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
@@ -122,14 +120,14 @@ def synonym_pairs(terms: int | None = None) -> ScoredPairs:
     """
     rows: list[tuple[str, str, float, str]] = []
     for term, code in _terms(terms):
-        siblings = _drawn(_groups("parent")[code.parent], term, code)
+        siblings = _drawn("parent", term, code)
         wrong = next((c for c in siblings if _is_wrong(c, term, code)), None)
         if wrong:
             rows += [
                 (term, code.description, 1.0, code.category),
                 (term, wrong.description, 0.0, code.category),
             ]
-    return _scored(rows)
+    return ScoredPairs(*zip(*rows, strict=True))
 
 
 def candidate_reranking(queries: int | None = None) -> RerankingTask:
@@ -218,25 +216,14 @@ TASKS = (
 KINDS = tuple(task.kind for task in TASKS)
 
 
-def _scored(rows: list[tuple[str, str, float, str]]) -> ScoredPairs:
-    return ScoredPairs(*zip(*rows, strict=True))
-
-
 def _candidates(term: str, code: Code) -> tuple[str, ...]:
     """Return the names of the right code and of wrong ones, in alphabetical order."""
     chosen = {code.description.lower(): code.code}
-    for level, limit in (
-        ("parent", NEAR + 1),
-        ("category", NEAR + 1),
-        ("words", CANDIDATES),
-        ("chapter", CANDIDATES),
-    ):
+    near = ("parent", NEAR + 1), ("category", NEAR + 1)
+    for level, limit in (*near, ("words", CANDIDATES), ("chapter", CANDIDATES)):
         if len(chosen) >= limit:
             continue
-        if level == "words":
-            pool = _most_alike(term)
-        else:
-            pool = _drawn(_groups(level)[getattr(code, level)], term, code)
+        pool = _most_alike(term) if level == "words" else _drawn(level, term, code)
         for other in pool:
             if len(chosen) < limit and _is_wrong(other, term, code):
                 chosen.setdefault(other.description.lower(), other.code)
@@ -250,18 +237,16 @@ def _by_chapter(split: str, most: int, without: Sequence[str] = ()) -> LabelledT
     for chapter, codes in _groups("chapter", split).items():
         if chapter == "22":
             continue  # "Codes for special purposes": it has one category
-        categories: dict[str, list[Code]] = defaultdict(list)
-        for code in codes:
-            if code.description.lower() not in seen:
-                seen.add(code.description.lower())
-                categories[code.category].append(code)
+        taken: Counter[str] = Counter()
+        turns: list[tuple[int, Code]] = []
+        fresh = {c.description.lower(): c for c in codes[::-1]}  # of two, the first
+        fresh = {text: code for text, code in fresh.items() if text not in seen}
+        seen |= fresh.keys()
+        for code in sorted(fresh.values(), key=lambda c: _number(c.code)):
+            turns.append((taken[code.category], code))
+            taken[code.category] += 1
         # The first code of every category, then the second of those that have one …
-        turns = [
-            (turn, _number(code.code), code)
-            for members in categories.values()
-            for turn, code in enumerate(_pick(members, None, lambda c: c.code))
-        ]
-        chosen += [code for *_, code in sorted(turns, key=lambda t: t[:2])[:most]]
+        chosen += [code for _, code in sorted(turns, key=lambda t: t[0])[:most]]
     return LabelledTexts(
         texts=tuple(code.description for code in chosen),
         labels=tuple(by_code()[code.chapter].description for code in chosen),
@@ -276,7 +261,7 @@ def _terms(count: int | None) -> list[tuple[str, Code]]:
         for term, code in split_pairs("test")
         if term.lower() != code.description.lower()
     ]
-    return _pick(pairs, count, lambda pair: (pair[0], pair[1].code))
+    return sorted(pairs, key=lambda p: _number((p[0], p[1].code)))[:count]
 
 
 def _is_wrong(other: Code, term: str, code: Code) -> bool:
@@ -300,19 +285,13 @@ def _groups(level: str, split: str = "") -> dict[str, list[Code]]:
     return groups
 
 
-def _drawn(codes: Sequence[Code], term: str, code: Code) -> list[Code]:
-    """Return codes in an order that differs from term to term."""
-    return _pick(codes, None, lambda other: (term, code.code, other.code))
+def _drawn(level: str, term: str, code: Code) -> list[Code]:
+    """Return the codes beside a code, in an order that differs from term to term."""
+    codes = _groups(level)[getattr(code, level)]
+    return sorted(codes, key=lambda other: _number((term, code.code, other.code)))
 
 
-def _pick(
-    items: Sequence[Item], count: int | None, name: Callable[[Item], Hashable]
-) -> list[Item]:
-    """Return `count` items, or all, in the order of the hashes of their names."""
-    return sorted(items, key=lambda item: _number(name(item)))[:count]
-
-
-def _number(name: Hashable) -> int:
+def _number(name: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8], "big")
 
 
@@ -320,9 +299,9 @@ def _most_alike(text: str) -> list[Code]:
     """Return the codes that share a word with a text, by Jaccard's index."""
     codes, words_of, rows_of = _word_index()
     words = _words(text)
-    shared = sorted({row for word in words for row in rows_of.get(word, ())})
-    jaccard = {r: len(words & words_of[r]) / len(words | words_of[r]) for r in shared}
-    return [codes[row] for row in sorted(shared, key=lambda row: -jaccard[row])]
+    shared = Counter(row for word in words for row in rows_of.get(word, ()))
+    jaccard = {row: n / len(words | words_of[row]) for row, n in shared.items()}
+    return [codes[row] for row in sorted(jaccard, key=lambda r: (-jaccard[r], r))]
 
 
 @cache

@@ -36,14 +36,14 @@ class Inference:
 
 def authored() -> tuple[Inference, ...]:
     """Read the project's own 1,200 pairs, data/authored/nli.csv; rules beside it."""
-    return tuple(Inference(**row) for row in read_authored("nli.csv"))
+    return tuple(Inference(**row) for row in read_authored("nli.csv"))  # type: ignore[arg-type]
 
 
 def sick_entailment(split: str = "train") -> tuple[Inference, ...]:
     """Read the entailment judgements of SICK; its splits share most sentences."""
     return tuple(
         Inference("", "sick", row["sentence_A"], row["sentence_B"], label)
-        for row in sick_rows(resolve("sick"), split)
+        for row in sick_rows(split)
         for label in LABELS
         if label == row["entailment_judgment"].lower()
     )
@@ -58,10 +58,8 @@ def all_nli(split: str = "train") -> tuple[Inference, ...]:
     """
     rows = read_split(resolve("all-nli") / "pair-class", split)
     if wrong := {row["label"] for row in rows} - set(range(len(LABELS))):
-        raise ValueError(
-            f"all-nli: labels {wrong} are none of 0, 1, 2; take the rows out (-1 marks "
-            "pairs whose annotators did not agree)"
-        )
+        told = "take the rows out (-1: the annotators did not agree)"
+        raise ValueError(f"all-nli: labels {wrong} are none of 0, 1, 2; {told}")
     return tuple(
         Inference("", "all-nli", r["premise"], r["hypothesis"], LABELS[r["label"]])
         for r in rows
@@ -119,9 +117,9 @@ def icd10cm_entailment(split: str = "train") -> tuple[Inference, ...]:
     ]
     pairs = []
     for row in rng.permutation(len(chosen)):
-        texts, label = chosen[row]
-        code, _ = found[texts]
-        pairs.append(Inference(code.code, code.chapter, *texts, label))
+        (premise, hypothesis), label = chosen[row]
+        code, _ = found[premise, hypothesis]
+        pairs.append(Inference(code.code, code.chapter, premise, hypothesis, label))
     return tuple(pairs)
 
 
@@ -129,13 +127,16 @@ def _labelled(
     split: str, rng: np.random.Generator
 ) -> dict[tuple[str, str], tuple[Code, set[Label]]]:
     """Return pairs of texts with the labels that the rules give them."""
+    import simple_icd_10_cm as icd
+
     codes = [c for c in load() if c.category and split_of(c.category) == split]
+    if not codes:
+        raise ValueError(f"split={split!r}: 'train' or 'test'")
     opposite = _opposites(codes)
-    blocks = {code.code: block_of(code).code for code in codes}
-    nearby: dict[tuple[str, bool], list[Code]] = defaultdict(list)
+    nearby: dict[tuple[Code, bool], list[Code]] = defaultdict(list)
     for code in codes:
         if len(code.code) <= 7:  # longer ones say which encounter it is
-            nearby[blocks[code.code], bool(_MARK.search(code.description))].append(code)
+            nearby[block_of(code), bool(_MARK.search(code.description))].append(code)
     found: dict[tuple[str, str], tuple[Code, set[Label]]] = {}
 
     def add(code: Code, hypothesis: str, label: Label) -> None:
@@ -151,40 +152,30 @@ def _labelled(
             if entry.code in opposite:
                 add(code, opposite[entry.code].description, "contradiction")
         for mark in (False, True):
-            pool = nearby[blocks[code.code], mark]
+            pool = nearby[block_of(code), mark]
             other = pool[rng.integers(len(pool))] if pool else code
             if other.category != code.category:
                 add(code, other.description, "neutral")
-        for label, note in _notes(code, split):
-            add(code, note, label)
+        notes: list[tuple[Label, str]] = []
+        notes += [("contradiction", note) for note in icd.get_excludes1(code.code)]
+        notes += [("neutral", note) for note in icd.get_excludes2(code.code)]
+        for label, note in notes:
+            # All codes that a note names must be of the split.
+            if set(map(split_of, re.findall(r"\b[A-Z]\d[0-9A-Z]", note))) == {split}:
+                add(code, _CODE_IN_NOTE.sub("", note), label)
     return found
 
 
 def _opposites(codes: list[Code]) -> dict[str, Code]:
     """Return the sibling that differs from a code in one pair of opposite words."""
-    result: dict[str, Code] = {}
-    for one, other in (("right", "left"), ("with", "without")):
-        alike: dict[tuple[str, str], list[Code]] = defaultdict(list)
-        pattern = re.compile(rf"\b({one}|{other})\b", re.IGNORECASE)
+    alike: dict[tuple[str, str, str], list[Code]] = defaultdict(list)
+    for words in (r"\b(right|left)\b", r"\b(with|without)\b"):
         for code in codes:
-            text, count = pattern.subn("…", code.description.lower())
+            text, count = re.subn(words, "…", code.description.lower())
             if count:
-                alike[code.parent, text].append(code)
-        for a, b in (siblings for siblings in alike.values() if len(siblings) == 2):
-            result.setdefault(a.code, b)
-            result.setdefault(b.code, a)
+                alike[words, code.parent, text].append(code)
+    result: dict[str, Code] = {}
+    for a, b in (siblings for siblings in alike.values() if len(siblings) == 2):
+        result.setdefault(a.code, b)
+        result.setdefault(b.code, a)
     return result
-
-
-def _notes(code: Code, split: str) -> list[tuple[Label, str]]:
-    """Return what a code's notes name, where all codes they name are of the split."""
-    import simple_icd_10_cm as icd
-
-    notes: list[tuple[Label, str]] = []
-    notes += [("contradiction", note) for note in icd.get_excludes1(code.code)]
-    notes += [("neutral", note) for note in icd.get_excludes2(code.code)]
-    return [
-        (label, _CODE_IN_NOTE.sub("", note))
-        for label, note in notes
-        if set(map(split_of, re.findall(r"\b[A-Z]\d[0-9A-Z]", note))) == {split}
-    ]

@@ -33,18 +33,16 @@ LEAST = 20
 Records = list[tuple[int, dict[str, Any]]]
 Table = tuple[list[str], Records]
 
-_SHOWN = 10  # problems listed in the message; the rest are counted
-
 
 class DataError(ValueError):
     """A data file is not usable; `problems` holds every reason, one a line."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
-        rest = len(self.problems) - _SHOWN
-        shown = "\n".join(f"  {problem}" for problem in self.problems[:_SHOWN])
-        more = f"\n  … and {rest} more" if rest > 0 else ""
-        super().__init__(f"{len(self.problems)} problem(s):\n{shown}{more}")
+        shown = [f"{len(self.problems)} problem(s):", *self.problems[:10]]
+        if more := self.problems[10:]:
+            shown.append(f"… and {len(more)} more")
+        super().__init__("\n  ".join(shown))
 
 
 @dataclass(frozen=True)
@@ -99,25 +97,23 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     for a misspelt ``negative`` would be lost.
     """
     path = Path(path)
-    wanted = dict(columns) if columns else {role: role for role in ROLES}
-    if not wanted.keys() <= set(ROLES) or len(set(wanted.values())) < len(wanted):
-        raise DataError(f"columns={wanted}: a column for each of {', '.join(ROLES)}")
     names, records = read_table(path)
-    used = {role: name for role, name in wanted.items() if name in names}
-    needed = {"anchor", "positive", *(columns or ())}
+    given = columns or {name: name for name in names}
+    used = {"anchor": "anchor", "positive": "positive", **given}
     problems = [
-        f"{path}: column {wanted.get(role, role)!r} is missing; the file has "
+        f"{path}: column {name!r} is missing; the file has "
         f"{', '.join(map(repr, names))} (a .csv has commas, a .tsv tabs)"
-        for role in ROLES
-        if role in needed and role not in used
+        for name in used.values()
+        if name not in names
     ]
-    if not columns:
-        problems += [
-            f"{path}: column {name!r} has no role; name the roles with columns=…, or "
-            f"rename it to one of {', '.join(ROLES)}"
-            for name in names
-            if name not in ROLES
-        ]
+    problems += [
+        f"{path}: {role!r} is no role; name the columns of {', '.join(ROLES)} with "
+        "columns=…, or rename them"
+        for role in used
+        if role not in ROLES
+    ]
+    if len(set(used.values())) < len(used):
+        problems.append(f"{path}: one column has two roles in {used}")
     if problems:
         raise DataError(problems)
     return _checked(path, used, records)
@@ -366,26 +362,19 @@ def retrieval_from_pairs(
     ]
     if problems:
         raise DataError(problems)
-    queries: dict[str, str] = {}
-    answers: dict[str, dict[int, None]] = {}
-    groups: dict[str, int] = {}
+    found: dict[str, tuple[str, int, dict[int, None]]] = {}
     rows = zip(pairs.anchor, pairs.positive, row_groups(pairs).tolist(), strict=True)
     for anchor, positive, group in rows:
-        key = plain(anchor)
-        queries.setdefault(key, anchor)
-        answers.setdefault(key, {})[place[plain(positive)]] = None
-        groups[key] = group
-    if len(set(groups.values())) < 2 or len(different) < 2:
+        _, _, answers = found.setdefault(plain(anchor), (anchor, group, {}))
+        answers[place[plain(positive)]] = None
+    queries, groups, relevant = zip(*found.values(), strict=True)
+    if len(set(groups)) < 2 or len(different) < 2:
         raise DataError(
             f"{pairs.source}: {len(queries)} different anchors and {len(different)} "
             "texts to search in, of which a test needs two of each, in two groups"
         )
-    return PairSearch(
-        tuple(queries.values()),
-        tuple(different.values()),
-        tuple(map(tuple, answers.values())),
-        np.array(list(groups.values())),
-    )
+    texts = tuple(different.values())
+    return PairSearch(queries, texts, tuple(map(tuple, relevant)), np.array(groups))
 
 
 def check_labels(pairs: Pairs) -> None:

@@ -370,10 +370,12 @@ def _entry(library: str, name: str, node: _Definition) -> ApiEntry | None:
     old = re.search(r"\bdeprecated?\b", decorators) or "\n.. deprecated::" in docstring
     if old or not bare(sentence):
         return None
-    made = node
+    made: ast.FunctionDef | ast.AsyncFunctionDef | None
     if isinstance(node, ast.ClassDef):
         methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
         made = methods.get("__init__") or methods.get("__new__")
+    else:
+        made = node
     signature = name
     if made and "property" not in decorators:
         parts = ast.iter_child_nodes(made.args)

@@ -5,21 +5,15 @@ form in which their authors publish them, or from the hub.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from sbert_lab.datasets.pairs import read_authored, read_table
-from sbert_lab.models.registry import BY_NAME, resolve
-
-#: The files in which SICK's authors publish it, by split.
-SICK_FILES = {
-    "train": "SICK_train.txt",
-    "trial": "SICK_trial.txt",
-    "test": "SICK_test_annotated.txt",
-}
+from sbert_lab.datasets.pairs import read_authored, read_table, read_utf8
+from sbert_lab.models.registry import resolve
 
 
 @dataclass(frozen=True)
@@ -41,8 +35,12 @@ class ScoredPairs:
 
     def only(self, kept: Sequence[bool]) -> "ScoredPairs":
         """Return the pairs for which `kept`, ``[n]``, is true."""
-        columns = (self.first, self.second, self.score, self.group)
-        return ScoredPairs(*(tuple(compress(column, kept)) for column in columns))
+        return ScoredPairs(
+            tuple(compress(self.first, kept)),
+            tuple(compress(self.second, kept)),
+            tuple(compress(self.score, kept)),
+            tuple(compress(self.group, kept)),
+        )
 
 
 @dataclass(frozen=True)
@@ -63,37 +61,28 @@ def stsb(split: str = "test") -> ScoredPairs:
     home = resolve("stsb")
     if split_files(home, "test"):
         return _from_snapshot(home, {"dev": "validation"}.get(split, split))
-    path = local_file(home, "stsb", f"stsb-en-{split}.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        return _scored([row[:3] for row in csv.reader(file)])
+    lines = StringIO(read_utf8(home / f"stsb-en-{split}.csv"), newline="")
+    return _scored([row[:3] for row in csv.reader(lines)])
 
 
-def sick(split: str = "test") -> ScoredPairs:
-    """Read SICK (Marelli et al. 2014), relatedness from 1 to 5.
-
-    `split` is ``"train"``, ``"trial"``, ``"test"``, or ``"all"``, which is what MTEB's
-    SICK-R measures on.
-    """
+def sick() -> ScoredPairs:
+    """Read all of SICK (Marelli et al. 2014), as MTEB's SICK-R, scored from 1 to 5."""
     home = resolve("sick")
     if split_files(home, "test"):
-        if split != "all":
-            raise ValueError(f"the hub's copy of SICK has no split {split!r}: 'all'")
         return _from_snapshot(home, "test")
-    splits = SICK_FILES if split == "all" else (split,)
-    return _scored(
-        [
-            (row["sentence_A"], row["sentence_B"], row["relatedness_score"])
-            for part in splits
-            for row in sick_rows(home, part)
-        ]
-    )
+    rows = [row for split in ("train", "trial", "test") for row in sick_rows(split)]
+    keys = ("sentence_A", "sentence_B", "relatedness_score")
+    return _scored([[row[key] for key in keys] for row in rows])
 
 
-def sick_rows(home: Path, split: str) -> list[dict[str, str]]:
-    """Return the rows of one of SICK's files: tabs, and quotation marks as they are."""
-    path = local_file(home, "sick", SICK_FILES[split])
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+def sick_rows(split: str) -> list[dict[str, str]]:
+    """Return the rows of a file of SICK's authors: tabs, quotation marks as they are.
+
+    `split` is ``"train"``, ``"trial"`` or ``"test"``.
+    """
+    name = "SICK_test_annotated.txt" if split == "test" else f"SICK_{split}.txt"
+    lines = StringIO(read_utf8(resolve("sick") / name), newline="")
+    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def ladder(anchors: int | None = None) -> ScoredPairs:
@@ -103,24 +92,17 @@ def ladder(anchors: int | None = None) -> ScoredPairs:
     many from the start; None for all 120.
     """
     rows = read_authored("similarity_ladder.csv")
-    kept = set(list(dict.fromkeys(row["anchor_id"] for row in rows))[:anchors])
-    rows = [row for row in rows if row["anchor_id"] in kept]
-    return ScoredPairs(
-        tuple(row["anchor"] for row in rows),
-        tuple(row["partner"] for row in rows),
-        tuple(float(row["score"]) for row in rows),
-        tuple(row["anchor_id"] for row in rows),
-    )
+    rows = rows if anchors is None else rows[: 6 * anchors]
+    keys = ("anchor", "partner", "score", "anchor_id")
+    return _scored([[row[key] for key in keys] for row in rows])
 
 
 def by_name(name: str) -> ScoredPairs:
     """Return the test pairs of a set: ladder, stsb, sick, or SemEval's sts12 to 16."""
-    if name == "ladder":
-        return ladder()
-    if name == "stsb":
-        return stsb("test")
-    if name == "sick":
-        return sick("all")
+    readers: dict[str, Callable[[], ScoredPairs]]
+    readers = {"ladder": ladder, "stsb": stsb, "sick": sick}
+    if name in readers:
+        return readers[name]()
     if name in ("sts12", "sts13", "sts14", "sts15", "sts16"):
         return _from_snapshot(resolve(name), "test")
     raise ValueError(f"no similarity set {name!r}: ladder, sts12 to sts16, stsb, sick")
@@ -135,17 +117,9 @@ def banking77(split: str = "test") -> LabelledTexts:
     if split_files(home, "test"):
         found = [(r["text"], r["label_text"]) for r in read_split(home, split)]
     else:
-        table = read_table(local_file(home, "banking77", f"{split}.csv"))
-        found = [(row["text"], row["category"]) for _, row in table[1]]
+        table = read_table(home / f"{split}.csv")[1]
+        found = [(row["text"], row["category"]) for _, row in table]
     return LabelledTexts(*zip(*found, strict=True))
-
-
-def local_file(home: Path, name: str, file: str) -> Path:
-    """Return a file of a registry entry's folder; an error says how to get it."""
-    path = home / file
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; {BY_NAME[name].install}")
-    return path
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -168,5 +142,5 @@ def _from_snapshot(folder: Path, split: str) -> ScoredPairs:
 
 
 def _scored(rows: Sequence[Sequence[str]]) -> ScoredPairs:
-    first, second, score = zip(*rows, strict=True)
-    return ScoredPairs(first, second, tuple(map(float, score)))
+    first, second, score, *group = zip(*rows, strict=True)
+    return ScoredPairs(first, second, tuple(map(float, score)), *group)

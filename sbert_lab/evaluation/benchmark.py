@@ -1,8 +1,4 @@
-"""What `python -m sbert_lab benchmark` does, with and without ``--published``.
-
-`run_benchmark` measures any model, a reader's own folder too, in the six tasks of
-ICD-10-CM; `reproduce` holds it in mteb's own tasks against its published scores.
-"""
+"""What `python -m sbert_lab benchmark` does, with and without ``--published``."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,8 +18,7 @@ from sbert_lab.evaluation.published import published_row
 from sbert_lab.models.registry import BY_NAME
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
-#: Largest difference that still counts as equal, as a fraction. Published figures are
-#: rounded to 0.0001, and the order of sums in a matrix product moves a further digit.
+#: Largest difference that still counts as equal: published figures are rounded.
 TOLERANCE = 0.0002
 
 _VERSIONS = ("mteb", "numpy", "scikit-learn", "scipy", "torch", "transformers")
@@ -38,26 +33,19 @@ class Reproduction:
     theirs: float | None
     ours: float | None = None
     reason: str = ""
-    seconds: float = 0.0
-
-    @property
-    def difference(self) -> float:
-        """Ours less theirs; not a number where one is missing."""
-        if self.ours is None or self.theirs is None:
-            return math.nan
-        return self.ours - self.theirs
 
     @property
     def agrees(self) -> bool:
         """Whether both are here and differ by at most `TOLERANCE`."""
-        return abs(self.difference) <= TOLERANCE
+        if self.ours is None or self.theirs is None:
+            return False
+        return abs(self.ours - self.theirs) <= TOLERANCE
 
 
 def reproduce(model: str) -> Iterator[Reproduction]:
-    """Measure a model of the registry in mteb's own tasks, beside published scores.
+    """Measure a model in mteb's own tasks, beside published scores, task by task.
 
-    Yields a line for each task; where the model or the data are missing, one that says
-    what to do.
+    Where the model or the data are missing, the `Reproduction` says what to do.
     """
     known = published_row("mteb", model)
     for task in LOCAL_TASKS:
@@ -73,7 +61,7 @@ def reproduce(model: str) -> Iterator[Reproduction]:
             yield Reproduction(model, task, theirs, reason=str(error))
             continue
         (ours,) = evaluate(encoder, [local], name=_hub_name(model))
-        yield Reproduction(model, task, theirs, ours.score, seconds=ours.seconds)
+        yield Reproduction(model, task, theirs, ours.score)
 
 
 def run_benchmark(
@@ -84,29 +72,27 @@ def run_benchmark(
 ) -> tuple[tuple[TaskScore, ...], Path]:
     """Measure a model in the six tasks of ICD-10-CM, and write the record.
 
-    ``model`` is a name of the registry, a folder, or a repository of the hub; `report`
-    is given each score as soon as it is there. Returns the scores and the record's
-    path: JSON, under build/results/benchmark, named by model and weights.
+    `report` is given each score as soon as it is there. Returns the scores and the
+    record's path: JSON, under build/results/benchmark, named by model and weights.
     """
     encoder = SentenceEncoder.from_pretrained(model)
     name = _hub_name(model)
-    whole = icd10cm_benchmark(size)
     scores: tuple[TaskScore, ...] = ()
-    for task in whole:
+    for task in icd10cm_benchmark(size):
         scores += evaluate(encoder, [task], name=name, cache_folder=cache_folder)
         if report is not None:
             report(scores[-1])
     record = {
-        "benchmark": whole.name,
-        "model": scores[0].model,
-        "revision": scores[0].revision,
+        "benchmark": "ICD-10-CM(eng" + (")" if size is None else f", size {size})"),
+        "model": name,
+        "revision": encoder.fingerprint(),
         "dimension": encoder.dimension,
         "mean": math.fsum(score.score for score in scores) / len(scores),
         "versions": {package: metadata.version(package) for package in _VERSIONS},
         "tasks": [asdict(score) for score in scores],
     }
     ending = "" if size is None else f"-size{size}"
-    file = f"{name.rsplit('/', 1)[-1]}-{scores[0].revision[:12]}{ending}.json"
+    file = f"{name.rsplit('/', 1)[-1]}-{encoder.fingerprint()[:12]}{ending}.json"
     path = results_folder("benchmark") / file
     write_json(path, record)
     return scores, path

@@ -1,11 +1,6 @@
 """What kind of pair a model fails on: words in common, and negation."""
 
 import re
-from collections.abc import Sequence
-
-import numpy as np
-
-from sbert_lab.evaluation.metrics import Values
 
 #: Words that say little about what a sentence is about.
 STOP_WORDS = frozenset(
@@ -21,6 +16,7 @@ STOP_WORDS = frozenset(
     """.split()
 )
 
+_WORD = re.compile(r"[a-z0-9]+")
 _NEGATION = re.compile(
     r"\b(?:no|not|nor|none|never|neither|nobody|nothing|nowhere|without|cannot)\b"
     r"|n['’]t\b",
@@ -28,27 +24,10 @@ _NEGATION = re.compile(
 )
 
 
-def words(text: str) -> list[str]:
-    """Return the lower-cased words of a text, numbers included."""
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
 def word_overlap(first: str, second: str) -> float:
     """Return the share of words, but stop words, that two texts have in common."""
-    a, b = (set(words(text)) - STOP_WORDS for text in (first, second))
+    a, b = (set(_WORD.findall(text.lower())) - STOP_WORDS for text in (first, second))
     return len(a & b) / max(1, len(a | b))
-
-
-def bag_of_words_cosine(first: Sequence[str], second: Sequence[str]) -> Values:
-    """Return the cosine of the word counts of each pair, ``[n]``, stop words too."""
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.preprocessing import normalize
-
-    counter = CountVectorizer(tokenizer=words, token_pattern=None, lowercase=False)
-    counts = normalize(counter.fit_transform([*first, *second]))
-    left, right = counts[: len(first)], counts[len(first) :]
-    cosines: Values = np.asarray(left.multiply(right).sum(axis=1)).ravel()
-    return cosines
 
 
 def negates(text: str) -> bool:

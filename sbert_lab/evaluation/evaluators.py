@@ -3,12 +3,15 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from sbert_lab._utils import Metric, Vectors
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
+#: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
 Encode = Callable[[Sequence[str]], Vectors]
 
 
@@ -32,12 +35,9 @@ def search_quality(
 
 
 class Evaluator(Protocol):
-    """What `SentenceTrainer` asks of an evaluation.
+    """What `SentenceTrainer` asks of an evaluation."""
 
-    ``name`` is unique in a training; metrics appear as ``eval_{name}_{metric}``.
-    """
-
-    name: str
+    name: str  #: unique in a training: metrics appear as ``eval_{name}_{metric}``
 
     def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
         """Return the metrics, by name."""
@@ -59,9 +59,8 @@ class SimilarityEvaluator:
 
     def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
         """Return the correlation."""
-        count = len(self.pairs)
         vectors = encoder.encode([*self.pairs.first, *self.pairs.second])
-        cosines = metrics.pairwise_cosine(vectors[:count], vectors[count:])
+        cosines = metrics.pairwise_cosine(*np.split(vectors, 2))
         return {"spearman": metrics.spearman(cosines, self.pairs.score)}
 
     def held_out(self) -> Iterable[Sequence[str]]:

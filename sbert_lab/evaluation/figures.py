@@ -1,8 +1,4 @@
-"""Figures and tables that everyone can read.
-
-A figure carries its text alternative in the notebook file, and the numbers behind it
-in a table that folds away; colour is never the only difference between two series.
-"""
+"""Figures and tables that everyone can read: with text alternatives, and markers."""
 
 import html
 from collections.abc import Collection, Mapping, Sequence
@@ -36,22 +32,16 @@ def new_figure(
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    cycle = cycler(color=colours())
+    palette = matplotlib.color_sequences["okabe_ito"]
+    cycle = cycler(color=[colour for colour in palette if colour != (0, 0, 0)])
     with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycle}):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, list(axes)
 
 
-def colours() -> list[Any]:
-    """Return the palette's colours without black, in the order of series."""
-    import matplotlib
-
-    return [c for c in matplotlib.color_sequences["okabe_ito"] if c != (0, 0, 0)]
-
-
 def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> None:
-    """Display a figure, what it shows in words, and the plotted values, folded away."""
+    """Display a figure, its text alternative, and the plotted values, folded away."""
     from IPython.display import Image, display
 
     if len(alt) < 40:
@@ -70,10 +60,7 @@ def png(figure: "Figure") -> bytes:
 def table(
     rows: Sequence[Mapping[str, Any]], *, caption: str, folded: bool = False
 ) -> None:
-    """Display rows as a table, numbers to four digits and to the right.
-
-    A row may lack a column. ``folded`` hides the table until the reader opens it.
-    """
+    """Display rows, which may lack a column, as a table that may be `folded` away."""
     from IPython.display import HTML, display
 
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -104,10 +91,7 @@ def intervals(
     kinds: Mapping[str, Collection[str]],
     names: bool = True,
 ) -> None:
-    """Draw a dot with its interval for each name, from top to bottom.
-
-    ``kinds`` maps a label of the legend to the names it stands for, one marker each.
-    """
+    """Draw a dot with its interval for each name; `kinds` have a marker and label."""
     order = list(values)
     for (kind, members), marker in zip(kinds.items(), MARKERS, strict=False):
         at = [row for row, name in enumerate(order) if name in members]

@@ -3,9 +3,6 @@
 Vectors are rows, ``[n, D]``. Everything is worked out in float64.
 """
 
-from dataclasses import dataclass
-from typing import Self
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,14 +18,6 @@ def anisotropy(vectors: ArrayLike) -> float:
     unit = _unit(vectors)
     n, total = len(unit), unit.sum(0)
     return float((total @ total - n) / (n * (n - 1)))
-
-
-def explained_variance(vectors: ArrayLike) -> Floats:
-    """Return the principal components' shares of the variance, ``[D]``, falling."""
-    x = np.asarray(vectors, np.float64)
-    values = np.linalg.eigvalsh(np.cov(x, rowvar=False))[::-1].clip(min=0)
-    shares: Floats = values / max(values.sum(), 1e-300)
-    return shares
 
 
 def alignment(first: ArrayLike, second: ArrayLike) -> float:
@@ -51,35 +40,6 @@ def uniformity(vectors: ArrayLike) -> float:
         cosines = unit[start : start + 1024] @ unit.T
         total += float(np.exp(4 * (cosines - 1)).sum())  # |u − v|² = 2 − 2 cos
     return float(np.log((total - n) / (n * (n - 1))))
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """``(x − mean) kernel``, ``[D]`` and ``[D, k]``: the covariance becomes 1.
-
-    Source: Su et al. 2021, section 3 (BERT-whitening).
-    """
-
-    mean: Floats
-    kernel: Floats
-
-    @classmethod
-    def fit(cls, vectors: ArrayLike, components: int) -> Self:
-        """Learn it from vectors ``[n, D]``; keep directions of largest variance."""
-        x = np.asarray(vectors, np.float64)
-        if not 1 <= components <= min(x.shape[1], len(x) - 1):
-            raise ValueError(
-                f"{components} components from {x.shape}: fit on more vectors than that"
-            )
-        values, directions = np.linalg.eigh(np.cov(x, rowvar=False))
-        largest = np.argsort(-values)[:components]
-        scale = 1 / np.sqrt(values[largest].clip(min=1e-12))
-        return cls(x.mean(0), directions[:, largest] * scale)
-
-    def transform(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        """Apply it, float32 ``[n, k]``."""
-        whitened = (np.asarray(vectors, np.float64) - self.mean) @ self.kernel
-        return whitened.astype(np.float32)
 
 
 def _unit(vectors: ArrayLike) -> Floats:

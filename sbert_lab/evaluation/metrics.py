@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 Values = NDArray[np.float64]
 Found = Sequence[Sequence[Any]]
@@ -20,8 +21,8 @@ def ndcg_at_k(found: Found, relevant: Sequence[Relevant], k: int = 10) -> Values
     """Return normalised discounted cumulative gain, per query, ``[queries]``.
 
     ``DCG = sum of rel_i / log2(i + 1)`` over the first k places, over that of an ideal
-    order; 0 with nothing relevant. The gain is linear, as in trec_eval's ``ndcg_cut``;
-    some libraries take ``2^rel - 1``. Source: Järvelin and Kekäläinen 2002.
+    order; 0 with nothing relevant. Source: Järvelin and Kekäläinen 2002, the gain
+    linear as in trec_eval.
     """
 
     def gain(grades: Iterable[float]) -> float:
@@ -45,9 +46,8 @@ def average_precision_at_k(
 ) -> Values:
     """Return average precision, per query, ``[queries]``; its mean is MAP.
 
-    The precision at each relevant id among the first k, summed, over the number of
-    relevant ids, found or not, as in trec_eval's ``map_cut``. (Some libraries divide by
-    at most k.) Source: Buckley and Voorhees 2000.
+    The precision at each relevant id among the first k, summed, over the number of all
+    relevant ids, as in trec_eval. Source: Buckley and Voorhees 2000.
     """
     values = []
     for row, wanted in zip(found, map(_positive, relevant), strict=True):
@@ -73,8 +73,6 @@ def overlap_at_k(found: Found, other: Found, k: int = 10) -> Values:
 
 def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
     """Return Spearman's rank correlation, ties sharing their mean rank."""
-    from scipy import stats
-
     return float(stats.spearmanr(predicted, gold).statistic)
 
 

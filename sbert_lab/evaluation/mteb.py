@@ -1,8 +1,7 @@
 """The bridge to mteb, the field's benchmark: our encoder in its task objects.
 
-`evaluate` runs any task of mteb: by name with data from the hub, on local copies
-(`with_local_data`), the six tasks of ICD-10-CM (`icd10cm_benchmark`), or your own.
-Source: Muennighoff et al. 2023, "MTEB: Massive Text Embedding Benchmark".
+`evaluate` runs any task of mteb. Source: Muennighoff et al. 2023, "MTEB: Massive Text
+Embedding Benchmark".
 """
 
 import copy
@@ -28,65 +27,43 @@ from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from mteb import AbsTask, Benchmark
+    from mteb import AbsTask
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.types import PromptType
 
-#: Tasks of mteb whose data can be read from this machine.
-LOCAL_TASKS = ("STSBenchmark", "SICK-R", "Banking77Classification")
-
 
 @contextmanager
 def using_mteb() -> Iterator[ModuleType]:
-    """Yield the module mteb, and afterwards leave the global random state as it was.
+    """Yield the module mteb, and leave the global random state as it was.
 
-    mteb seeds `random`, NumPy and PyTorch when it is imported, when a task is made and
-    when one is evaluated: all three belong into this block.
+    mteb seeds it when it is imported, when a task is made and when one is evaluated.
     """
     with random_state_kept():
-        try:
-            import mteb
-        except ModuleNotFoundError as error:
-            if error.name != "mteb":
-                raise
-            raise ModuleNotFoundError(
-                "mteb is missing; type: pip install 'sbert-lab[mteb]'", name="mteb"
-            ) from None
+        import mteb  # of the extra "mteb"
+
         yield mteb
 
 
 def mteb_encoder(
     encoder: SentenceEncoder,
     *,
-    name: str | None = None,
+    name: str = "sbert-lab/encoder",
     cache: EmbeddingCache | None = None,
 ) -> "AbsEncoder":
-    """Return a `SentenceEncoder` as mteb wants it, with prompts looked up as mteb does.
-
-    mteb files results under the name, ``"owner/model"``, and the hash of the weights;
-    prompts and a cut of dimensions are no weights, and go into ``experiment_kwargs``.
-    """
+    """Return an encoder as mteb wants it, with prompts looked up as mteb does."""
     with using_mteb():
         from mteb.models.abs_encoder import AbsEncoder
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    layout, revision = encoder.layout, encoder.fingerprint()
-    label = name or f"encoder-{revision[:12]}"
     prompts = {key: text for key, text in encoder.prompts.items() if text}
-    settings = {
-        "prompts": prompts and content_hash(prompts)[:12],
-        "truncate_dim": layout.truncate_dim,
-    }
 
     class MtebEncoder(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
             {
-                "name": label if "/" in label else f"sbert-lab/{label}",
-                "revision": revision,
-                "similarity_fn_name": ScoringFunction(layout.similarity),
-                "use_instructions": bool(prompts),
-                "experiment_kwargs": {k: v for k, v in settings.items() if v} or None,
+                "name": name,
+                "revision": encoder.fingerprint(),
+                "similarity_fn_name": ScoringFunction(encoder.layout.similarity),
             }
         )
         model_prompts = prompts
@@ -112,35 +89,28 @@ def mteb_encoder(
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What one model reached in one task, as mteb has it.
-
-    ``scores`` are all that mteb reports, by split; the revisions are a commit of the
-    hub or a hash, and the hash of the model's weights.
-    """
+    """What one model reached in one task, as mteb has it."""
 
     task: str
     kind: str
     metric: str
     score: float
-    scores: dict[str, list[dict[str, Any]]]
+    scores: dict[str, list[dict[str, Any]]]  #: all that mteb reports, by split
     seconds: float
-    data_revision: str
-    model: str
-    revision: str
+    data_revision: str  #: a commit of the hub, or a hash
 
 
 def evaluate(
     encoder: SentenceEncoder,
     tasks: "Iterable[str | AbsTask]",
     *,
-    name: str | None = None,
+    name: str = "sbert-lab/encoder",
     cache_folder: str | Path | None = None,
 ) -> tuple[TaskScore, ...]:
     """Measure an encoder in tasks of mteb, one after the other.
 
-    Tasks are names, whose data come from the hub, or objects (`with_local_data`, a
-    `mteb.Benchmark`, your own), which may be used again: each run works on a fresh
-    copy. In ``cache_folder`` vectors are kept, so that a second run encodes nothing.
+    Tasks are names, whose data come from the hub, or objects (`with_local_data`, your
+    own), of which each run takes a fresh copy. Vectors are kept in ``cache_folder``.
     """
     cache = EmbeddingCache(cache_folder) if cache_folder is not None else None
     found = []
@@ -148,8 +118,6 @@ def evaluate(
         warnings.filterwarnings("ignore", "The task '.*' is superseded by")
         warnings.filterwarnings("ignore", ".* is ill-defined and being set to 0.0")
         model = mteb_encoder(encoder, name=name, cache=cache)
-        meta = model.mteb_model_meta
-        assert meta is not None
         for given in tasks:
             task = mteb.get_task(given) if isinstance(given, str) else _fresh(given)
             started = time.perf_counter()
@@ -165,50 +133,28 @@ def evaluate(
                     scores=json.loads(result.model_dump_json())["scores"],
                     seconds=time.perf_counter() - started,
                     data_revision=task.metadata.revision,
-                    model=str(meta.name),
-                    revision=str(meta.revision),
                 )
             )
     return tuple(found)
 
 
 def with_local_data(task: str) -> "AbsTask":
-    """Return one of mteb's own tasks, of `LOCAL_TASKS`, with data from this machine.
-
-    The data are a copy under ``$SBERT_LAB_DATA_HOME``, or the hub's.
-    """
+    """Return one of `LOCAL_TASKS` with the data under ``$SBERT_LAB_DATA_HOME``."""
     with using_mteb() as mteb:
         from datasets import DatasetDict
 
-        if task == "STSBenchmark":
-            splits = {"test": _pairs(stsb())}
-        elif task == "SICK-R":
-            splits = {"test": _pairs(sick("all"))}
-        elif task == "Banking77Classification":
-            # The hub numbers its classes by name, whatever the case.
-            splits = _class_columns(
-                {split: banking77(split) for split in ("train", "test")}, str.lower
-            )
-        else:
-            raise ValueError(f"no local copy of {task!r}, only {LOCAL_TASKS}")
         made: AbsTask = mteb.get_task(task)
-        made.dataset, made.data_loaded = DatasetDict(splits), True
+        made.dataset, made.data_loaded = DatasetDict(LOCAL_TASKS[task]()), True
     return made
 
 
-def icd10cm_benchmark(size: int | None = None) -> "Benchmark":
-    """Return six tasks of ICD-10-CM as a `mteb.Benchmark`, freshly made.
+def icd10cm_benchmark(size: int | None = None) -> "list[AbsTask]":
+    """Return six tasks of ICD-10-CM, freshly made, in mteb's own protocols.
 
-    Protocols are mteb's own. The revision of a task is the sha256 of its data. `size`
-    is as in `tasks.measure`.
+    The revision of a task is the sha256 of its data; `size` is as in `tasks.measure`.
     """
-    with using_mteb() as mteb:
-        whole: Benchmark = mteb.Benchmark(
-            name="ICD-10-CM(eng" + (")" if size is None else f", size {size})"),
-            tasks=[_task(task, size) for task in TASKS],
-            description="Medical codes of ICD-10-CM, test split by category.",
-        )
-    return whole
+    with using_mteb():
+        return [_task(task, size) for task in TASKS]
 
 
 def _task(task: Task, size: int | None) -> "AbsTask":
@@ -285,10 +231,22 @@ def _table(**columns: Sequence[Any]) -> "Dataset":
 def _fresh(task: "AbsTask") -> "AbsTask":
     """Return a copy that shares the data and has generators of its own.
 
-    A clustering task draws from the generator it was made with: measured twice, one
-    object gives two scores.
+    A clustering task draws from its own: measured twice, one object gives two scores.
     """
     made = copy.copy(task)
     made.rng_state = random.Random(task.seed)
     made.np_rng = np.random.default_rng(task.seed)
     return made
+
+
+def _banking() -> dict[str, "Dataset"]:
+    # The hub numbers its classes by name, whatever the case.
+    return _class_columns({s: banking77(s) for s in ("train", "test")}, str.lower)
+
+
+#: Tasks of mteb whose data can be read from this machine, and how.
+LOCAL_TASKS: dict[str, Callable[[], dict[str, "Dataset"]]] = {
+    "STSBenchmark": lambda: {"test": _pairs(stsb())},
+    "SICK-R": lambda: {"test": _pairs(sick())},
+    "Banking77Classification": _banking,
+}

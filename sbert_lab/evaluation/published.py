@@ -1,8 +1,4 @@
-"""What others published, and where: figures and references by key.
-
-Nothing that was published is typed into a notebook: values come from
-``data/published.json``, references from ``data/references.json``.
-"""
+"""What others published, by key: ``data/published.json``, ``data/references.json``."""
 
 import html
 import json
@@ -45,10 +41,7 @@ def published_row(table: str, name: str) -> dict[str, float]:
 
 
 def reproduced(theirs: float, ours: Interval) -> str:
-    """Return what our measure says of a published difference.
-
-    It is reproduced if our interval holds it and not zero, undecided if it holds both.
-    """
+    """Return what our measure says of a published difference."""
     if ours.low <= theirs <= ours.high:
         return "undecided" if ours.low <= 0 <= ours.high else "reproduced"
     same_sign = ours.low > 0 if theirs > 0 else ours.high < 0

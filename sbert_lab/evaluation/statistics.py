@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import permutation_test, rankdata
 
 Floats = NDArray[np.float64]
 
@@ -75,11 +76,10 @@ def bootstrap_score(
     seed: int = 0,
     draws: int = 2_000,
 ) -> Interval:
-    """Return a score of pairs' similarities, `predicted`, with its 95 % interval.
+    """Return a score of pairs' similarities, or its difference from a `baseline`'s.
 
-    Gold is ``[n]``, 1 and 0 for average precision. With `baseline`, another model's
-    similarities, it is the paired difference. `cells` are fixed conditions that the
-    runs belong to, all seeds of the first one first: a seed's value is their mean.
+    Gold is ``[n]``, 1 and 0 for average precision. `cells` are fixed conditions that
+    the runs belong to, all seeds of the first one first: a seed's value is their mean.
     """
     models = [_rows(m) for m in (predicted, baseline) if m is not None]
     y = _gold(gold, models)
@@ -102,9 +102,9 @@ def permutation_mean(
 ) -> float:
     """Return the two-sided p-value of a mean paired difference.
 
-    Signs are flipped at random; p is the share of draws with a mean at least as far
-    from zero, the measured one among them. With few groups every combination is tried.
-    Of runs the mean is taken. Source: Fisher 1935, section 21; Phipson and Smyth 2010.
+    Signs are flipped at random, with few groups in every way; p is the share of draws
+    as far from zero, the measured one among them. Of runs the mean is taken. Source:
+    Fisher 1935, section 21; Phipson and Smyth 2010.
     """
     items = _rows(differences).mean(0)
     sums = np.bincount(_group_numbers(len(items), groups), items) / len(items)
@@ -122,11 +122,8 @@ def permutation_score(
 ) -> float:
     """Return the two-sided p-value of a difference of two models' scores of pairs.
 
-    A pair's two similarities are swapped between the models at random, as ranks within
-    a model, since models' cosines differ in scale.
+    A pair's two similarities are swapped at random, as ranks within a model.
     """
-    from scipy.stats import rankdata
-
     y = _gold(gold, [_rows(ours), _rows(theirs)])
     a, b = rankdata(ours), rankdata(theirs)
     owner = _group_numbers(len(y), groups)
@@ -145,11 +142,7 @@ def permutation_score(
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
-    """Return p-values corrected for their number, the smallest of m times m.
-
-    What is then at most 0.05 holds with a risk of 5 % that any of it is chance. Source:
-    Holm 1979.
-    """
+    """Return p-values corrected for their number. Source: Holm 1979."""
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -164,8 +157,7 @@ def minimum_detectable_difference(
     """Return the smallest true mean difference that so many items show.
 
     ``(z(0.975) + z(0.8)) * s / sqrt(n)``: a two-sided test at 5 % finds it with
-    probability 0.8. With groups, s is the standard deviation of ``(sum over a group -
-    its size * mean) / mean size``. Source: Cohen 1988, chapter 2; Cochran 1977, 9A.1.
+    probability 0.8. Source: Cohen 1988, chapter 2; for groups Cochran 1977, 9A.1.
     """
     items = _rows(differences).mean(0)
     owner = _group_numbers(len(items), groups)
@@ -193,8 +185,7 @@ def _bootstrap(
 ) -> Interval:
     """Draw groups, and runs as the outer level, and look at the spread.
 
-    `estimate` gets how often each group was drawn, ``[some, groups]``, and returns a
-    value for each run, ``[runs, some]``.
+    `estimate` turns counts of groups, ``[some, groups]``, into values ``[runs, some]``.
     """
     groups = int(owner.max()) + 1
     rng, outer = np.random.default_rng(seed), np.random.default_rng([seed, 1])
@@ -213,8 +204,6 @@ def _bootstrap(
 
 def _flip_test(statistic: Callable[[Floats], Floats], groups: int, draws: int) -> float:
     """Return how often random signs of groups move a statistic as far as none do."""
-    from scipy.stats import permutation_test
-
     tested = permutation_test(
         (np.ones(groups),),
         # Rounded: a sum in another order is still the same sum.
@@ -231,8 +220,7 @@ def _flip_test(statistic: Callable[[Floats], Floats], groups: int, draws: int) -
 
 def _spearman(rows: Floats, y: Floats, counts: Floats) -> Floats:
     """Return Spearman's correlation, ``[m, n], [n], [draws, n] -> [m, draws]``."""
-    wanted = _weighted_ranks(y, counts)
-    ranked = (_weighted_ranks(x, counts) for x in rows)
+    wanted, *ranked = (_weighted_ranks(x, counts) for x in (y, *rows))
     return np.stack([_weighted_pearson(ranks, wanted, counts) for ranks in ranked])
 
 
@@ -277,22 +265,19 @@ def _rows(values: ArrayLike) -> Floats:
     """Return values as finite rows, ``[runs, n]``."""
     rows = np.atleast_2d(np.asarray(values, np.float64))
     if rows.ndim != 2 or rows.shape[1] < 2 or not np.isfinite(rows).all():
-        raise ValueError(
-            f"{np.shape(values)} are not two or more finite numbers, or rows of them"
-        )
+        raise ValueError(f"{np.shape(values)} are not two or more finite numbers")
     return rows
 
 
 def _gold(gold: ArrayLike, models: list[Floats]) -> Floats:
-    y = np.asarray(gold, np.float64)
-    shape = (len(models[0]), len(y))
-    if any(m.shape != shape for m in models) or not np.isfinite(y).all():
-        raise ValueError("give a similarity by each model for each finite gold score")
+    y: Floats = _rows(gold)[0]
+    if any(m.shape != (len(models[0]), len(y)) for m in models):
+        raise ValueError("give a similarity by each model for each gold score")
     return y
 
 
 def _group_numbers(count: int, groups: ArrayLike | None) -> NDArray[np.int64]:
-    """Return the number of the group of each item; without groups each its own."""
+    """Return the number of each item's group; without groups each is its own."""
     labels = np.arange(count) if groups is None else np.asarray(groups)
     if len(labels) != count:
         raise ValueError(f"{len(labels)} groups for {count} items")

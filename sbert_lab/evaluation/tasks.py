@@ -1,13 +1,12 @@
 """Tasks: how vectors become a score, how sure it is, and models in pairs.
 
-Each protocol equals mteb's main score on the same vectors, to the last digit (mteb
-rounds those of search to five decimals), and keeps what it was made of, item by item.
-Source: Muennighoff et al. 2023, section 3.2, and the library mteb 2.26.
+Each protocol equals mteb's main score on the same vectors, and keeps what it was made
+of, item by item. Source: Muennighoff et al. 2023, section 3.2, and mteb 2.26.
 """
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
@@ -16,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch.nn.functional import normalize
 
 from sbert_lab._utils import Metric, Vectors
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.icd10cm_tasks import KINDS, TASKS, RerankingTask
 from sbert_lab.datasets.sts import ScoredPairs
+from sbert_lab.evaluation.evaluators import Encode
 from sbert_lab.evaluation.metrics import average_precision_at_k, ndcg_at_k, spearman
 from sbert_lab.evaluation.statistics import (
     Floats,
@@ -33,9 +34,6 @@ from sbert_lab.evaluation.statistics import (
 )
 from sbert_lab.index.exact import checked
 from sbert_lab.models.lexical import Bm25
-
-#: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
-Encode = Callable[[Sequence[str]], Vectors]
 
 #: For each query the grade of documents; 0 and below is not relevant.
 Qrels = Mapping[str, Mapping[str, int]]
@@ -51,29 +49,22 @@ _SCORES: dict[str, Score] = {
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One model on one task: mteb's main score, and what its interval is made of.
-
-    ``score`` is of `metric`, and is the main score but for pair classification, where
-    mteb takes the best of five comparisons and here it is the cosine's. ``items`` are
-    ``[n]``, or ``[draws, n]``; ``gold``, ``[n]``, is what they should follow, None
-    where the score is their mean. Items of one ``group`` are drawn together.
-    """
+    """One model on one task: mteb's main score, and what its interval is made of."""
 
     main_score: float
     metric: str
-    score: float
-    items: Floats
-    gold: Floats | None = None
-    group: tuple[str, ...] | None = None
+    score: float  #: the main score; of pair classification that of the cosine alone
+    items: Floats  #: ``[n]`` or ``[draws, n]``
+    gold: Floats | None = None  #: what items should follow; None: they are averaged
+    group: tuple[str, ...] | None = None  #: items of one are drawn together
 
 
 def sts(first: Vectors, second: Vectors, gold: ArrayLike) -> TaskResult:
     """Score semantic textual similarity: Spearman's correlation of cosine and gold.
 
-    Vectors are ``[n, d]``, gold ``[n]``. All pairs are ranked together, even where a
-    set has parts. Source: Reimers and Gurevych 2019, section 4.
+    All pairs are ranked together. Source: Reimers and Gurevych 2019, section 4.
     """
-    wanted, cosines = np.asarray(gold, np.float64), _cosines(*_pairs(first, second))
+    wanted, cosines = np.asarray(gold, np.float64), _cosines(first, second)
     score = spearman(wanted, cosines)
     return TaskResult(score, "cosine_spearman", score, cosines, wanted)
 
@@ -84,8 +75,7 @@ def pair_classification(
     """Score how well nearness tells pairs of like meaning, label 1, from others, 0.
 
     Average precision, the best over five ways to compare, chosen on the pairs that it
-    is measured on: a little too high by design. The second way is the model's own
-    measure, in float32, which may tie pairs that the cosine tells apart.
+    is measured on: a little too high by design.
     """
     from sklearn.metrics import average_precision_score
     from sklearn.metrics.pairwise import (
@@ -93,18 +83,17 @@ def pair_classification(
         paired_manhattan_distances,
     )
 
-    left, right = _pairs(first, second)
     gold = np.asarray(labels, np.float64)
-    a, b = torch.from_numpy(left), torch.from_numpy(right)
-    own = (_unit(a) * _unit(b) if metric == "cosine" else a * b).sum(-1)
-    cosines = _cosines(left, right)
+    a, b = torch.from_numpy(first), torch.from_numpy(second)
+    own = (normalize(a) * normalize(b) if metric == "cosine" else a * b).sum(-1)
+    cosines = _cosines(first, second)
     ways = (
         cosines,
         own.numpy(),
-        -paired_manhattan_distances(left, right),
-        -paired_euclidean_distances(left, right),
+        -paired_manhattan_distances(first, second),
+        -paired_euclidean_distances(first, second),
         # One by one: a product of all rows at once rounds its last bit otherwise.
-        np.array([np.dot(x, y) for x, y in zip(left, right, strict=True)]),
+        np.array([np.dot(x, y) for x, y in zip(first, second, strict=True)]),
     )
     scores = [float(average_precision_score(gold, values)) for values in ways]
     return TaskResult(max(scores), "cosine_ap", scores[0], cosines, gold)
@@ -118,8 +107,7 @@ def classification(
 ) -> TaskResult:
     """Score what a linear classifier reads from 8 vectors of each label: accuracy.
 
-    Training rows, ``[n, d]``, must be in the order of the data set, which decides the
-    draws. Items are 1 where a test row was labelled right, ``[10, m]``.
+    The order of the training rows decides the draws. Items are ``[10, test rows]``.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -147,9 +135,8 @@ def clustering(
 ) -> TaskResult:
     """Score whether k-means clusters of samples follow the labels: v-measure.
 
-    Items are the draws, ``[10]``: rows drawn with replacement. Draws share rows, so an
-    interval from them speaks of the sampling, not of other documents.
-    Source: Enevoldsen et al. 2025 (tasks named ``.v2``).
+    Items are ten draws, with replacement: an interval from them speaks of the sampling,
+    not of other documents. Source: Enevoldsen et al. 2025 (tasks named ``.v2``).
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.metrics import v_measure_score
@@ -184,17 +171,13 @@ def ranking(
     """Search the whole corpus for each query (nDCG@10), or order candidates (MAP).
 
     With ``candidates``, for each query the ids to order, it is mteb's reranking, else
-    its retrieval. Vectors are ``[q, d]`` and ``[n, d]``. Of equal scores, in float32,
-    the larger id comes first, as in trec_eval. Items are the queries. Source: Thakur et
-    al. 2021 (BEIR), section 3.
+    its retrieval. Of equal scores the larger id comes first, as in trec_eval. Items are
+    the queries. Source: Thakur et al. 2021 (BEIR), section 3.
     """
-    for rows, ids in ((query_vectors, query_ids), (corpus_vectors, corpus_ids)):
-        if not len(rows) == len(ids) == len(set(ids)):
-            raise ValueError(f"{len(rows)} vectors for {len(set(ids))} different ids")
     queries = torch.from_numpy(checked(query_vectors, "query vectors"))
     corpus = torch.from_numpy(checked(corpus_vectors, "corpus vectors"))
     if metric == "cosine":
-        queries, corpus = _unit(queries), _unit(corpus)
+        queries, corpus = normalize(queries), normalize(corpus)
     found: list[list[str]] = []
     if candidates is not None:
         row_of = {key: i for i, key in enumerate(corpus_ids)}
@@ -207,8 +190,7 @@ def ranking(
     best: list[list[tuple[float, str]]] = [[] for _ in query_ids]
     for start in range(0, len(corpus), _CORPUS_AT_ONCE):
         block = corpus[start : start + _CORPUS_AT_ONCE]
-        # One more than needed, as in mteb: of equal scores at the edge, which come
-        # along is torch's choice.
+        # One more than needed, as in mteb: which of equal ones come is torch's choice.
         top = (queries @ block.T).topk(min(_JUDGED + 1, len(block)), dim=1)
         for i, hits in enumerate(best):
             ids = [corpus_ids[start + j] for j in top.indices[i].tolist()]
@@ -250,12 +232,9 @@ def measure(
     """Measure a model on the six tasks of ICD-10-CM, or on some of them, by kind.
 
     Texts of several tasks come several times: let `encode` keep its vectors. With
-    ``encode_document`` it gets queries alone. ``size`` is for a quick look: so many
-    queries, anchors or terms a task, or descriptions a chapter (16 or more); None is
-    the benchmark. ``metric`` is the model's own measure.
+    ``encode_document`` it gets queries alone. ``size``, 16 or more, is for a quick
+    look; None is the benchmark.
     """
-    if not kinds or not set(kinds) <= set(KINDS):
-        raise ValueError(f"kinds={kinds!r}: one or more of {', '.join(KINDS)}")
     document = encode_document or encode
     found = {}
     for task in TASKS:
@@ -273,7 +252,7 @@ def measure(
                 candidates=candidates,
                 metric=metric,
             )
-            group = _categories(search)
+            group = tuple(code[:3] for code in search.relevant)
         elif task.kind == "Classification":
             train, test = content["train"], content["test"]
             one = classification(
@@ -313,7 +292,8 @@ def measure_bm25(size: int | None = None) -> dict[str, TaskResult]:
             chosen = list(known) if candidates is None else candidates[name]
             rankings.append(in_order([known[code] for code in chosen], chosen))
         one = judge_ranking(rankings, names, qrels, task.main_score)
-        found[task.kind] = replace(one, group=_categories(search))
+        group = tuple(code[:3] for code in search.relevant)
+        found[task.kind] = replace(one, group=group)
     return found
 
 
@@ -324,13 +304,8 @@ def similarity_score(
     baseline: ArrayLike | None = None,
     cells: int = 1,
     kept: ArrayLike | None = None,
-    seed: int = 0,
 ) -> Interval:
-    """Return Spearman's correlation of the cosines with the gold scores of a set.
-
-    The interval draws whole groups of the set. Parameters are those of
-    `bootstrap_score`; ``kept`` is true for the pairs to measure on.
-    """
+    """Return `bootstrap_score` of a set's pairs, of those `kept`, in its groups."""
     chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
     part = pairs.only(chosen.tolist())
     return bootstrap_score(
@@ -339,15 +314,11 @@ def similarity_score(
         baseline=None if baseline is None else np.asarray(baseline)[..., chosen],
         cells=cells,
         groups=part.group or None,
-        seed=seed,
     )
 
 
 def interval(ours: TaskResult, baseline: TaskResult | None = None) -> Interval:
-    """Return a score with its 95 % interval, or the paired difference of two models.
-
-    Of the clustering, draws of documents take the place of items.
-    """
+    """Return a score with its 95 % interval, or the paired difference of two models."""
     others = None if baseline is None else _same_items(ours, baseline)
     group, gold = ours.group, ours.gold
     if gold is None:
@@ -369,10 +340,9 @@ def p_value(ours: TaskResult, theirs: TaskResult) -> float:
 def compare(
     models: Mapping[str, Mapping[str, TaskResult]],
 ) -> list[tuple[str, str, str, Interval, float]]:
-    """Return every pair of models on every task.
+    """Return ``(task, better, other, difference, p)`` for all pairs of models.
 
-    Rows are ``(task, better, other, difference, p)``; correct the p-values for their
-    number with `statistics.holm`.
+    Correct the p-values for their number with `statistics.holm`.
     """
     rows = []
     for task in next(iter(models.values())):
@@ -401,10 +371,6 @@ def as_search(
     return task, names, qrels, dict(zip(names, content.candidates, strict=True))
 
 
-def _categories(task: RetrievalTask) -> tuple[str, ...]:
-    return tuple(code[:3] for code in task.relevant)
-
-
 def _same_items(ours: TaskResult, theirs: TaskResult) -> Floats:
     """Return the other model's items, if they are of the same task and size."""
     kinds = [(one.metric, one.items.shape, one.group) for one in (ours, theirs)]
@@ -418,14 +384,3 @@ def _cosines(left: Vectors, right: Vectors) -> Floats:
     from sklearn.metrics.pairwise import paired_cosine_distances
 
     return np.asarray(1 - paired_cosine_distances(left, right), np.float64)
-
-
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
-
-
-def _pairs(first: Vectors, second: Vectors) -> tuple[Vectors, Vectors]:
-    left, right = checked(first, "first vectors"), checked(second, "second vectors")
-    if left.shape != right.shape:
-        raise ValueError(f"{list(left.shape)} and {list(right.shape)} are not pairs")
-    return left, right

@@ -267,4 +267,5 @@ class SentenceEncoder(TransformerModel):
             token_budget=token_budget,
             advance=lambda rows: advance(int(copies[rows].sum())),
         )
-        return unique[owner]
+        repeated: Vectors = unique[owner]
+        return repeated

@@ -78,8 +78,8 @@ def measure_all(
     `texts` are the numbers of short and of long ones in a timed call.
     """
     if pairs is None:
-        search, task = None, term_retrieval(size)
-        corpus, queries = task.corpus_texts, task.queries
+        search, terms = None, term_retrieval(size)
+        corpus, queries = terms.corpus_texts, terms.queries
         about = f"ICD-10-CM, {len(kinds)} of {len(KINDS)} kinds of task"
         about += "" if size is None else f", size {size}"
     else:
@@ -132,8 +132,15 @@ def on_pairs(
         found = model.search(search.queries, 10)[1]
         items = ndcg_at_k(found.tolist(), search.relevant)
     else:
-        texts = search.queries, search.corpus, search.relevant
-        items, _ = search_quality(*_ways(model, cache), *texts, metric_of(model))
+        ask, read = _ways(model, cache)
+        items, _ = search_quality(
+            ask,
+            read,
+            search.queries,
+            search.corpus,
+            search.relevant,
+            metric_of(model),
+        )
     group = tuple(map(str, search.group))
     score = float(items.mean())
     return TaskResult(score, "ndcg_at_10", score, items, group=group)
@@ -271,11 +278,11 @@ def _own_bytes() -> int:
     Its pages become resident when first used: PyTorch would count as the model's.
     """
     process = psutil.Process()
-    areas = getattr(process, "memory_maps", list)()  # macOS has none
+    areas: list[Any] = getattr(process, "memory_maps", list)()  # macOS has none
     code = sum(
         area.rss for area in areas if {".so", ".dll"} & {*Path(area.path).suffixes}
     )
-    return int(process.memory_info().rss) - code
+    return int(process.memory_info().rss - code)
 
 
 def _width(model: Model) -> int | None:

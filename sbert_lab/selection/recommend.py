@@ -185,7 +185,7 @@ def pareto_front(survey: Survey, task: str, corpus: int) -> list[Row]:
     points = np.array(
         [(-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in rows]
     )
-    no_worse = (points <= points[:, None]).all(2)
-    better = (points < points[:, None]).any(2)
-    beaten = (no_worse & better).any(1)
+    no_worse = np.all(points <= points[:, None], axis=2)
+    better = np.any(points < points[:, None], axis=2)
+    beaten = np.any(no_worse & better, axis=1).tolist()
     return [row for row, lost in zip(rows, beaten, strict=True) if not lost]

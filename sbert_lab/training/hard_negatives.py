@@ -169,7 +169,8 @@ class _Pairs:
         allowed = np.flatnonzero(out == _ALLOWED)
         if self.guard is not None and len(allowed):
             members = [self.rows_of[text] for text in texts[allowed]]
-            rows, sizes = np.concatenate(members), [len(rows) for rows in members]
+            rows: Rows = np.concatenate(members)
+            sizes = [len(one) for one in members]
             for pair in self.pairs_of[anchor]:
                 forbidden = self.guard(np.full(len(rows), pair), rows)
                 out[np.repeat(allowed, sizes)[forbidden]] = _GUARDED

@@ -1,17 +1,14 @@
 """A tiny model, made-up pairs that can be learned, and an adaptation of a second.
 
-Started as ``adapt_cases.py BASE`` it adapts into each folder that it reads, in a child
-that is there to be killed: it writes the child's id, and in the end how that ended.
+Started as ``adapt_cases.py BASE FOLDER`` it adapts, there to be killed.
 """
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from conftest import random_bert, word_tokenizer
-from safetensors.torch import load_file
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.adaptation import adapt as module
@@ -26,14 +23,7 @@ WORDS = [f"{a}{b}" for a in HEAD for b in TAIL]
 WIDTH = 32
 
 #: Twelve steps of training, the last batch of each epoch a smaller one.
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=16,
-    learning_rate=2e-3,
-    rank=(0, 40),
-    relative_margin=0.0,
-    base_weight=0.25,
-)
+RECIPE = Recipe(2, 16, 2e-3, rank=(0, 40), relative_margin=0.0, base_weight=0.25)
 
 
 def make_base(folder: Path, seed: int = 0) -> Path:
@@ -74,13 +64,11 @@ def general(count: int = 12) -> dict[str, ScoredPairs]:
 
 
 def run(base: Path, out: Path, pairs=None, **options):
-    given = {"recipe": RECIPE} | options
-    return module.adapt(base, pairs or own_pairs(), out, **given)
+    return module.adapt(base, pairs or own_pairs(), out, **{"recipe": RECIPE} | options)
 
 
-def same_weights(first: Path, second: Path) -> bool:
-    a, b = (load_file(out / "model" / "model.safetensors") for out in (first, second))
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+def load(folder: Path) -> SentenceEncoder:
+    return SentenceEncoder.from_pretrained(folder, device="cpu")
 
 
 def names(folder: Path) -> set[str]:
@@ -88,15 +76,6 @@ def names(folder: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # before the first product: a child has no other thread
+    torch.set_num_threads(1)
     module.general_sets = general
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            run(Path(sys.argv[1]), Path(line.rstrip("\n")))
-            os._exit(0)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    run(Path(sys.argv[1]), Path(sys.argv[2]))

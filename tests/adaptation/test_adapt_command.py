@@ -1,21 +1,17 @@
 """What the options do, and how a mistake is told."""
 
-import json
-
 import pytest
 from adapt_cases import general, make_base, own_pairs, sentences
 
 from sbert_lab.__main__ import main
 from sbert_lab.adaptation import adapt as module
+from sbert_lab.adaptation import command
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
+from sbert_lab.datasets.pairs import DataError
 from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 
-DONE = {"comparisons": []}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny products on one thread."""
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +19,18 @@ def home(tmp_path_factory):
     """A folder of files, and a base."""
     home = tmp_path_factory.mktemp("home")
     make_base(home / "base")
-    pairs = own_pairs(120)
-    rows = list(zip(pairs.anchor, pairs.positive, strict=True))
-    lines = [f"{a},{p}" for a, p in rows]
-    (home / "pairs.csv").write_text("\n".join(["anchor,positive", *lines]))
-    (home / "named.csv").write_text("\n".join(["question,answer", *lines]))
-    (home / "bad.csv").write_text("\n".join(["anchor,positive", "a,b", "c,", *lines]))
-    test = own_pairs(40, seed=8)
-    (home / "test.jsonl").write_text(
-        "\n".join(
-            json.dumps({"anchor": a, "positive": p})
-            for a, p in zip(test.anchor, test.positive, strict=True)
-        )
+    lines, test = (
+        [f"{a},{p}" for a, p in zip(pairs.anchor, pairs.positive, strict=True)]
+        for pairs in (own_pairs(120), own_pairs(40, seed=8))
     )
-    (home / "texts.txt").write_text("\n".join([*sentences(50, 3), ""]))
+    for name, rows in (
+        ("pairs.csv", ["anchor,positive", *lines]),
+        ("named.csv", ["question,answer", *lines]),
+        ("bad.csv", ["anchor,positive", "a,b", "c,", *lines]),
+        ("test.csv", ["anchor,positive", *test]),
+        ("texts.txt", [*sentences(50, 3), ""]),
+    ):
+        (home / name).write_text("\n".join(rows))
     return home
 
 
@@ -56,59 +50,52 @@ def asked(monkeypatch):
 
     def note(*given, **options):
         calls.append((given, options))
-        return DONE
+        return {"comparisons": []}
 
-    monkeypatch.setattr(module, "adapt", note)
+    monkeypatch.setattr(command, "fill", note)
     return calls
 
 
 def test_the_options_of_pairs_arrive(home, asked, capsys):
-    told = line(
-        home,
-        pairs="named.csv",
-        anchor="question",
-        positive="answer",
-        corpus="texts.txt",
-        epochs=3,
-        batch_size=8,
-        learning_rate=1e-3,
-        negatives=4,
-        relative_margin=0.05,
-        base_weight=0.5,
-        seed=7,
-    )
-    assert main(told) == 0
+    changes = {
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "negatives": 4,
+        "relative_margin": 0.05,
+        "base_weight": 0.5,
+        "seed": 7,
+    }
+    own = {"pairs": "named.csv", "anchor": "question", "positive": "answer"}
+    assert main(line(home, **own, corpus="texts.txt", **changes)) == 0
     ((base, pairs, out), options) = asked[0]
     assert (base, out) == (str(home / "base"), home / "out")
     assert pairs.anchor == own_pairs(120).anchor
     assert options == {
         "method": "pairs",
-        "recipe": Recipe(
-            epochs=3,
-            batch_size=8,
-            learning_rate=1e-3,
-            negatives=4,
-            relative_margin=0.05,
-            base_weight=0.5,
-            seed=7,
-        ),
+        "recipe": Recipe(**changes),
         "teacher": None,
         "test": None,
         "corpus": sentences(50, 3),
     }
+    assert isinstance(options["recipe"].seed, int)
     shown = capsys.readouterr().out
     assert f"report: {home / 'out' / 'report.md'}" in shown
 
 
-def test_the_options_of_texts_arrive(home, asked, tmp_path):
+def test_the_options_of_texts_and_of_a_teacher_of_either_kind_arrive(
+    home, asked, tmp_path
+):
     CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
-    told = {"method": "pseudo-labels", "teacher": tmp_path / "cross", "seed": 0}
-    assert main(line(home, texts="texts.txt", **told)) == 0
-    assert main(line(home, pairs="pairs.csv", test="test.jsonl")) == 0
-    ((_, texts, _), options), (_, other) = asked
+    told = {"texts": "texts.txt", "method": "pseudo-labels"}
+    for folder in (home / "base", tmp_path / "cross"):
+        assert main(line(home, **told, teacher=folder)) == 0
+    assert main(line(home, pairs="pairs.csv", test="test.csv")) == 0
+    ((_, texts, _), options), (_, cross), (_, other) = asked
     assert texts == sentences(50, 3)
     assert options["recipe"] == RECIPES["pseudo-labels"]
-    assert isinstance(options["teacher"], CrossEncoder)
+    assert isinstance(options["teacher"], SentenceEncoder)
+    assert isinstance(cross["teacher"], CrossEncoder)
     assert other["test"].anchor == own_pairs(40, seed=8).anchor
 
 
@@ -142,3 +129,16 @@ def test_from_a_file_to_a_model(home, capsys, monkeypatch):
     assert "| your pairs, nDCG@10 " in first
     assert main(told) == 0
     assert capsys.readouterr().out == first
+
+
+def test_texts_are_read_or_refused_with_their_row(tmp_path):
+    for name, content in (
+        ("a.txt", "one\n\n  \ntwo, three\n"),
+        ("a.csv", 'id,text\n1,one\n2,"two, three"\n'),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two, three", "x": 1}'),
+    ):
+        (tmp_path / name).write_text(content)
+        assert command.read_texts(tmp_path / name) == ["one", "two, three"]
+    (tmp_path / "a.csv").write_text("id,text\n1,\n")
+    with pytest.raises(DataError, match="row 2"):
+        command.read_texts(tmp_path / "a.csv")

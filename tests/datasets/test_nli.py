@@ -1,7 +1,6 @@
 """Premises and hypotheses: read as published, bad rows named, rules true."""
 
 import json
-import re
 from collections import Counter
 from importlib.metadata import version
 
@@ -113,6 +112,8 @@ def test_what_is_no_label_is_refused(own, label):
     write(own("all-nli/pair-class") / "test.jsonl", [*ROWS, ("a", "b", label)])
     with pytest.raises(ValueError, match="none of 0, 1, 2"):
         all_nli("test")
+    with pytest.raises(ValueError, match="split='dev'"):
+        icd10cm_entailment("dev")
 
 
 def test_triplets_pair_the_ith_of_each():
@@ -160,42 +161,12 @@ def test_the_edition_is_the_one_that_scores_are_of(labelled):
     assert content_hash(labelled)[:16] == "7de6650a2578665a"
 
 
-def test_labels_are_balanced_over_telling_words(labelled):
-    telling = re.compile(r"\b(right|left|with|without)\b", re.IGNORECASE)
-    marked = Counter(p.label for p in labelled if telling.search(p.hypothesis))
-    assert set(Counter(p.label for p in labelled).values()) == {len(labelled) // 3}
-    assert len(set(marked.values())) == 1
-    texts = [(p.premise, p.hypothesis) for p in labelled]
-    assert len(set(texts)) == len(texts)
-
-
-def opposite(a, b):
-    """Return whether two texts differ in exactly one kind of opposite words."""
-    one, two = (text.lower().replace(",", " ,").split() for text in (a, b))
-    pairs = {(x, y) for x, y in zip(one, two, strict=False) if x != y}
-    kinds = [("right", "left"), ("left", "right")]
-    kinds += [("with", "without"), ("without", "with")]
-    return len(one) == len(two) and pairs in [{kind} for kind in kinds]
-
-
-def test_every_rule_is_true_in_the_book(labelled):
-    import simple_icd_10_cm as icd
-
-    contradictions = Counter()
+def test_labels_are_true_in_the_book(labelled):
     for pair in labelled:
         code = by_code()[pair.premise_id]
         assert pair.premise == code.description
         assert split_of(code.category) == "test"
-        line = [code, *(a for a in ancestors(code) if a.category)]
-        above = {entry.description for entry in line[1:]}
+        above = {entry.description for entry in ancestors(code) if entry.category}
         assert (pair.label == "entailment") == (pair.hypothesis in above)
-        if pair.label == "contradiction":
-            if any(opposite(entry.description, pair.hypothesis) for entry in line):
-                contradictions["opposite"] += 1
-            else:
-                notes = icd.get_excludes1(code.code)
-                named = any(pair.hypothesis in note for note in notes)
-                contradictions["note" if named else "?"] += 1
-    assert contradictions["opposite"] > 1_000
-    assert contradictions["note"] > 50
-    assert contradictions["?"] < 0.02 * contradictions["opposite"]  # words in brackets
+    counts = Counter(pair.label for pair in labelled)
+    assert set(counts.values()) == {len(labelled) // 3}

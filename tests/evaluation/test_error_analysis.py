@@ -1,8 +1,6 @@
-import numpy as np
 import pytest
 
 from sbert_lab.evaluation.error_analysis import (
-    bag_of_words_cosine,
     negates,
     word_overlap,
 )
@@ -16,19 +14,6 @@ def test_overlap_is_the_share_of_common_content_words():
         ("", "a cat", 0),
     ):
         assert word_overlap(first, second) == word_overlap(second, first) == share
-
-
-def test_bag_of_words_is_the_loop():
-    rng = np.random.default_rng(0)
-    some = "the a cat dog sat on mat 7 and".split()
-    counts = rng.integers(0, 3, (2, 30, len(some)))
-    counts[:, :, 0] += 1
-    first, second = (
-        [" ".join(np.repeat(some, row)) for row in side] for side in counts
-    )
-    naive = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in zip(*counts, strict=True)]
-    np.testing.assert_allclose(bag_of_words_cosine(first, second), naive)
-    assert bag_of_words_cosine(["…"], ["a cat"]) == [0]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,10 @@ import math
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
-from sklearn.decomposition import PCA
 
 from sbert_lab.evaluation.geometry import (
-    Whitening,
     alignment,
     anisotropy,
-    explained_variance,
     uniformity,
 )
 
@@ -38,23 +35,3 @@ def test_alignment_is_the_squared_distance_of_unit_vectors():
     assert alignment(x, y) == pytest.approx(naive, abs=1e-12)
     assert alignment(x, 3 * x) == pytest.approx(0, abs=1e-15)
     assert alignment(x, -x) == pytest.approx(4)
-
-
-def test_explained_variance_is_sklearns():
-    x = cloud(40, 6, seed=5)
-    np.testing.assert_allclose(
-        explained_variance(x), PCA().fit(x).explained_variance_ratio_
-    )
-
-
-def test_whitening_is_sklearns_up_to_sign():
-    x, others = cloud(60, 6, seed=7), cloud(9, 6, seed=8)
-    white = Whitening.fit(x, 3)
-    theirs = PCA(3, whiten=True).fit(x).transform(others)
-    assert white.transform(others).dtype == np.float32
-    np.testing.assert_allclose(abs(white.transform(others)), abs(theirs), atol=1e-5)
-    np.testing.assert_allclose(
-        np.cov(white.transform(x), rowvar=False), np.eye(3), atol=1e-5
-    )
-    with pytest.raises(ValueError, match="fit on more vectors"):
-        Whitening.fit(cloud(3, 5), 3)

@@ -96,21 +96,15 @@ def test_similarity_is_the_one_the_folder_names():
 
 
 def test_names_and_revisions_follow_the_weights():
-    one, other = tiny_encoder(0), tiny_encoder(1)
-    first = mteb_encoder(one).mteb_model_meta
-    assert first.revision == one.fingerprint() != other.fingerprint()
-    assert first.name == f"sbert-lab/encoder-{one.fingerprint()[:12]}"
-    assert mteb_encoder(one, name="org/it").mteb_model_meta.name == "org/it"
-    for changed in ({"truncate_dim": 8}, {"prompts": {"a": "b"}}):
-        meta = mteb_encoder(tiny_encoder(0, **changed)).mteb_model_meta
-        assert meta.revision == first.revision  # the weights are the same,
-        assert meta.experiment_kwargs != first.experiment_kwargs  # the scores are not
+    one, other = (mteb_encoder(tiny_encoder(seed), name="org/it") for seed in (0, 1))
+    first, second = one.mteb_model_meta, other.mteb_model_meta
+    assert first.name == "org/it"
+    assert first.revision == tiny_encoder(0).fingerprint() != second.revision
 
 
 def test_a_second_run_encodes_nothing(tiny, tmp_path, monkeypatch):
     (found,) = evaluate(tiny, [few_pairs()], name="org/tiny", cache_folder=tmp_path)
     assert found.scores["test"][0][found.metric] == found.score
-    assert (found.model, found.revision) == ("org/tiny", tiny.fingerprint())
 
     def refuse(*_, **__):
         raise AssertionError("a text was encoded anew")
@@ -158,19 +152,6 @@ def test_import_loads_no_mteb_and_its_own_leaves_the_random_state():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "True"
-
-
-def test_missing_mteb_says_what_to_type(monkeypatch):
-    class Missing:
-        def find_spec(self, name, *_):
-            if name == "mteb":
-                raise ModuleNotFoundError("No module named 'mteb'", name="mteb")
-
-    monkeypatch.delitem(sys.modules, "mteb")
-    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    expected = pytest.raises(ModuleNotFoundError, match=r"install 'sbert-lab\[mteb\]'")
-    with expected, using_mteb():
-        pass
 
 
 # Our protocols beside mteb's

@@ -46,12 +46,10 @@ def test_ranking_equals_the_slow_way_block_by_block(monkeypatch):
 
 
 def test_mistakes_are_said():
-    ids, vectors = ["a", "b"], np.eye(2, dtype=np.float32)
-    with pytest.raises(ValueError, match="different ids"):
-        ranking(ids, vectors, ["a", "a"], vectors, {})
-    with pytest.raises(ValueError, match="not pairs"):
+    vectors = np.eye(2, dtype=np.float32)
+    with pytest.raises(ValueError, match="same shape"):
         sts(vectors, vectors[:1], [1, 2])
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="contains NaN"):
         sts(vectors, vectors * np.nan, [1, 2])
 
 
@@ -109,9 +107,6 @@ def test_documents_have_an_encoder_of_their_own(models):
     seen["query"].clear()
     measure(sides[0], SIZE, kinds=["STS", "Clustering"], encode_document=sides[1])
     assert not seen["query"]
-    for wrong in ((), ("Retrieval", "Sorting"), "STS"):
-        with pytest.raises(ValueError, match="one or more of Retrieval, STS"):
-            measure(models[0].encode, SIZE, kinds=wrong)
 
 
 def test_bm25_is_ranked_by_its_scores():
@@ -161,11 +156,10 @@ def test_a_set_is_scored_in_its_groups_or_in_part():
     group = tuple(map(str, np.arange(60) // 6))
     pairs = ScoredPairs(("a",) * 60, ("b",) * 60, tuple(gold), group)
     kept = np.arange(60) % 2 == 0
-    ours = similarity_score(pairs, cosines, baseline=cosines**3, kept=kept, seed=3)
+    ours = similarity_score(pairs, cosines, baseline=cosines**3, kept=kept)
     assert ours == bootstrap_score(
         cosines[:, kept],
         gold[kept],
         baseline=cosines[:, kept] ** 3,
         groups=np.array(group)[kept],
-        seed=3,
     )

@@ -23,7 +23,6 @@ def test_smoke(path, tmp_path, monkeypatch):
     record, page = run(path, "smoke", out=tmp_path)
     assert path.read_bytes() == before, "a run must not touch the notebook"
     assert {c["verdict"] for c in record["claims"].values()} == {"not tested"}
-    assert {"seconds", "budget_s", "peak_mb"} <= record["run"].keys()
     assert "<h1" in page.read_text()
     assert "No description has been provided" not in page.read_text()
 
@@ -47,7 +46,7 @@ def test_what_stops_a_run_is_said(tmp_path):
 RECORDED = """
 from sbert_lab._utils import write_json
 from sbert_lab.experiments import record
-exp = record.start('99_test')
+exp = record.start('99_test', uses=['icd10cm'])
 exp.attach('more.json', lambda path: write_json(path, {}))
 exp._started -= 3_600
 exp.finish();
@@ -63,6 +62,7 @@ def test_an_update_writes_outputs_and_record_back(tmp_path, monkeypatch):
     assert lint(path)
     record, _ = run(path, "smoke", update=True, out=tmp_path / "out")
     assert "OVER BUDGET" in notebooks.report(record)[0]
+    assert (record["profile"], len(record["sources"]["icd10cm"])) == ("smoke", 64)
     assert {p.name for p in kept.rglob("*.json")} == {"99_test.json", "more.json"}
     cells = json.loads(path.read_text())["cells"]
     assert cells[0]["outputs"][0]["text"] == [sys.executable + "\n"]

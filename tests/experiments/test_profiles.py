@@ -1,7 +1,10 @@
-"""The three profiles, and single fields changed from outside."""
+"""The three profiles, single fields changed from outside; timings."""
+
+import itertools
 
 import pytest
 
+from sbert_lab.experiments import timing
 from sbert_lab.experiments.profiles import CHANGES, PROFILES, VARIABLE, current
 from sbert_lab.models.registry import BY_NAME
 
@@ -28,3 +31,11 @@ def test_only_a_smoke_run_decides_nothing():
     decides = {profile.name: profile.decides for profile in PROFILES.values()}
     assert decides == {"smoke": False, "laptop": True, "paper": True}
     assert set(PROFILES["paper"].sts) <= BY_NAME.keys()
+
+
+def test_ways_are_timed_in_turns_after_a_round_that_does_not_count(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(timing, "timed", lambda way: (way(), next(clock)))
+    found = timing.side_by_side({"a": list, "b": list}, 2)
+    assert found["a"].tolist() == [2, 4]
+    assert found["b"].tolist() == [3, 5]

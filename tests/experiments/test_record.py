@@ -6,13 +6,13 @@ import pytest
 
 from sbert_lab._utils import RESULTS
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments import profiles, record
+from sbert_lab.experiments.profiles import PROFILES
 from sbert_lab.experiments.record import Experiment, differences
 from sbert_lab.models.embedding_cache import EmbeddingCache
 
 
 def begin(tmp_path, decides=True):
-    profile = profiles.PROFILES["laptop"].but(decides=decides)
+    profile = PROFILES["laptop"].but(decides=decides)
     return Experiment("99_test", profile, EmbeddingCache(tmp_path), {})
 
 
@@ -106,10 +106,3 @@ def test_record_is_written_and_compared(tmp_path, monkeypatch, capsys):
     fresh["claims"]["h"]["verdict"] = "inconclusive"
     found = differences(committed, fresh)
     assert [line.split(":")[0] for line in found] == ["n", "score", "loss", "claim h"]
-
-
-def test_start_shows_what_it_runs_on(monkeypatch, capsys):
-    monkeypatch.setenv(profiles.VARIABLE, "smoke")
-    exp = record.start("99_test", uses=["icd10cm"])
-    assert exp.profile.name == "smoke"
-    assert len(exp.sources["icd10cm"]) == 64

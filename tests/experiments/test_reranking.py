@@ -74,8 +74,6 @@ def test_the_order_is_that_of_a_loop(depth, share):
         ]
         places = [*np.argsort(mixed, kind="stable"), *range(depth, DEEP)]
         assert order.tolist() == rows[places].tolist()
-    if share == 1.0:
-        np.testing.assert_array_equal(found.order(depth), got)  # the default
     with pytest.raises(ValueError, match="depth=9: 8 have been read"):
         drawn(read=8).order(9)
 
@@ -90,12 +88,7 @@ def test_scores_by_hand():
             place = codes.index(right) + 2 if right in codes else np.inf
             expected.append(1 / np.log2(place))
         np.testing.assert_allclose(found.ndcg(8, k=k), expected)
-    among = [
-        right in {f"d{i}" for i in row[:5]}
-        for row, right in zip(found.rows.tolist(), found.task.relevant, strict=True)
-    ]
-    assert found.recall(5).tolist() == among
-    assert 0 < found.recall(DEEP).sum() < QUERIES
+    assert 0 < found.recall(5).sum() < found.recall(DEEP).sum() < QUERIES
     gone = np.where(found.rows == found.rows[:, :1], -1, found.rows)
     without = ndcg_of(found.task, found.rows[:, 1:])
     np.testing.assert_allclose(ndcg_of(found.task, gone), without)
@@ -110,6 +103,9 @@ def test_the_best_mixture_is_the_one_with_the_highest_score():
     means = [found.ndcg(6, share, spreads).mean() for share in shares]
     assert len(set(means)) > 1
     assert found.best_mixture(6) == (shares[int(np.argmax(means))], spreads)
+    for scale in (0.01, 100):  # which is no reason to mix otherwise
+        scaled = replace(found, second=np.float32(scale) * found.second)
+        assert scaled.best_mixture(6)[0] == found.best_mixture(6)[0]
     flat = replace(found, second=found.first)
     assert flat.best_mixture(6)[0] == 0.0  # of equal ones the first
 

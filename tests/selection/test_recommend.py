@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 
 import pytest
 from hypothesis import given
@@ -35,23 +34,13 @@ def row(
     lexical: bool = False,
     task: str = "Retrieval",
 ) -> Row:
-    fixed = {
-        "query_ms_p95": ms,
-        "resident_mb": mb,
-        "search_ms": search_ms,
-        "short_texts": 1_000 / ms,
-        "short_texts_alone": 800 / ms,
-        "long_texts": 100 / ms,
-        "query_ms_p50": ms / 2,
-        "load_s": 1,
-    }
     return Row(
         name=name,
         dimension=dimension,
         bytes_per_entry=40.0 if lexical else 4.0 * dimension,
         quality={task: Interval(score, score - 0.02, score + 0.02, 500)},
         metrics={task: "ndcg_at_10"},
-        cost=fixed,
+        cost={"query_ms_p95": ms, "resident_mb": mb, "search_ms": search_ms},
         lexical=lexical,
     )
 
@@ -189,13 +178,7 @@ def test_a_missing_or_damaged_file_says_what_to_do(tmp_path):
     path = tmp_path / "survey.json"
     with pytest.raises(ValueError, match="select --measure"):
         read_survey(path)
-    write_survey(path, SURVEY)
-    whole = path.read_text()
-    content = json.loads(whole)
-    for damaged in (
-        whole[: len(whole) // 2],
-        json.dumps(content | {"rows": [{"name": "x"}]}),
-    ):
+    for damaged in ("{", '{"rows": [{"name": "x"}]}', '{"rows": []}'):
         path.write_text(damaged)
         with pytest.raises(ValueError, match="no survey of this release"):
             read_survey(path)

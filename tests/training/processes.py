@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import traceback
-from operator import sub
 from pathlib import Path
 
 import torch
@@ -29,8 +28,6 @@ from tiny_training import (
     weights,
 )
 from torch import distributed
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.losses import (
@@ -93,51 +90,11 @@ def cases(gather: bool, rank: int) -> dict:
     }
 
 
-class Exchanges(TrainerCallback):
-    """Counts the exchanges of gradients: DDP's own, and those made by hand."""
-
-    def __init__(self) -> None:
-        self.by_ddp: list[int] = []
-        self.all: list[int] = []  # DDP's hook among them
-        self.trainer = None
-        self.real = distributed.all_reduce
-
-    def on_train_begin(self, args, state, control, **_):
-        def hook(_, bucket):
-            self.by_ddp[-1] += 1
-            return allreduce_hook(None, bucket)
-
-        def counted(*given, **options):
-            self.all[-1] += 1
-            return self.real(*given, **options)
-
-        self.trainer.model_wrapped.register_comm_hook(None, hook)
-        distributed.all_reduce = counted
-
-    def on_step_begin(self, args, state, control, **_):
-        self.by_ddp.append(0)
-        self.all.append(0)
-
-    def on_train_end(self, args, state, control, **_):
-        distributed.all_reduce = self.real
-
-
 def gradients(folder: Path, out: Path, rank: int) -> None:
     for name, (data, objective, options) in cases(True, rank).items():
-        encoder, exchanges = load(folder, 0, double=True), Exchanges()
-        trainer = made(
-            encoder, out, data, objective, callbacks=[exchanges], **STEP | options
-        )
-        exchanges.trainer = trainer
-        trainer.train()
+        encoder = load(folder, 0, double=True)
+        train(encoder, out, data, objective, **STEP | options)
         save_file(weights(encoder, objective), out / f"{name} {rank}.safetensors")
-        counted = {
-            "by ddp": exchanges.by_ddp,
-            "by hand": list(map(sub, exchanges.all, exchanges.by_ddp)),
-            "steps": trainer.state.global_step,
-            "tensors": sum(1 for _ in trainer.trained.parameters()),
-        }
-        (out / f"{name} {rank}.json").write_text(json.dumps(counted))
 
 
 def checkpoints(folder: Path, out: Path, rank: int) -> None:

@@ -46,15 +46,6 @@ def test_the_rate_rises_for_a_tenth_and_falls_to_nothing():
     assert rates == pytest.approx(wanted, abs=1e-9)
 
 
-def test_what_is_asked_for_reaches_the_trainer():
-    kept = Kept()
-    options = {"seed": 7, "bf16": True, "batch_size": 4, "learning_rate": 3e-4}
-    train(**options, warmup_steps=3, max_steps=2, callbacks=[kept])
-    args = kept.args
-    assert (args.seed, args.bf16, args.per_device_train_batch_size) == (7, True, 4)
-    assert (args.learning_rate, args.warmup_steps, args.max_steps) == (3e-4, 3, 2)
-
-
 @pytest.mark.parametrize("strategy", ["epoch", "steps"])
 def test_a_resumed_curve_is_whole(tmp_path, strategy):
     options = {"logging_steps": 5, "save_strategy": strategy, "save_steps": 9}
@@ -77,7 +68,7 @@ def test_a_bar_counts_the_steps_of_earlier_runs_too(tmp_path, monkeypatch):
         yield moves.append
 
     monkeypatch.setattr(trainer, "progress", noted)
-    train(folder=tmp_path, epochs=2, show_progress=True)
+    train(folder=tmp_path, epochs=2)
     (tmp_path / "checkpoint-16" / "trainer_state.json").unlink()
     train(folder=tmp_path, epochs=2)
     assert seen == [(16, [1] * 16), (16, [9, *[1] * 7])]

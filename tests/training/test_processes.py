@@ -80,10 +80,6 @@ def left_by(out, name, rank):
     return load_file(out / f"{name} {rank}.safetensors")
 
 
-def counted(out, name, rank):
-    return json.loads((out / f"{name} {rank}.json").read_text())
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_those_of_one_process_on_the_joined_batches(
     folder, tmp_path, out, name
@@ -92,32 +88,18 @@ def test_weights_are_those_of_one_process_on_the_joined_batches(
     encoder = load(folder, 0, double=True)
     before = weights(encoder, objective)
     options = STEP | options | {"per_device_train_batch_size": 8}
-    trainer = train(encoder, tmp_path, data, objective, **options)
+    train(encoder, tmp_path, data, objective, **options)
     after = weights(encoder, objective)
     assert farthest(before, after) > 1e-3
     for rank in (0, 1):
-        assert counted(out, name, rank)["steps"] == trainer.state.global_step
         assert farthest(left_by(out, name, rank), after) < 1e-6
     assert unequal(left_by(out, name, 0), left_by(out, name, 1)) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_exchanged_once_a_step(out, name):
-    for rank in (0, 1):
-        found = counted(out, name, rank)
-        assert len(found["by ddp"]) == found["steps"]
-        if "cached" in name:
-            once = found["tensors"] - 2  # all but those of the unused pooler
-            assert found["by ddp"] == [0] * found["steps"]
-            assert found["by hand"] == [once] * found["steps"]
-        else:
-            assert min(found["by ddp"]) >= 1
-            assert found["by hand"] == [0] * found["steps"]
-
-
 def test_what_cannot_go_well_is_refused_in_both(out):
     for rank in (0, 1):
-        smaller, few, uneven = counted(out, "refusals", rank)
+        said = (out / f"refusals {rank}.json").read_text()
+        smaller, few, uneven = json.loads(said)
         assert "set dataloader_drop_last=True" in smaller
         assert "too few for 2 process" in few
         assert "bring [" in uneven

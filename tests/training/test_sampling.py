@@ -29,13 +29,6 @@ def test_an_epoch_is_a_permutation_cut_up():
     assert batches_of(10, 4, seed=3, epoch=2) == wanted
 
 
-def test_seed_and_epoch_decide():
-    first = batches_of(40, 4, seed=5)
-    assert first == batches_of(40, 4, seed=5)
-    assert first != batches_of(40, 4, seed=6)
-    assert first != batches_of(40, 4, seed=5, epoch=1)
-
-
 @given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))
 def test_processes_share_the_batches_out(count, size, least, processes):
     least = min(least, size)
