@@ -132,7 +132,6 @@ def test_growing_encodes_only_what_is_new():
 
 def test_replacing_and_removing():
     memory = filled(max_tokens=8, hybrid=True)
-    assert memory.documents == DOCUMENTS
     memory.add("pets", "A zebra. The quick brown fox jumps over.")
     pairs = as_pairs(memory.search("zebra", 50))
     assert ("copy", "The cat sat on a mat.") in pairs
@@ -172,6 +171,11 @@ def test_a_hybrid_search_without_any_word():
     memory = Passages(tiny_encoder(), hybrid=True)
     memory.add("dots", "...")
     assert as_pairs(memory.search("?!")) == [("dots", "...")]
+    memory.add_all({f"d{i}": f"the {word} sat" for i, word in enumerate("xyz")})
+    memory.add("it", "zebra one two")
+    memory.search("zebra")  # fits BM25, which must not outlive a change
+    memory.remove("it")
+    assert len(memory.search("zebra")) == 4
 
 
 def test_adding_is_all_or_nothing(monkeypatch):
