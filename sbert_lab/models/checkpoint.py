@@ -347,9 +347,19 @@ def _modules(folder: Path) -> _Modules:
     with explained(listing):
         modules = json.loads(listing.read_text(encoding="utf-8"))
         named = [(module["type"], module.get("path", "")) for module in modules]
-    foreign = [name for name, _ in named if name.split(".")[0] != _PACKAGE]
-    _check(not foreign, f"{folder}: no code is run for modules {foreign}")
-    return [(name.split(".")[-1], path) for name, path in named]
+    for name, path in named:
+        outside = Path(path).is_absolute() or ".." in Path(path).parts
+        _check(
+            name.split(".")[0] == _PACKAGE and not outside,
+            f"{folder}: module {name} in {path!r} is not read here; no code from a "
+            "model folder is run, nothing outside it is opened",
+        )
+    kinds = [name.split(".")[-1] for name, _ in named]
+    _check(
+        kinds[:1] == ["Transformer"],
+        f"{folder}: modules.json must start with a Transformer, not {kinds[:1]}",
+    )
+    return list(zip(kinds, (path for _, path in named), strict=True))
 
 
 def _dense(folder: Path) -> Dense:

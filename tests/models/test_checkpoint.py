@@ -133,9 +133,9 @@ def edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def add_module(folder, kind):
+def add_module(folder, kind, path="2_X"):
     modules = json.loads((folder / "modules.json").read_text())
-    modules.append({"idx": 9, "name": "9", "path": "2_X", "type": kind})
+    modules.append({"idx": 9, "name": "9", "path": path, "type": kind})
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
@@ -152,7 +152,15 @@ DAMAGE = {
         lambda f: add_module(f, "sentence_transformers.models.Pooling"),
         "one Pooling",
     ),
-    "module of elsewhere": (lambda f: add_module(f, "os.Dense"), "no code is run"),
+    "module of elsewhere": (lambda f: add_module(f, "os.Dense"), "os.Dense.*no code"),
+    "module outside": (
+        lambda f: add_module(f, "sentence_transformers.models.Dense", "../other"),
+        "nothing outside it is opened",
+    ),
+    "no module": (
+        lambda f: (f / "modules.json").write_text("[]"),
+        "start with a Transformer",
+    ),
     "activation imported": (
         lambda f: edit(f / "2_Dense" / "config.json", activation_function="os.system"),
         r"os\.system.*no code",
