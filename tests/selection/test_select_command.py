@@ -118,4 +118,6 @@ def test_pairs_end_to_end(say, tmp_path):
     rows = read_survey(tmp_path / "results" / "selection" / "own.json").rows
     assert [row.name for row in rows] == ["bm25", "own-model"]
     assert rows[0].lexical
-    assert all(cost > 0 for row in rows for cost in row.cost.values())
+    for row in rows:  # a tiny model may fit into memory that the process has already
+        assert row.cost.pop("resident_mb") >= 0
+        assert all(cost > 0 for cost in row.cost.values())
