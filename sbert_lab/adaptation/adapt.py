@@ -21,6 +21,7 @@ from sbert_lab.adaptation.report import OUTCOME, compare, measure, write_report
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
 from sbert_lab.datasets import pairs
+from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
 from sbert_lab.models.averaging import average
@@ -145,13 +146,13 @@ def _train_and_test(
         texts = different_texts(data)
         if test is not None:  # its answers may be known, its queries not
             asked = replace(test, positive=test.anchor, negative=None)
-            pairs.check_no_leak(Pairs(texts, texts), asked)
+            check_no_leak(Pairs(texts, texts), asked)
         return texts, test
     pairs.check_labels(data)
     if test is None:
         in_train, in_test = pairs.split_pairs(data, recipe.test_share, recipe.seed)
         return data.pick(in_train), data.pick(in_test)
-    pairs.check_no_leak(data, test)
+    check_no_leak(data, test)
     return data, test
 
 

@@ -1,4 +1,4 @@
-"""Pairs of texts: reading a file, the leak check, splits without leaks, and searches.
+"""Pairs of texts: reading a file, splitting it without leaks, and searches of them.
 
 Every problem of a file is reported at once, with its row and column. Rows are numbered
 as an editor numbers lines: the header of a CSV is row 1, and a record of several lines
@@ -10,8 +10,7 @@ import gzip
 import io
 import json
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -278,51 +277,6 @@ def row_groups(pairs: Pairs) -> NDArray[np.int64]:
     graph = coo_array((np.ones(len(pairs)), (asked, answered)), (len(number),) * 2)
     found: NDArray[np.int64] = connected_components(graph, directed=False)[1][asked]
     return found.astype(np.int64)
-
-
-def find_leaks(
-    training: Iterable[Sequence[str]],
-    held_out: Iterable[Sequence[str]],
-    normalize: Callable[[str], str] = plain,
-) -> list[tuple[int, int]]:
-    """Return (item, first training row that holds it) of what is also trained on.
-
-    An item has leaked where one training row holds all its texts, in whatever order: a
-    pair needs both of them, a query just itself. `training` and `held_out` are the
-    texts of each row and item, equal if `normalize` makes them so.
-    """
-    items = [Counter(map(normalize, item)) for item in held_out]
-    # For each text that is judged: how many times each training row holds it.
-    times_in: dict[str, Counter[int]] = {text: Counter() for i in items for text in i}
-    for row, texts in enumerate(training):
-        for text in map(normalize, texts):
-            if text in times_in:
-                times_in[text][row] += 1
-    found = []
-    for number, item in enumerate(items):
-        holding = [
-            {row for row, times in times_in[text].items() if times >= needed}
-            for text, needed in item.items()
-        ]
-        if rows := set.intersection(*holding):
-            found.append((number, min(rows)))
-    return found
-
-
-def check_no_leak(train: Pairs, test: Pairs) -> None:
-    """Refuse two files that share a text, with both places of every such text."""
-    known, judged = list(train.texts()), list(test.texts())
-    problems = []
-    for place, first in find_leaks([[t] for *_, t in known], [[t] for *_, t in judged]):
-        row, role, text = judged[place]
-        seen_row, seen_role, _ = known[first]
-        problems.append(
-            f"{test.source}, row {row}, column {role!r}: {text[:60]!r} is also in "
-            f"{train.source}, row {seen_row}, column {seen_role!r}; keep it on one "
-            "side only"
-        )
-    if problems:
-        raise DataError(problems)
 
 
 @dataclass(frozen=True)

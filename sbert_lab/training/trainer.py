@@ -34,7 +34,8 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
-from sbert_lab.datasets.pairs import DataError, find_leaks
+from sbert_lab.datasets.leaks import find_leaks
+from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
 from sbert_lab.losses.pair_scores import ListwiseCrossEntropy

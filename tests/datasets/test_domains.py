@@ -12,7 +12,8 @@ from sbert_lab.datasets.domains import (
     python_domain,
 )
 from sbert_lab.datasets.icd10cm import HierarchyGuard
-from sbert_lab.datasets.pairs import Pairs, check_no_leak
+from sbert_lab.datasets.leaks import check_no_leak
+from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.python_docs import ApiEntry
 
 

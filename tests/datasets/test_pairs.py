@@ -1,8 +1,7 @@
-"""Pairs: bad rows are refused, splits share no text, leaks are found."""
+"""Pairs: bad rows are refused, splits share no text."""
 
 import gzip
 import json
-from itertools import permutations
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import (
     LEAST,
     DataError,
     Pairs,
-    check_no_leak,
-    find_leaks,
     plain,
     read_pairs,
     read_table,
@@ -202,43 +200,6 @@ def test_a_large_group_goes_to_training_or_is_refused():
     with pytest.raises(DataError, match="39 pairs are too few to train on 20 and test"):
         split_pairs(pairs_of(others[:39]))
     assert len(split_pairs(pairs_of(others[:40]))[1]) == 20
-
-
-# Leaks
-
-
-def naive_leaks(training, held_out):
-    """Try every assignment of an item's texts to the places of a training row."""
-    found = []
-    for number, item in enumerate(held_out):
-        for row, texts in enumerate(training):
-            ways = permutations(map(plain, texts), len(item))
-            if any(way == tuple(map(plain, item)) for way in ways):
-                found.append((number, row))
-                break
-    return found
-
-
-some_words = st.sampled_from(["a", "b", "c", "A ", "caf\u00e9", "CAFE\u0301"])
-items = st.lists(st.lists(some_words, min_size=1, max_size=3), max_size=8)
-
-
-@settings(max_examples=100)
-@given(items, items)
-def test_leaks_are_those_of_all_comparisons(training, held_out):
-    assert find_leaks(iter(training), held_out) == naive_leaks(training, held_out)
-
-
-def test_a_leak_is_named_on_both_sides(tmp_path):
-    train = read_pairs(write(tmp_path / "train.csv", GOOD))
-    other = {"anchor": "flu", "positive": "Influenza", "negative": "broken  WRIST"}
-    with pytest.raises(DataError, match="is also in") as caught:
-        check_no_leak(train, read_pairs(write(tmp_path / "test.csv", [other])))
-    (problem,) = caught.value.problems
-    assert "test.csv, row 2, column 'negative'" in problem
-    assert "train.csv, row 3, column 'anchor'" in problem
-    del other["negative"]
-    check_no_leak(train, read_pairs(write(tmp_path / "test.csv", [other])))
 
 
 # Searching

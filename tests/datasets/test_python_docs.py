@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sbert_lab.datasets import python_docs
-from sbert_lab.datasets.pairs import check_no_leak
+from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.python_docs import (
     DETAIL_WORDS,
     NEAR,
