@@ -73,6 +73,15 @@ def test_absence_says_what_to_do(snapshot, monkeypatch, tmp_path):
         sick()
 
 
+def test_a_quotation_mark_is_a_letter_of_sicks_sentences(monkeypatch, tmp_path):
+    monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path))
+    (tmp_path / "sick").mkdir()
+    table = 'sentence_A\tsentence_B\trelatedness_score\n"Stop" he said\tA "b"\t4.5\n'
+    for name in ("SICK_train", "SICK_trial", "SICK_test_annotated"):
+        (tmp_path / "sick" / f"{name}.txt").write_text(table)
+    assert read(sick()) == [('"Stop" he said', 'A "b"', 4.5)] * 3
+
+
 def test_pieces_of_the_hub_are_joined_in_order(snapshot):
     folder = snapshot("sts12")
     write(folder / "data" / "test-00001-of-00002.jsonl.gz", MORE)
