@@ -135,8 +135,9 @@ def peer(minilm_folder):
 @pytest.fixture(scope="session")
 def evaluation_data() -> Path:
     home = data_home()
-    if home is None or not (home / "stsb").is_dir():
-        pytest.skip("STS Benchmark and SICK are not here: set SBERT_LAB_DATA_HOME")
+    needed = ("stsb", "sick", "banking77")
+    if home is None or not all((home / name).is_dir() for name in needed):
+        pytest.skip(f"{', '.join(needed)} are not here: set SBERT_LAB_DATA_HOME")
     return home
 
 
