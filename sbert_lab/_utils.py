@@ -190,6 +190,18 @@ def random_state_kept() -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Read a large file without collecting garbage, which walks all that is read."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def limit_memory() -> None:
     """Keep a process small and quick in which many models are trained.
 

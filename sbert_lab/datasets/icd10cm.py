@@ -13,10 +13,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import groupby, zip_longest
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sbert_lab._utils import no_collections
 from sbert_lab.datasets.pairs import read_authored
 from sbert_lab.models.registry import resolve
 
@@ -55,11 +57,22 @@ class RetrievalTask:
 
 
 @cache
-def load() -> tuple[Code, ...]:
-    """Return every entry in the order of the book, checksums verified."""
+def book() -> Any:  # noqa: ANN401  (an untyped module)
+    """Return simple_icd_10_cm, checksums verified; its import reads 10 MB of XML."""
     resolve("icd10cm")
-    import simple_icd_10_cm as icd
+    with no_collections():
+        import simple_icd_10_cm
+    return simple_icd_10_cm
 
+
+@cache
+def load() -> tuple[Code, ...]:
+    """Return every entry in the order of the book."""
+    with no_collections():
+        return tuple(_entries(book()))
+
+
+def _entries(icd: Any) -> list[Code]:  # noqa: ANN401
     listed: list[str] = icd.get_all_codes(True)
     times = Counter(listed)
     codes: list[Code] = []
@@ -87,7 +100,7 @@ def load() -> tuple[Code, ...]:
         )
         codes.append(code)
         found[name] = found[code.code] = code
-    return tuple(codes)
+    return codes
 
 
 @cache

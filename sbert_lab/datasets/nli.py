@@ -13,7 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from sbert_lab.datasets.icd10cm import Code, ancestors, block_of, load, split_of
+from sbert_lab.datasets.icd10cm import (
+    Code,
+    ancestors,
+    block_of,
+    book,
+    load,
+    split_of,
+)
 from sbert_lab.datasets.pairs import read_authored
 from sbert_lab.datasets.sts import read_split, sick_rows
 from sbert_lab.models.registry import resolve
@@ -127,8 +134,7 @@ def _labelled(
     split: str, rng: np.random.Generator
 ) -> dict[tuple[str, str], tuple[Code, set[Label]]]:
     """Return pairs of texts with the labels that the rules give them."""
-    import simple_icd_10_cm as icd
-
+    icd = book()
     codes = [c for c in load() if c.category and split_of(c.category) == split]
     if not codes:
         raise ValueError(f"split={split!r}: 'train' or 'test'")
