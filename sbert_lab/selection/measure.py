@@ -7,6 +7,7 @@ the median of several rounds.
 import multiprocessing
 import platform
 import re
+import signal
 import sys
 import time
 import warnings
@@ -252,7 +253,9 @@ def footprint(
     way = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(way)
     context.set_forkserver_preload(_PRELOADED)
-    with ProcessPoolExecutor(1, mp_context=context) as fresh:
+    # ^C reaches every process: this one tells of it, that one only ends.
+    stops = signal.SIGINT, signal.SIG_DFL
+    with ProcessPoolExecutor(1, context, signal.signal, stops) as fresh:
         return fresh.submit(_footprint, name_or_path, corpus, texts).result()
 
 

@@ -71,7 +71,7 @@ def test_status_is_1_when_nothing_fits(say):
 
 
 def test_other_rows(say, tmp_path):
-    text = say("--models", "words", "quick")
+    text = say("--models", "words", "quick", "words")
     assert "Recommended: quick" in text
     assert "large" not in text
     assert refused("--models", "small", "other").startswith("no row 'other'; there are")
@@ -89,6 +89,21 @@ def test_measure_keeps_its_rows(say, measured, tmp_path):
     path = tmp_path / "results" / "selection" / "selection.json"
     assert f"--survey {path} shows them again" in text
     assert list(read_survey(path).rows) == list(ROWS)
+
+
+def test_rows_that_cannot_be_kept_are_shown(say, measured, tmp_path):
+    (tmp_path / "results").write_text("a file")
+    text = say("--measure")
+    assert "Recommended: large" in text
+    assert "The rows are not kept" in text.splitlines()[-1]
+    assert "SBERT_LAB_RESULTS" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "many"])
+@pytest.mark.parametrize("option", ["--max-ms", "--min-quality", "--corpus-size"])
+def test_a_number_that_is_none_is_refused(option, value, capsys):
+    assert refused(f"{option}={value}") == 2
+    assert f"argument {option}: invalid positive value" in capsys.readouterr().err
 
 
 def test_columns_of_pairs(say, measured, tmp_path):
