@@ -30,24 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(str(stop) or "stopped", file=sys.stderr)
         return 130
     except (OSError, ValueError, ArithmeticError, ModuleNotFoundError) as error:
-        raise SystemExit(f"{error}{_other_folder(error)}") from error
+        from sbert_lab.models.registry import cache_home
 
-
-def _other_folder(error: Exception) -> str:
-    """Return which variable names another folder than the one that cannot be used."""
-    from sbert_lab._utils import RESULTS, results_folder
-    from sbert_lab.models.registry import CACHE, cache_home
-
-    for variable, folder in ((CACHE, cache_home()), (RESULTS, results_folder(""))):
-        if getattr(error, "errno", None) and str(folder) in str(error):
-            return f"; {variable} names another folder"
-    return ""
+        inside = str(cache_home()) in str(error)
+        cure = "; SBERT_LAB_CACHE names another folder" if inside else ""
+        raise SystemExit(f"{error}{cure}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here, where ^C is caught: they take seconds.
     from sbert_lab.adaptation.recipe import add_options as add_adapt_options
-    from sbert_lab.experiments.profiles import PROFILES
+    from sbert_lab.experiments.profiles import PROFILES, current
     from sbert_lab.selection.command import add_options as add_select_options
 
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
@@ -59,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.add_argument(
         "--profile",
         choices=PROFILES,
-        default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
+        default=current().name,
         help="by default SBERT_LAB_PROFILE, else laptop",
     )
     notebooks.add_argument("--update", **flag, help="write outputs and records back")

@@ -47,8 +47,8 @@ def read_texts(path: Path) -> list[str]:
     if path.suffix.lower() == ".txt":
         return [line for line in pairs.lines(pairs.read_utf8(path)) if line.strip()]
     names, records = pairs.read_table(path, ["text"])
-    if problem := pairs.missing(path, "text", names):
-        raise pairs.DataError(problem)
+    if "text" not in names:
+        raise pairs.DataError(pairs.missing(path, "text", names))
     if problems := [
         f"{path}, row {row}, column 'text': {problem}"
         for row, record in records
@@ -63,8 +63,6 @@ def _pairs(path: Path | None, options: argparse.Namespace) -> pairs.Pairs | None
     if path is None:
         return None
     columns = {r: name for r in pairs.TEXT_ROLES if (name := getattr(options, r))}
-    if columns:
-        columns = {"anchor": "anchor", "positive": "positive"} | columns
     return pairs.read_pairs(path, columns or None)
 
 

@@ -28,9 +28,6 @@ from sbert_lab._utils import project_root
 TEXT_ROLES = ("anchor", "positive", "negative")
 ROLES = (*TEXT_ROLES, "label")
 
-#: What may stand between cells; the first, for a table of one column, is in no text.
-SEPARATORS = "\x1f,;\t|"
-
 #: Fewer pairs than this teach, or measure, next to nothing.
 LEAST = 20
 
@@ -113,7 +110,9 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     used = {"anchor": "anchor", "positive": "positive", **(columns or {})}
     names, records = read_table(path, tuple(used.values()))
     used |= {} if columns else {name: name for name in names}
-    problems = [missing(path, name, names) for name in used.values()]
+    problems = [
+        missing(path, name, names) for name in used.values() if name not in names
+    ]
     problems += [
         f"{path}: {role!r} is no role; name the columns of {', '.join(ROLES)} with "
         'columns={"anchor": …}, in a command with --anchor …, or rename them'
@@ -122,15 +121,13 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     ]
     if len(set(used.values())) < len(used):
         problems.append(f"{path}: one column has two roles in {used}")
-    if problems := list(filter(None, problems)):
+    if problems:
         raise DataError(problems)
     return _checked(path, used, records)
 
 
 def missing(path: Path, name: str, names: Sequence[str]) -> str:
-    """Return that a column is missing, or an empty string."""
-    if name in names:
-        return ""
+    """Return that a column is missing, in words."""
     meant = "".join(f"; did you mean {n!r}?" for n in names if plain(n) == plain(name))
     shown = ", ".join(repr(other[:60]) for other in names) or "none"
     return f"{path}: column {name!r} is missing; the file has {shown}{meant}"
@@ -178,8 +175,7 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
     By the columns `wanted` a table of texts is told whose cells hold its separators.
     """
     if not path.is_file():
-        told = "a folder, not a file" if path.is_dir() else "no such file"
-        raise FileNotFoundError(f"{path}: {told}")
+        raise FileNotFoundError(f"{path}: no such file, or a folder")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind == ".parquet":
         names, records = _parquet(path)
@@ -235,19 +231,19 @@ def _parquet(path: Path) -> Table:
 
 def _csv(path: Path, wanted: Sequence[str]) -> Table:
     file = io.StringIO(read_utf8(path), newline="")
-    # A text may be longer than the limit, which is one of the whole process.
-    limit = csv.field_size_limit(max(csv.field_size_limit(), len(file.getvalue())))
+    csv.field_size_limit(2**31 - 1)  # a text may be long
 
-    def headings(separator: str) -> tuple[int, int, bool]:
+    def headings(separator: str) -> tuple[int, int]:
         file.seek(0)
         first = next(filter(None, csv.reader(file, delimiter=separator)), ())
         names = list(map(plain, first))
-        usual = separator == "\t" and path.suffix.lower() == ".tsv"
-        return sum(plain(name) in names for name in wanted), len(names), usual
+        return sum(plain(name) in names for name in wanted), len(names)
 
+    # Of equals the first. \x1f is in no text: one column needs no separator.
+    marks = "\x1f\t,;|" if path.suffix.lower() == ".tsv" else "\x1f,;\t|"
     rows, last = [], 0
     try:
-        separator = max(SEPARATORS, key=headings)
+        separator = max(marks, key=headings)
         file.seek(0)
         reader = csv.reader(file, delimiter=separator, strict=True)
         for cells in reader:
@@ -259,8 +255,6 @@ def _csv(path: Path, wanted: Sequence[str]) -> Table:
             f"{path}, row {last + 1}: {error}; a text with quotes or "
             'separators stands in quotes, and its own quotes are doubled ("")'
         ) from error
-    finally:
-        csv.field_size_limit(limit)
     names = rows.pop(0)[1] if rows else []
     while names and not names[-1].strip():  # a spreadsheet writes empty columns, too
         names.pop()

@@ -57,9 +57,6 @@ ENTRIES: tuple[Entry, ...] = tuple(
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
-#: Environment variable: the folder of `cache_home`.
-CACHE = "SBERT_LAB_CACHE"
-
 _HUB_FILES = {
     "model": ["*.json", "*.safetensors", "*.txt", "*.model"],
     "dataset": ["*.jsonl", "*.jsonl.gz", "*.parquet"],
@@ -69,7 +66,7 @@ _HUB_FILES = {
 def cache_home() -> Path:
     """Return the folder for files that can be made again, ``$SBERT_LAB_CACHE``."""
     default = Path.home() / ".cache" / "sbert_lab"
-    return Path(os.environ.get(CACHE, default)).expanduser()
+    return Path(os.environ.get("SBERT_LAB_CACHE", default)).expanduser()
 
 
 def data_home() -> Path | None:

@@ -5,9 +5,9 @@ the median of several rounds.
 """
 
 import multiprocessing
+import os
 import platform
 import re
-import signal
 import sys
 import time
 import warnings
@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from itertools import combinations
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -253,9 +254,17 @@ def footprint(
     way = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(way)
     context.set_forkserver_preload(_PRELOADED)
-    # ^C reaches every process: this one tells of it, that one only ends.
-    stops = signal.SIGINT, signal.SIG_DFL
-    with ProcessPoolExecutor(1, context, signal.signal, stops) as fresh:
+    if way == "forkserver":
+        # Silent, for errors come back as results do, and ^C is this process's to tell.
+        told = os.dup(2)
+        try:
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), 2)
+                forkserver.ensure_running()
+        finally:
+            os.dup2(told, 2)
+            os.close(told)
+    with ProcessPoolExecutor(1, mp_context=context) as fresh:
         return fresh.submit(_footprint, name_or_path, corpus, texts).result()
 
 

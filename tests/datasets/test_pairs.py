@@ -1,7 +1,6 @@
 """Pairs: bad rows are refused, splits share no text."""
 
 import csv
-import datetime
 import gzip
 import io
 import json
@@ -102,21 +101,17 @@ def test_own_column_names_and_further_columns(path):
         ("p.jsonl", b"[" * 100_000, "row 1: no JSON"),
         ("p.jsonl", b'{"anchor": "a", "anchor": "b"}', "a name occurs twice"),
         ("p.jsonl", b'{"anchor": "a\\ud800", "positive": "b"}', "row 1, .*half a char"),
-        ("p.csv.gz", b"anchor,positive", "not a readable .gz"),
         ("p.csv.gz", gzip.compress(b"anchor,positive\na,b")[:-9], "readable .gz"),
         ("p.csv", "anchor,positive\na,b".encode("utf-16"), "1: byte 0xff.*CSV UTF"),
-        ("p.csv", "anchor,positive\na,b".encode("utf-16-le"), "row 1: byte 0x00"),
         ("p.csv", b"PK\x03\x04\x14\x00", "row 1: byte 0x00 is not UTF-8.*spreadsheet"),
         ("p.csv", b"", "'anchor' is missing; the file has none"),
-        ("p.csv", b"question\na\n", "'anchor' is missing; the file has 'question'"),
-        ("p.csv", b"heart,infarction\na,b\n", "the file has 'heart', 'infarction'"),
-        ("p.csv", b"Anchor,positive\na,b\n", "did you mean 'Anchor'"),
         ("p.csv", b"anchor, positive\na,b\n", "did you mean ' positive'"),
         ("p.csv", b"q,a\nx,y\n", "'q' is no role.*with columns=.*--anchor"),
         ("p.csv", b"anchor,,positive,\na,,b,c\n", "more cells than headings"),
         ("p.csv", b"anchor,,positive,,x\na,,b,,c\n", "occurs twice"),
         ("p.csv", b'anchor;positive;label\na;b;"1,0"\n', "such as 0.5, not '1,0'"),
         ("p.csv", b"anchor,positive,label\na,b,inf\n", "row 2, .*label.*'inf'"),
+        ("p.csv", b"anchor,positive,label\na,b,1_0\n", "row 2, .*label.*'1_0'"),
         ("p.csv", b"anchor,positive,label\na,b,nan\n", "row 2, .*label.*'nan'"),
         ("p.jsonl", b'{"anchor": 5, "positive": "x"}\n', "row 1, .*int 5"),
         ("p.xlsx", b"", r"give .csv, .*\.parquet"),
@@ -137,8 +132,6 @@ def test_every_problem_is_counted(tmp_path):
     assert len(caught.value.problems) == 25
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_pairs(tmp_path / "none.csv")
-    with pytest.raises(FileNotFoundError, match="a folder, not a file"):
-        read_pairs(tmp_path)
 
 
 def test_marks_of_a_spreadsheet_and_zipped_lines(tmp_path):
@@ -147,7 +140,6 @@ def test_marks_of_a_spreadsheet_and_zipped_lines(tmp_path):
     assert read_pairs(path).anchor == ('a "quoted"x',)
     path.write_text(f"anchor,positive\n{'a' * 200_000},b\n")
     assert read_pairs(path).anchor == ("a" * 200_000,)
-    assert csv.field_size_limit() == 131_072
     zipped = tmp_path / "p.jsonl.gz"
     zipped.write_bytes(gzip.compress(b'{"a": 1}\n\n{"b": "2"}\n'))
     assert read_table(zipped) == (["a", "b"], [(1, {"a": 1}), (3, {"b": "2"})])
@@ -198,46 +190,31 @@ def test_what_spreadsheets_and_programs_write_is_read(tmp_path, name, content, a
 
 
 def test_labels_of_every_kind_of_number(tmp_path):
-    for labels, found in (
-        ([Decimal("0.50"), Decimal(1)], (0.5, 1.0)),
-        ([True, False], (1.0, 0.0)),
-        ([0, None], None),
-        ([datetime.date(2020, 1, 1)] * 2, None),
-        ([float("nan"), 1.0], None),
-    ):
-        rows = [r | {"label": x} for r, x in zip(GOOD, labels, strict=False)]
-        path = write(tmp_path / "p.parquet", rows)
-        if found is None:
-            with pytest.raises(
-                DataError, match="column 'label': a label must be a num"
-            ):
-                read_pairs(path)
-        else:
-            assert read_pairs(path).label == found
     path = tmp_path / "p.parquet"
+    for labels in ([Decimal("0.50"), Decimal(1)], [True, False], [1, 2]):
+        rows = [r | {"label": x} for r, x in zip(GOOD, labels, strict=False)]
+        assert read_pairs(write(path, rows)).label == tuple(map(float, labels))
+    for label in (None, float("nan"), np.datetime64("2020-01-01")):
+        with pytest.raises(DataError, match="column 'label': a label must be a number"):
+            read_pairs(write(path, [r | {"label": label} for r in GOOD]))
     parquet.write_table(pa.table([["a"], ["b"]], names=["anchor", "anchor"]), path)
-    with pytest.raises(DataError, match="occurs twice|not a readable"):
+    with pytest.raises(DataError, match="not a readable"):
         read_pairs(path)
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
+def test_which_texts_are_the_same():
+    """In the dedupe, the leak check, the groups of a split, and what is relevant."""
+    for one, other, same in (
         ("10⁵ CFU/ml", "105 CFU/ml", False),
-        ("x²", "x2", False),
         ("½ tablet", "1⁄2 tablet", False),
         ("é\u00a0x", "E\u0301  X", True),
-        ("Straße", "STRASSE", True),
-        ("\u212b", "å", True),
-    ],
-)
-def test_which_texts_are_the_same(one, other, same):
-    """In the dedupe, the leak check, the groups of a split, and what is relevant."""
-    pairs = pairs_of([(one, "a"), (other, "b"), ("c", "d")])
-    assert (plain(one) == plain(other)) is same
-    assert (len(set(row_groups(pairs).tolist())) == 2) is same
-    assert (len(retrieval_from_pairs(pairs).queries) == 2) is same
-    assert bool(find_leaks([[one]], [[other]])) is same
+        ("Straße \u212b", "STRASSE å", True),
+    ):
+        pairs = pairs_of([(one, "a"), (other, "b"), ("c", "d")])
+        assert (plain(one) == plain(other)) is same
+        assert (len(set(row_groups(pairs).tolist())) == 2) is same
+        assert (len(retrieval_from_pairs(pairs).queries) == 2) is same
+        assert bool(find_leaks([[one]], [[other]])) is same
 
 
 # Splitting

@@ -99,11 +99,12 @@ def test_rows_that_cannot_be_kept_are_shown(say, measured, tmp_path):
     assert "SBERT_LAB_RESULTS" in text.splitlines()[-1]
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "many"])
-@pytest.mark.parametrize("option", ["--max-ms", "--min-quality", "--corpus-size"])
-def test_a_number_that_is_none_is_refused(option, value, capsys):
-    assert refused(f"{option}={value}") == 2
-    assert f"argument {option}: invalid positive value" in capsys.readouterr().err
+def test_what_cannot_be_asked_is_refused_before_measuring(measured, capsys):
+    assert refused("--measure", "--task", "x").startswith("--task 'x': one of Retrie")
+    for value in ("nan", "inf", "-1", "0", "many"):
+        assert refused("--measure", f"--max-ms={value}") == 2
+        assert "argument --max-ms: invalid positive" in capsys.readouterr().err
+    assert not measured
 
 
 def test_columns_of_pairs(say, measured, tmp_path):
