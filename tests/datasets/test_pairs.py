@@ -194,7 +194,7 @@ def test_labels_of_every_kind_of_number(tmp_path):
     for labels in ([Decimal("0.50"), Decimal(1)], [True, False], [1, 2]):
         rows = [r | {"label": x} for r, x in zip(GOOD, labels, strict=False)]
         assert read_pairs(write(path, rows)).label == tuple(map(float, labels))
-    for label in (None, float("nan"), np.datetime64("2020-01-01")):
+    for label in (None, float("nan")):
         with pytest.raises(DataError, match="column 'label': a label must be a number"):
             read_pairs(write(path, [r | {"label": label} for r in GOOD]))
     parquet.write_table(pa.table([["a"], ["b"]], names=["anchor", "anchor"]), path)
