@@ -34,6 +34,8 @@ class CrossEncoder(TransformerModel):
     Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
 
+    _reads_pairs = True
+
     def __init__(
         self,
         transformer: "PreTrainedModel",
@@ -113,12 +115,12 @@ class CrossEncoder(TransformerModel):
             raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
         model, read = self._readers()
         out: Vectors = np.empty((len(first), 1), np.float32)
-        truncated = 0
+        counts = np.zeros(2, np.int64)
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
-                truncated += self.last_truncated
+                counts += self._counts
                 out[part] = in_batches(
                     model,
                     pairs if self._segmented else [pair[:, 0] for pair in pairs],
@@ -127,7 +129,7 @@ class CrossEncoder(TransformerModel):
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),
                 )
-        self._check(out, first, truncated, "pairs")
+        self._check(out, first, counts, "pairs")
         follow = ACTIVATIONS[self.activation if activation else "identity"]()
         found: Vectors = follow(torch.from_numpy(out[:, 0])).numpy()
         return found
@@ -143,6 +145,9 @@ class CrossEncoder(TransformerModel):
 
         Returns the places in `documents` and the scores of the best `k`, or of all.
         """
+        documents = check_texts(documents, "documents")
+        if k is not None and k < 1:
+            raise ValueError(f"k={k}: 1 or more, or None for all documents")
         scores = self.predict([query] * len(documents), documents, **options)
         order = np.argsort(-scores, kind="stable")[:k]
         return order, scores[order]

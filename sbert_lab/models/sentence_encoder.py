@@ -5,6 +5,7 @@ The same vectors as sentence-transformers, to 1e-5 in float32, and faster.
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
@@ -25,6 +26,8 @@ from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 CHUNK = 16_384  # texts tokenised at once
 
@@ -79,7 +82,13 @@ class SentenceEncoder(TransformerModel):
                 for p in layout.head
             ]
         )
-        self.prompts = {"query": "", "document": ""} | layout.prompts
+        given = {name: prompt or "" for name, prompt in layout.prompts.items()}
+        self.prompts = {"query": "", "document": ""} | given
+        if "document" not in given and (given.get("passage") or given.get("corpus")):
+            log.warning(
+                "encode_document, as in sentence-transformers, uses no prompt: this "
+                'model has one of another name; set prompts["document"] to it'
+            )
 
     @classmethod
     def from_pretrained(
@@ -125,7 +134,7 @@ class SentenceEncoder(TransformerModel):
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return token ids, cut at `max_seq_length`; `last_truncated` says how many."""
-        return [np.array(e.ids, np.int64) for e in self._encodings(list(texts))]
+        return [np.array(e.ids, np.int64) for e in self._encodings(check_texts(texts))]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode padded token ids, ``[B, L]`` -> ``[B, full dimension]``."""
@@ -133,10 +142,7 @@ class SentenceEncoder(TransformerModel):
         return self._pooled(output.last_hidden_state, attention_mask, 0)
 
     def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
-        if skipped:
-            mask = mask.clone()
-            mask[:, :skipped] = 0
-        vectors: Tensor = self.head(self.pooling(tokens, mask))
+        vectors: Tensor = self.head(self.pooling(tokens, mask, skipped))
         return vectors
 
     def encode_token_ids(
@@ -176,39 +182,48 @@ class SentenceEncoder(TransformerModel):
         on a terminal; `cache` is where vectors are looked up first, and kept. A
         ValueError names a text whose vector is not finite.
         """
-        listed = [texts] if isinstance(texts, str) else check_texts(texts)
-        prefix, skipped = self._prefix(prompt_name, prompt)
+        listed = check_texts([texts] if isinstance(texts, str) else texts)
+        before = self._prefix(prompt_name, prompt)
         width = truncate_dim if truncate_dim is not None else self.dimension
         if not 1 <= width <= self._full_dimension:
             most = self._full_dimension
             raise ValueError(f"truncate_dim={width}: this model has 1 to {most}")
         out: Vectors = np.empty((len(listed), width), np.float32)
-        truncated = 0
+        counts = np.zeros(2, np.int64)
         with progress(len(listed), "encode", show=show_progress) as move:
             for start in range(0, len(listed), CHUNK):
-                self.last_truncated = 0  # all may come from the cache
-                chunk = [prefix + text for text in listed[start : start + CHUNK]]
-                full = self._encode_chunk(chunk, skipped, token_budget, move, cache)
+                self._counts = np.zeros_like(counts)  # all may come from the cache
+                chunk = listed[start : start + CHUNK]
+                full = self._encode_chunk(chunk, before, token_budget, move, cache)
                 out[start : start + len(chunk)] = full[:, :width]
-                truncated += self.last_truncated
-        self._check(out, listed, truncated, "texts")
+                counts += self._counts
+        self._check(out, listed, counts, "texts")
         if normalize:
             lengths = np.linalg.norm(out, axis=1, keepdims=True)
             out /= np.maximum(lengths, np.float32(1e-12))
         return out[0] if isinstance(texts, str) else out
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
-        """`encode` with the model's prompt for queries, if it has one."""
-        return self.encode(texts, **self._prompted("query") | options)
+        """`encode` with `query_prompt`, unless another one is given."""
+        return self.encode(texts, **_prompted(self.query_prompt, options))
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
-        """`encode` with the model's prompt for documents, if it has one."""
-        names = ("document", "passage", "corpus")
-        return self.encode(texts, **self._prompted(*names) | options)
+        """`encode` with `document_prompt`, unless another one is given."""
+        return self.encode(texts, **_prompted(self.document_prompt, options))
 
-    def _prompted(self, *names: str) -> dict[str, Any]:
-        found = (name for name in names if self.prompts.get(name))
-        return {"prompt_name": next(found, None)}
+    @property
+    def query_prompt(self) -> str:
+        """What stands before a query: the prompt of that name, even an empty one."""
+        return self._first_prompt("query")
+
+    @property
+    def document_prompt(self) -> str:
+        """What stands before a document, by the rule of sentence-transformers."""
+        return self._first_prompt("document", "passage", "corpus")
+
+    def _first_prompt(self, *names: str) -> str:
+        named = (*names, self.layout.default_prompt)
+        return next((self.prompts[n] for n in named if n in self.prompts), "")
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -229,36 +244,43 @@ class SentenceEncoder(TransformerModel):
             if name not in self.prompts:
                 raise ValueError(f"no prompt named {name!r} in {sorted(self.prompts)}")
             literal = self.prompts[name]
+        (literal,) = check_texts([literal or ""], "prompt")
         if not literal or self.layout.include_prompt:
-            return literal or "", 0
-        special = self._backend.num_special_tokens_to_add(False)
-        # The closing token is not the prompt's.
-        return literal, len(self._backend.encode(literal).ids) - (special > 1)
+            return literal, 0
+        ids = self._backend.encode(literal).ids
+        # A closing token is not the prompt's; a template may have none, or no other.
+        closed = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
+        return literal, len(ids) - closed
 
     def _encode_chunk(
         self,
         texts: list[str],
-        skipped: int,
+        prompt: tuple[str, int],
         token_budget: int | None,
         advance: Advance,
         cache: EmbeddingCache | None,
     ) -> Vectors:
-        """Encode texts, ``[n, full dimension]``, asking the cache first."""
+        """Encode texts, ``[n, full dimension]``, asking the cache first.
+
+        `prompt` stands before them, and so many leading tokens are left out of pooling.
+        """
+        prefix, skipped = prompt
+        whole = [prefix + text for text in texts]
         if cache is not None:
             # A prompt that is not pooled gives another vector for the same characters.
-            keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
+            keys = [f"{skipped}\0{text}" for text in whole] if skipped else whole
             model_hash = self.fingerprint()
             vectors, known = cache.get(model_hash, keys, self._full_dimension)
             advance(int(known.sum()))
             missing = np.flatnonzero(~known).tolist()
             if missing:
                 rest = [texts[i] for i in missing]
-                new = self._encode_chunk(rest, skipped, token_budget, advance, None)
+                new = self._encode_chunk(rest, prompt, token_budget, advance, None)
                 cache.put(model_hash, [keys[i] for i in missing], new)
                 vectors[missing] = new
             return vectors
         position: dict[tuple[int, ...], int] = {}  # each token sequence once
-        found = [tuple(encoding.ids) for encoding in self._encodings(texts)]
+        found = [tuple(encoding.ids) for encoding in self._encodings(whole, prefix)]
         owner = np.array([position.setdefault(ids, len(position)) for ids in found])
         copies = np.bincount(owner)
         unique = self.encode_token_ids(
@@ -269,3 +291,9 @@ class SentenceEncoder(TransformerModel):
         )
         repeated: Vectors = unique[owner]
         return repeated
+
+
+def _prompted(prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options of `encode` with a prompt, unless they name one."""
+    named = any(options.get(name) is not None for name in ("prompt", "prompt_name"))
+    return options if named else options | {"prompt": prompt}

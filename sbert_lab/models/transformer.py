@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sbert_lab._utils import Vectors
+from sbert_lab.models.batching import check_texts
 from sbert_lab.models.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ _IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
 
 
 class TransformerModel(nn.Module):
-    """Base of the encoders; ``last_truncated`` counts texts cut in the last call."""
+    """Base of the encoders: what tokenises, and warns of what it could not read."""
+
+    _reads_pairs = False
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class TransformerModel(nn.Module):
             raise CheckpointError("no tokenizer.json; save it with a fast tokenizer")
         self.transformer = transformer
         self.tokenizer = tokenizer
-        self.last_truncated = 0
+        self._counts = np.zeros(2, np.int64)  # texts cut, and unknown: the last call's
         self.max_seq_length = max_seq_length  # makes the tokenizer's copy
         self._hashed: tuple[object, str] = (None, "")
 
@@ -55,16 +58,29 @@ class TransformerModel(nn.Module):
         if wanted is None:
             limits = (self.tokenizer.model_max_length, positions)
             wanted = min((n for n in limits if n and n < _NO_LIMIT), default=512)
+        backend = self.tokenizer.backend_tokenizer
+        least = 1 + backend.num_special_tokens_to_add(self._reads_pairs)
+        if not isinstance(wanted, int | np.integer) or wanted < least:
+            raise CheckpointError(
+                f"max_seq_length {wanted!r}: an integer of {least} or more is needed, "
+                f"for {least - 1} special tokens and the text"
+            )
         if positions is not None and wanted > positions:
             raise CheckpointError(
                 f"max_seq_length {wanted} is more than the {positions} positions of "
                 "the transformer; lower it in sentence_bert_config.json"
             )
-        self._max_seq_length = wanted
+        self._max_seq_length = wanted = int(wanted)
         self._backend = fast_tokenizer(self.tokenizer, wanted)
         parts = json.loads(self._backend.to_str())
         parts.pop("decoder", None)  # decides no token ids
         self._tokenizer_json = json.dumps(parts, sort_keys=True)
+        self._unknown = unknown_token(parts)
+
+    @property
+    def last_truncated(self) -> int:
+        """How many texts were cut in the last call."""
+        return int(self._counts[0])
 
     @property
     def device(self) -> torch.device:
@@ -92,22 +108,32 @@ class TransformerModel(nn.Module):
         """
         return [
             np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(list(zip(first, second, strict=True)))
+            for encoding in self._encodings(
+                list(zip(check_texts(first), check_texts(second), strict=True))
+            )
         ]
 
-    def _encodings(self, inputs: list[Any]) -> "list[Encoding]":
+    def _encodings(self, inputs: list[Any], prompt: str = "") -> "list[Encoding]":
         found = self._backend.encode_batch_fast(inputs)
-        self.last_truncated = sum(bool(encoding.overflowing) for encoding in found)
+        cut = sum(bool(encoding.overflowing) for encoding in found)
+        known = len(self._backend.encode(prompt, add_special_tokens=False).ids)
+        self._counts = np.array([cut, count_unknown(found, self._unknown, known)])
         return found
 
     def _check(
-        self, found: Vectors, inputs: Sequence[str], truncated: int, what: str
+        self,
+        found: Vectors,
+        inputs: Sequence[str],
+        counts: NDArray[np.int64],
+        what: str,
     ) -> None:
-        """Tell of inputs that were cut, and of ones whose results are not numbers."""
-        self.last_truncated = truncated
-        if truncated:
+        """Tell of inputs cut or unknown, and of ones whose results are not numbers."""
+        self._counts = counts
+        cut, unknown = counts.tolist()
+        if cut:
             message = "%d of %d %s are longer than %d tokens and were cut there"
-            log.warning(message, truncated, len(inputs), what, self.max_seq_length)
+            log.warning(message, cut, len(inputs), what, self.max_seq_length)
+        tell_unknown(unknown, len(inputs), what)
         bad = np.flatnonzero(~np.isfinite(found).all(1))
         if len(bad):
             raise ValueError(
@@ -155,6 +181,35 @@ def fast_tokenizer(
     backend.no_padding()
     backend.enable_truncation(max_length, strategy="longest_first")
     return backend
+
+
+def unknown_token(tokenizer: dict[str, Any]) -> int | None:
+    """Return the id of what a tokenizer (its JSON) does not know, if it has one."""
+    model = tokenizer["model"]
+    if "unk_id" in model:
+        return cast(int | None, model["unk_id"])
+    return cast(int | None, model["vocab"].get(model.get("unk_token")))
+
+
+def count_unknown(
+    texts: "Sequence[Encoding]", unknown: int | None, prompt: int = 0
+) -> int:
+    """Count texts of which, beside a prompt of so many tokens, most are unknown."""
+    count = 0
+    for text in texts:
+        if unknown in text.ids:
+            both = zip(text.ids, text.special_tokens_mask, strict=True)
+            own = [token for token, special in both if not special]
+            count += 2 * own.count(unknown) > len(own) - prompt
+    return count
+
+
+def tell_unknown(count: int, total: int, what: str) -> None:
+    """Warn of texts that a tokenizer does not know."""
+    if count:
+        message = "%d of %d %s are mostly unknown to the tokenizer: different ones get "
+        message += "equal results; take a model that knows their language"
+        log.warning(message, count, total, what)
 
 
 def _bit_sum(value: Tensor) -> int:

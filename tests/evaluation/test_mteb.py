@@ -72,17 +72,18 @@ def few_pairs():
 
 
 def test_a_models_prompts_are_looked_up_as_mteb_does():
-    prompts = {"query": "query : ", "STS": "blue ", "passage": "passage : "}
-    encoder = tiny_encoder(prompts=prompts)
+    prompts = {"query": "query : ", "STS": "blue ", "Reranking": ""}
+    encoder = tiny_encoder(prompts=prompts, default_prompt="STS")
     model, texts = mteb_encoder(encoder), ["the cat", "a dog", "a bird"]
     assert isinstance(model, mteb.EncoderProtocol)
     batches = [{"text": texts[:2]}, {"text": texts[2:]}]
     for kind, side, prompt in (
         ("Retrieval", PromptType.query, "query : "),
-        ("Retrieval", PromptType.document, "passage : "),  # the model's default for it
+        ("Retrieval", PromptType.document, ""),
+        ("Reranking", PromptType.query, ""),  # an empty prompt is one
         ("STS", PromptType.query, "blue "),
         ("STS", None, "blue "),
-        ("Clustering", None, None),
+        ("Clustering", None, "blue "),  # the model's default
     ):
         found = model.encode(batches, task_metadata=metadata(kind), prompt_type=side)
         np.testing.assert_array_equal(found, encoder.encode(texts, prompt=prompt))

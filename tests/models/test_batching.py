@@ -1,11 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbert_lab.models.batching import in_batches, pad_right, token_budget_batches
+from sbert_lab.models.batching import (
+    check_texts,
+    in_batches,
+    pad_right,
+    token_budget_batches,
+)
 
 
 @given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100), st.booleans())
@@ -59,3 +65,39 @@ def test_a_model_read_in_batches_is_the_model_read_one_by_one(options, kinds):
             wanted = alone.last_hidden_state[0].sum(0)
             np.testing.assert_allclose(found[row], wanted, atol=1e-5)
     assert in_batches(model, [], lambda output, mask: output).shape == (0, 0)
+
+
+def test_what_holds_no_texts_in_order_is_refused():
+    table = pd.DataFrame({"texts": ["the cat"], "label": ["a"]})
+    unlike = ["red wine", b"red", 5, None, {"a": "b"}, {"a"}, frozenset("a"), table]
+    unlike += [np.array("red"), np.array([["a", "b"]])]
+    for texts in unlike:
+        with pytest.raises(
+            TypeError, match=r"^them must be a list.*, not \w+; [^\n]+$"
+        ):
+            check_texts(texts, "them")
+    good = ["a", "", "\0", "🙂", "e\u0301"]
+    for kind in (tuple, iter, np.array, pd.Series, dict.fromkeys, pd.Index):
+        found = kind(good)
+        found = found.keys() if isinstance(found, dict) else found
+        assert check_texts(found) == good
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (None, r"None, not a string; leave it out"),
+        (float("nan"), "nan, not a string"),
+        (pd.NA, "<NA>, not a string"),
+        (b"a", "b'a', not a string"),
+        (["a"], r"\['a'\], not a string"),
+        (("a", "b"), r"\('a', 'b'\), not a string"),
+        ("a \ud800", r"has half a character, '\\ud800' at 2; replace it: text.encode"),
+    ],
+)
+def test_an_item_that_is_no_text_is_named(bad, error):
+    texts = ["a"] * 20_000 + [bad]
+    kind = ValueError if isinstance(bad, str) else TypeError
+    for listed in (texts, pd.Series(texts, index=range(5, 20_006))):
+        with pytest.raises(kind, match=rf"texts\[20000\] (is )?{error}"):
+            check_texts(listed)

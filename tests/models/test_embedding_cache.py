@@ -1,4 +1,9 @@
 import multiprocessing
+import re
+import resource
+import shutil
+import sqlite3
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -13,8 +18,8 @@ def test_unknown_texts_are_marked(tmp_path):
     vectors, known = cache.get(HASH, ["x", "y"], 3)
     assert vectors.shape == (2, 3)
     assert not known.any()
-    cache.put(HASH, ["y", "\ud800"], np.ones((2, 3), np.float32))
-    vectors, known = cache.get(HASH, ["x", "y", "\ud800"], 3)
+    cache.put(HASH, ["y", "é"], np.ones((2, 3), np.float32))
+    vectors, known = cache.get(HASH, ["x", "y", "é"], 3)
     assert known.tolist() == [False, True, True]
     assert vectors.sum(1).tolist() == [0, 3, 3]
     assert not cache.get(HASH, ["y"], 4)[1].any()  # of another width
@@ -56,8 +61,73 @@ def test_two_processes_write_at_once(tmp_path):
     np.testing.assert_array_equal(vectors, expected)
 
 
-def test_a_file_that_is_no_cache_is_named(tmp_path):
-    cache = EmbeddingCache(tmp_path)
+def damaged(cache, _):
     cache.path(HASH).write_bytes(b"not a database, but long enough to look at" * 9)
-    with pytest.raises(OSError, match="delete the file"):
-        cache.get(HASH, ["x"], 3)
+
+
+def locked(cache, stack):
+    other = sqlite3.connect(cache.path(HASH))
+    stack.callback(other.close)
+    other.execute("BEGIN EXCLUSIVE")
+
+
+def full(cache, stack):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+
+
+def read_only(cache, stack):
+    connect = sqlite3.connect
+
+    def reading(path, **options):
+        return connect(f"file:{path}?mode=ro", uri=True, **options)
+
+    stack.enter_context(pytest.MonkeyPatch.context()).setattr(
+        sqlite3, "connect", reading
+    )
+
+
+def no_folder(cache, _):
+    shutil.rmtree(cache.folder)
+    cache.folder.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("fault", "cure"),
+    [
+        (damaged, "delete the file"),
+        (locked, "is locked.*another folder in SBERT_LAB_CACHE"),
+        (full, "make room"),
+        (read_only, "readonly.*another folder in SBERT_LAB_CACHE"),
+        (no_folder, "another folder in SBERT_LAB_CACHE"),
+    ],
+)
+def test_no_encoding_is_lost_to_a_cache_that_fails(
+    tmp_path, tiny, monkeypatch, caplog, fault, cure
+):
+    monkeypatch.setattr("sbert_lab.models.embedding_cache._WAIT", 0.01)
+    cache, name = EmbeddingCache(tmp_path / "cache"), tiny.fingerprint()
+    monkeypatch.setattr("test_embedding_cache.HASH", name)
+    wanted = tiny.encode(["the cat", "a dog"])
+    tiny.encode(["the cat"], cache=cache)
+    with ExitStack() as stack:
+        fault(cache, stack)
+        for _ in range(2):
+            np.testing.assert_array_equal(
+                tiny.encode(["the cat", "a dog"], cache=cache), wanted
+            )
+    (message,) = caplog.messages
+    assert re.search(cure, message)
+    assert cache.hits == (2 if fault in (full, read_only) else 0)
+
+
+def test_changed_and_swapped_files_give_no_vectors(tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    cache.put(HASH, ["x", "y"], np.ones((2, 3), np.float32))
+    shutil.copy(cache.path(HASH), cache.path("b" * 64))
+    assert not cache.get("b" * 64, ["x", "y"], 3)[1].any()
+    content = cache.path(HASH).read_bytes()
+    one = np.ones(3, "<f4").tobytes()
+    cache.path(HASH).write_bytes(content.replace(one, b"\1" + one[1:], 1))
+    assert cache.get(HASH, ["x", "y"], 3)[1].sum() == 1
