@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
 #: Token ids of one text, ``[L]``, or of two, ``[L, 2]``.
@@ -40,13 +40,12 @@ def in_batches(
     unless `options` for the model are given. `advance` is called after each batch with
     the positions of its texts. The result is float32 ``[n, K]``, ``[0, 0]`` for none.
     """
-    if token_budget is not None and token_budget < 1:
-        raise ValueError(f"token_budget={token_budget}: 1 or more, None for the best")
     if not len(sequences):
         return np.empty((0, 0), np.float32)
     device = next(model.parameters()).device
     if token_budget is None:
         token_budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+    token_budget = whole_number(token_budget, "token_budget")
     packed = device.type == "cpu" and not options and is_supported(model)
     lengths = np.array([len(ids) for ids in sequences])
     batches = list(token_budget_batches(lengths, token_budget, packed=packed))

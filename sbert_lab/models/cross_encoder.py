@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbert_lab._utils import Vectors, progress
+from sbert_lab._utils import Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import check_texts, in_batches
 from sbert_lab.models.checkpoint import ACTIVATIONS, CheckpointError
@@ -129,7 +129,8 @@ class CrossEncoder(TransformerModel):
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),
                 )
-        self._check(out, first, counts, "pairs")
+        self._counts = counts
+        self._check(out, first, "pairs")
         follow = ACTIVATIONS[self.activation if activation else "identity"]()
         found: Vectors = follow(torch.from_numpy(out[:, 0])).numpy()
         return found
@@ -146,8 +147,7 @@ class CrossEncoder(TransformerModel):
         Returns the places in `documents` and the scores of the best `k`, or of all.
         """
         documents = check_texts(documents, "documents")
-        if k is not None and k < 1:
-            raise ValueError(f"k={k}: 1 or more, or None for all documents")
+        k = len(documents) if k is None else whole_number(k, "k")
         scores = self.predict([query] * len(documents), documents, **options)
         order = np.argsort(-scores, kind="stable")[:k]
         return order, scores[order]

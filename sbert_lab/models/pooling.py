@@ -94,10 +94,8 @@ class Pooling(nn.Module):
 
         The first `skipped` tokens of each text are left out, but counted as weights.
         """
-        pools = POOLING
-        if skipped:
-            mask = mask * (mask.long().cumsum(1) > skipped)
-            weighted = partial(weighted_mean_pooling, before=skipped)
-            pools = POOLING | {"weightedmean": weighted}
+        mask = mask * (mask.long().cumsum(1) > skipped)
+        weighted = partial(weighted_mean_pooling, before=skipped)
+        pools = POOLING | {"weightedmean": weighted}
         pooled = [pools[mode](tokens, mask) for mode in self.modes]
         return torch.cat(pooled, dim=-1)

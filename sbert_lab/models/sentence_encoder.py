@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Advance, Metric, Vectors, progress
+from sbert_lab._utils import Advance, Metric, Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
@@ -185,9 +185,7 @@ class SentenceEncoder(TransformerModel):
         listed = check_texts([texts] if isinstance(texts, str) else texts)
         before = self._prefix(prompt_name, prompt)
         width = truncate_dim if truncate_dim is not None else self.dimension
-        if not 1 <= width <= self._full_dimension:
-            most = self._full_dimension
-            raise ValueError(f"truncate_dim={width}: this model has 1 to {most}")
+        width = whole_number(width, "truncate_dim", 1, self._full_dimension)
         out: Vectors = np.empty((len(listed), width), np.float32)
         counts = np.zeros(2, np.int64)
         with progress(len(listed), "encode", show=show_progress) as move:
@@ -197,7 +195,8 @@ class SentenceEncoder(TransformerModel):
                 full = self._encode_chunk(chunk, before, token_budget, move, cache)
                 out[start : start + len(chunk)] = full[:, :width]
                 counts += self._counts
-        self._check(out, listed, counts, "texts")
+        self._counts = counts
+        self._check(out, listed, "texts")
         if normalize:
             lengths = np.linalg.norm(out, axis=1, keepdims=True)
             out /= np.maximum(lengths, np.float32(1e-12))

@@ -4,14 +4,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.models.batching import check_texts
 from sbert_lab.models.checkpoint import CheckpointError
 
@@ -59,18 +59,14 @@ class TransformerModel(nn.Module):
             limits = (self.tokenizer.model_max_length, positions)
             wanted = min((n for n in limits if n and n < _NO_LIMIT), default=512)
         backend = self.tokenizer.backend_tokenizer
-        least = 1 + backend.num_special_tokens_to_add(self._reads_pairs)
-        if not isinstance(wanted, int | np.integer) or wanted < least:
-            raise CheckpointError(
-                f"max_seq_length {wanted!r}: an integer of {least} or more is needed, "
-                f"for {least - 1} special tokens and the text"
-            )
+        special = int(backend.num_special_tokens_to_add(self._reads_pairs))
+        wanted = whole_number(wanted, "max_seq_length", special + 1)
         if positions is not None and wanted > positions:
             raise CheckpointError(
                 f"max_seq_length {wanted} is more than the {positions} positions of "
                 "the transformer; lower it in sentence_bert_config.json"
             )
-        self._max_seq_length = wanted = int(wanted)
+        self._max_seq_length = wanted
         self._backend = fast_tokenizer(self.tokenizer, wanted)
         parts = json.loads(self._backend.to_str())
         parts.pop("decoder", None)  # decides no token ids
@@ -120,16 +116,9 @@ class TransformerModel(nn.Module):
         self._counts = np.array([cut, count_unknown(found, self._unknown, known)])
         return found
 
-    def _check(
-        self,
-        found: Vectors,
-        inputs: Sequence[str],
-        counts: NDArray[np.int64],
-        what: str,
-    ) -> None:
+    def _check(self, found: Vectors, inputs: Sequence[str], what: str) -> None:
         """Tell of inputs cut or unknown, and of ones whose results are not numbers."""
-        self._counts = counts
-        cut, unknown = counts.tolist()
+        cut, unknown = self._counts.tolist()
         if cut:
             message = "%d of %d %s are longer than %d tokens and were cut there"
             log.warning(message, cut, len(inputs), what, self.max_seq_length)
@@ -183,32 +172,31 @@ def fast_tokenizer(
     return backend
 
 
-def unknown_token(tokenizer: dict[str, Any]) -> int | None:
-    """Return the id of what a tokenizer (its JSON) does not know, if it has one."""
+def unknown_token(tokenizer: dict[str, Any]) -> int:
+    """Return the id for what a tokenizer, in JSON, does not know; -1 if it has none."""
     model = tokenizer["model"]
-    if "unk_id" in model:
-        return cast(int | None, model["unk_id"])
-    return cast(int | None, model["vocab"].get(model.get("unk_token")))
+    if model["type"] == "Unigram":
+        found = model["unk_id"]
+    else:
+        found = model["vocab"].get(model["unk_token"])
+    return -1 if found is None else int(found)
 
 
-def count_unknown(
-    texts: "Sequence[Encoding]", unknown: int | None, prompt: int = 0
-) -> int:
-    """Count texts of which, beside a prompt of so many tokens, most are unknown."""
+def count_unknown(texts: "Sequence[Encoding]", unknown: int, prompt: int = 0) -> int:
+    """Count texts most of whose tokens, beside those of a prompt, are `unknown`."""
     count = 0
     for text in texts:
         if unknown in text.ids:
-            both = zip(text.ids, text.special_tokens_mask, strict=True)
-            own = [token for token, special in both if not special]
-            count += 2 * own.count(unknown) > len(own) - prompt
+            own = np.array(text.ids)[np.array(text.special_tokens_mask) == 0]
+            count += 2 * int((own == unknown).sum()) > len(own) - prompt
     return count
 
 
 def tell_unknown(count: int, total: int, what: str) -> None:
     """Warn of texts that a tokenizer does not know."""
+    message = "%d of %d %s are mostly unknown to the tokenizer, and differ little in "
+    message += "their results: take a model of their language"
     if count:
-        message = "%d of %d %s are mostly unknown to the tokenizer: different ones get "
-        message += "equal results; take a model that knows their language"
         log.warning(message, count, total, what)
 
 
