@@ -1,3 +1,5 @@
+import multiprocessing
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,3 +103,23 @@ def test_an_item_that_is_no_text_is_named(bad, error):
     for listed in (texts, pd.Series(texts, range(5, 20_006), object)):
         with pytest.raises(kind, match=rf"texts\[20000\] (is )?{error}"):
             check_texts(listed)
+
+
+def parallel():
+    """Something large enough for PyTorch to share among threads."""
+    torch.nn.functional.gelu(torch.zeros(1_000_000))
+
+
+def test_a_forked_process_waits_for_no_thread_that_it_lacks():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        parallel()
+        child = multiprocessing.get_context("fork").Process(target=parallel)
+        child.start()
+        child.join(30)
+        child.kill()
+        child.join()
+    finally:
+        torch.set_num_threads(threads)
+    assert child.exitcode == 0
