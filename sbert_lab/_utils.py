@@ -43,17 +43,11 @@ _AT_FDCWD = -100  # fcntl.h
 RESULTS = "SBERT_LAB_RESULTS"
 
 
-def whole_number(
-    value: object, name: str, least: int = 1, most: float = math.inf
-) -> int:
-    """Return an argument that is a whole number in a range, or raise a ValueError."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | np.integer)
-        or not least <= value <= most
-    ):
-        limit = "or more" if most == math.inf else f"to {most}"
-        raise ValueError(f"{name}={value!r}: give a whole number, {least} {limit}")
+def whole_number(value: Any, name: str, least: int = 1, most: float = math.inf) -> int:  # noqa: ANN401
+    """Return an argument that must be a whole number from `least` to `most`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+        raise ValueError(f"{name}={value!r}: a whole number, {least} to {most}")
     return int(value)
 
 

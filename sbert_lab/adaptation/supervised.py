@@ -38,7 +38,7 @@ def train_on_pairs(
     if mined is not None:
         for own, found in zip(wrong, mined.columns()["negative"], strict=True):
             own += [text for text in found if text not in own]
-    query, document = encoder.query_prompt, encoder.document_prompt
+    query, document = encoder.prompt_for("query"), encoder.prompt_for("document")
     columns: dict[str, Sequence[Any]] = {
         "anchor": [query + text for text in pairs.anchor],
         "positive": [document + text for text in pairs.positive],

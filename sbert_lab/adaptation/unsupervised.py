@@ -155,7 +155,7 @@ def train_margin_mse(
 
     Source: Hofstätter et al. 2020, equation 5.
     """
-    query, document = encoder.query_prompt, encoder.document_prompt
+    query, document = encoder.prompt_for("query"), encoder.prompt_for("document")
     fronts = {"anchor": query, "positive": document, "negative": document}
     texts = {
         role: [front + text for text in columns[role]] for role, front in fronts.items()

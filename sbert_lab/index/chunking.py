@@ -72,4 +72,4 @@ def chunk(text: str, splitter: TextSplitter, document: str = "") -> list[Chunk]:
 
 def document_prompt(encoder: Encoder) -> str:
     """Return what an encoder puts before every document, mostly nothing."""
-    return str(getattr(encoder, "document_prompt", ""))
+    return str(getattr(encoder, "prompt_for", lambda _: "")("document"))

@@ -115,12 +115,11 @@ class CrossEncoder(TransformerModel):
             raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
         model, read = self._readers()
         out: Vectors = np.empty((len(first), 1), np.float32)
-        counts = np.zeros(2, np.int64)
+        self.last_truncated = self.last_unknown = 0
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
-                counts += self._counts
                 out[part] = in_batches(
                     model,
                     pairs if self._segmented else [pair[:, 0] for pair in pairs],
@@ -129,7 +128,6 @@ class CrossEncoder(TransformerModel):
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),
                 )
-        self._counts = counts
         self._check(out, first, "pairs")
         follow = ACTIVATIONS[self.activation if activation else "identity"]()
         found: Vectors = follow(torch.from_numpy(out[:, 0])).numpy()

@@ -28,8 +28,7 @@ class EmbeddingCache:
     """Vectors by model and text, in `folder` or ``embeddings`` under `cache_home`.
 
     ``hits`` and ``misses`` count the texts that were found, and that were not. A file
-    that cannot be read or written costs no result: one warning tells of it, and what
-    is not kept is encoded each time.
+    that cannot be read or written is told of once, and done without.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -92,14 +91,11 @@ class EmbeddingCache:
             yield
         except (OSError, sqlite3.Error) as error:
             failed.add(model_hash)
-            damaged = type(error) is sqlite3.DatabaseError
-            cure = "name another folder in SBERT_LAB_CACHE, or make room"
-            log.warning(
-                "%s keeps no embeddings (%s), which are encoded each time; %s",
-                self.path(model_hash),
-                error,
-                "delete the file" if damaged else cure,
-            )
+            cure = "make room, or set SBERT_LAB_CACHE to another folder"
+            if type(error) is sqlite3.DatabaseError:  # and not one of its kinds
+                cure = "delete the file"
+            message = "%s fails (%s), and texts are encoded without it: %s"
+            log.warning(message, self.path(model_hash), error, cure)
 
     @contextmanager
     def _open(self, model_hash: str) -> Iterator[sqlite3.Connection]:

@@ -94,10 +94,7 @@ class LsaEncoder:
         self.dimension = len(self._svd.components_)
 
     def encode(self, texts: Sequence[str] | str) -> Vectors:
-        """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros.
-
-        A single string gives ``[d]``.
-        """
+        """Project weights, float32 ``[n, d]``, of one string ``[d]``; 0 if unknown."""
         listed = check_texts([texts] if isinstance(texts, str) else texts)
         found = self._svd.transform(self._weigher.transform(listed))
         return np.asarray(found[0] if isinstance(texts, str) else found, np.float32)

@@ -8,7 +8,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -84,11 +84,11 @@ class SentenceEncoder(TransformerModel):
         )
         given = {name: prompt or "" for name, prompt in layout.prompts.items()}
         self.prompts = {"query": "", "document": ""} | given
-        if "document" not in given and (given.get("passage") or given.get("corpus")):
-            log.warning(
-                "encode_document, as in sentence-transformers, uses no prompt: this "
-                'model has one of another name; set prompts["document"] to it'
+        if given.get("passage") and "document" not in given:
+            message = (
+                'the prompt "passage" is used, as in sentence-transformers, for no '
             )
+            log.warning(message + 'document; if it should be, set prompts["document"]')
 
     @classmethod
     def from_pretrained(
@@ -134,6 +134,7 @@ class SentenceEncoder(TransformerModel):
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return token ids, cut at `max_seq_length`; `last_truncated` says how many."""
+        self.last_truncated = self.last_unknown = 0
         return [np.array(e.ids, np.int64) for e in self._encodings(check_texts(texts))]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -187,15 +188,12 @@ class SentenceEncoder(TransformerModel):
         width = truncate_dim if truncate_dim is not None else self.dimension
         width = whole_number(width, "truncate_dim", 1, self._full_dimension)
         out: Vectors = np.empty((len(listed), width), np.float32)
-        counts = np.zeros(2, np.int64)
+        self.last_truncated = self.last_unknown = 0
         with progress(len(listed), "encode", show=show_progress) as move:
             for start in range(0, len(listed), CHUNK):
-                self._counts = np.zeros_like(counts)  # all may come from the cache
                 chunk = listed[start : start + CHUNK]
                 full = self._encode_chunk(chunk, before, token_budget, move, cache)
                 out[start : start + len(chunk)] = full[:, :width]
-                counts += self._counts
-        self._counts = counts
         self._check(out, listed, "texts")
         if normalize:
             lengths = np.linalg.norm(out, axis=1, keepdims=True)
@@ -203,26 +201,25 @@ class SentenceEncoder(TransformerModel):
         return out[0] if isinstance(texts, str) else out
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
-        """`encode` with `query_prompt`, unless another one is given."""
-        return self.encode(texts, **_prompted(self.query_prompt, options))
+        """`encode` with `prompt_for` queries, unless another one is given."""
+        return self.encode(texts, **self._prompted("query", options))
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
-        """`encode` with `document_prompt`, unless another one is given."""
-        return self.encode(texts, **_prompted(self.document_prompt, options))
+        """`encode` with `prompt_for` documents, unless another one is given."""
+        return self.encode(texts, **self._prompted("document", options))
 
-    @property
-    def query_prompt(self) -> str:
-        """What stands before a query: the prompt of that name, even an empty one."""
-        return self._first_prompt("query")
-
-    @property
-    def document_prompt(self) -> str:
-        """What stands before a document, by the rule of sentence-transformers."""
-        return self._first_prompt("document", "passage", "corpus")
-
-    def _first_prompt(self, *names: str) -> str:
-        named = (*names, self.layout.default_prompt)
+    def prompt_for(self, side: Literal["query", "document"]) -> str:
+        """Return what stands before a query or document; an empty prompt is one."""
+        others = ("passage", "corpus") if side == "document" else ()
+        named = (side, *others, self.layout.default_prompt)
         return next((self.prompts[n] for n in named if n in self.prompts), "")
+
+    def _prompted(
+        self, side: Literal["query", "document"], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        given = options.get("prompt"), options.get("prompt_name")
+        mine = {"prompt": self.prompt_for(side)} if given == (None, None) else {}
+        return options | mine
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -259,10 +256,7 @@ class SentenceEncoder(TransformerModel):
         advance: Advance,
         cache: EmbeddingCache | None,
     ) -> Vectors:
-        """Encode texts, ``[n, full dimension]``, asking the cache first.
-
-        `prompt` stands before them, and so many leading tokens are left out of pooling.
-        """
+        """Encode texts behind a `_prefix`, ``[n, full dimension]``: the cache first."""
         prefix, skipped = prompt
         whole = [prefix + text for text in texts]
         if cache is not None:
@@ -290,9 +284,3 @@ class SentenceEncoder(TransformerModel):
         )
         repeated: Vectors = unique[owner]
         return repeated
-
-
-def _prompted(prompt: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return options of `encode` with a prompt, unless they name one."""
-    named = any(options.get(name) is not None for name in ("prompt", "prompt_name"))
-    return options if named else options | {"prompt": prompt}

@@ -78,10 +78,7 @@ class StaticEncoder:
         return int(self.vectors.shape[1])
 
     def encode(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
-        """Average the vectors of each text's tokens, ``[n, D]``; of none, zeros.
-
-        A single string gives ``[D]``.
-        """
+        """Average each text's vectors, ``[n, D]`` or of one string ``[D]``; else 0."""
         listed = check_texts([texts] if isinstance(texts, str) else texts)
         found = self.tokenizer.encode_batch_fast(listed, add_special_tokens=False)
         tell_unknown(count_unknown(found, self._unknown), len(found), "texts")

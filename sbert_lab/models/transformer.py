@@ -28,7 +28,7 @@ _IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
 
 
 class TransformerModel(nn.Module):
-    """Base of the encoders: what tokenises, and warns of what it could not read."""
+    """Base of the encoders; ``last_truncated`` counts texts cut in the last call."""
 
     _reads_pairs = False
 
@@ -43,7 +43,7 @@ class TransformerModel(nn.Module):
             raise CheckpointError("no tokenizer.json; save it with a fast tokenizer")
         self.transformer = transformer
         self.tokenizer = tokenizer
-        self._counts = np.zeros(2, np.int64)  # texts cut, and unknown: the last call's
+        self.last_truncated = self.last_unknown = 0
         self.max_seq_length = max_seq_length  # makes the tokenizer's copy
         self._hashed: tuple[object, str] = (None, "")
 
@@ -74,11 +74,6 @@ class TransformerModel(nn.Module):
         self._unknown = unknown_token(parts)
 
     @property
-    def last_truncated(self) -> int:
-        """How many texts were cut in the last call."""
-        return int(self._counts[0])
-
-    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
@@ -102,27 +97,26 @@ class TransformerModel(nn.Module):
         First the token's id, then the text that it belongs to, 0 or 1. The longer text
         is cut first.
         """
+        pairs = zip(check_texts(first), check_texts(second), strict=True)
         return [
             np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(
-                list(zip(check_texts(first), check_texts(second), strict=True))
-            )
+            for encoding in self._encodings(list(pairs))
         ]
 
     def _encodings(self, inputs: list[Any], prompt: str = "") -> "list[Encoding]":
+        """Tokenise, and add to the counts of texts that are cut or unknown."""
         found = self._backend.encode_batch_fast(inputs)
-        cut = sum(bool(encoding.overflowing) for encoding in found)
         known = len(self._backend.encode(prompt, add_special_tokens=False).ids)
-        self._counts = np.array([cut, count_unknown(found, self._unknown, known)])
+        self.last_truncated += sum(bool(encoding.overflowing) for encoding in found)
+        self.last_unknown += count_unknown(found, self._unknown, known)
         return found
 
     def _check(self, found: Vectors, inputs: Sequence[str], what: str) -> None:
         """Tell of inputs cut or unknown, and of ones whose results are not numbers."""
-        cut, unknown = self._counts.tolist()
-        if cut:
+        if cut := self.last_truncated:
             message = "%d of %d %s are longer than %d tokens and were cut there"
             log.warning(message, cut, len(inputs), what, self.max_seq_length)
-        tell_unknown(unknown, len(inputs), what)
+        tell_unknown(self.last_unknown, len(inputs), what)
         bad = np.flatnonzero(~np.isfinite(found).all(1))
         if len(bad):
             raise ValueError(
@@ -175,10 +169,8 @@ def fast_tokenizer(
 def unknown_token(tokenizer: dict[str, Any]) -> int:
     """Return the id for what a tokenizer, in JSON, does not know; -1 if it has none."""
     model = tokenizer["model"]
-    if model["type"] == "Unigram":
-        found = model["unk_id"]
-    else:
-        found = model["vocab"].get(model["unk_token"])
+    unigram = model["type"] == "Unigram"
+    found = model["unk_id"] if unigram else model["vocab"].get(model["unk_token"])
     return -1 if found is None else int(found)
 
 
@@ -194,9 +186,8 @@ def count_unknown(texts: "Sequence[Encoding]", unknown: int, prompt: int = 0) ->
 
 def tell_unknown(count: int, total: int, what: str) -> None:
     """Warn of texts that a tokenizer does not know."""
-    message = "%d of %d %s are mostly unknown to the tokenizer, and differ little in "
-    message += "their results: take a model of their language"
     if count:
+        message = "%d of %d %s are mostly unknown to the tokenizer: take another model"
         log.warning(message, count, total, what)
 
 

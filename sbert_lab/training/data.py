@@ -154,9 +154,8 @@ class TrainingData(Dataset[Batch]):
         for row, entry in enumerate(column):
             several = role == "negative" and isinstance(entry, (list, tuple))
             for text in entry if several else [entry]:
-                problem = text_problem(text)
-                if problem or not text.strip():
-                    kind = problem or "empty"
+                if text_problem(text) or not text.strip():
+                    kind = text_problem(text) or "empty"
                     kind = kind if isinstance(text, str) else type(text).__name__
                     problems.append(
                         f"{self.source}, row {row}, column {role!r}: {kind}, not a text"

@@ -97,10 +97,10 @@ def no_folder(cache, _):
     ("fault", "cure"),
     [
         (damaged, "delete the file"),
-        (locked, "is locked.*another folder in SBERT_LAB_CACHE"),
+        (locked, "is locked.*SBERT_LAB_CACHE to another folder"),
         (full, "make room"),
-        (read_only, "readonly.*another folder in SBERT_LAB_CACHE"),
-        (no_folder, "another folder in SBERT_LAB_CACHE"),
+        (read_only, "readonly.*SBERT_LAB_CACHE to another folder"),
+        (no_folder, "SBERT_LAB_CACHE to another folder"),
     ],
 )
 def test_no_encoding_is_lost_to_a_cache_that_fails(
