@@ -57,7 +57,7 @@ def mteb_encoder(
         from mteb.models.abs_encoder import AbsEncoder
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is not read
+    class MtebEncoder(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": name,
