@@ -78,8 +78,9 @@ def mteb_encoder(
             texts = [text for batch in inputs for text in check_texts(batch["text"])]
             key = self.get_prompt_name(task_metadata, prompt_type)
             side = "" if prompt_type is None else f"_{prompt_type.value}"
-            encode = getattr(encoder, f"encode{side}")
-            return encode(texts, prompt_name=key, cache=cache, show_progress=False)
+            options = {"prompt_name": key, "cache": cache, "show_progress": False}
+            found: Vectors = getattr(encoder, f"encode{side}")(texts, **options)
+            return found
 
     return MtebEncoder()
 

@@ -56,10 +56,13 @@ class EmbeddingCache:
             for start in range(0, len(keys), _AT_ONCE):
                 part = keys[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT key, v FROM vectors WHERE key IN ({marks})"
+                # A damaged type is no reason to fail.
+                query = (
+                    f"SELECT key, CAST(v AS BLOB) FROM vectors WHERE key IN ({marks})"
+                )
                 rows = dict(base.execute(query, part))
                 for at, key in enumerate(part, start):
-                    stored = rows.get(key, b"")
+                    stored = rows.get(key) or b""
                     vector = stored[: 4 * dimension]
                     if stored == _sealed(model_hash, key, vector):
                         vectors[at] = np.frombuffer(vector, "<f4")

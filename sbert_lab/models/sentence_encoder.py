@@ -211,7 +211,7 @@ class SentenceEncoder(TransformerModel):
     def prompt_for(self, side: Literal["query", "document"]) -> str:
         """Return what stands before a query or document; an empty prompt is one."""
         others = ("passage", "corpus") if side == "document" else ()
-        named = (side, *others, self.layout.default_prompt)
+        named = (side, *others, self.layout.default_prompt or "")
         return next((self.prompts[n] for n in named if n in self.prompts), "")
 
     def _prompted(

@@ -13,6 +13,7 @@ from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.losses.objective import Batch, Objective, Tokens
 from sbert_lab.models.batching import check_list, text_problem
 from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.transformer import tell_unknown
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class TrainingData(Dataset[Batch]):
                 len(self.texts),
                 encoder.max_seq_length,
             )
+        tell_unknown(encoder.last_unknown, len(self.texts), "training texts")
 
     def lengths(self) -> Numbers:
         """Return the tokens of each row, all its texts together, ``[n]``."""
@@ -154,9 +156,9 @@ class TrainingData(Dataset[Batch]):
         for row, entry in enumerate(column):
             several = role == "negative" and isinstance(entry, (list, tuple))
             for text in entry if several else [entry]:
-                if text_problem(text) or not text.strip():
-                    kind = text_problem(text) or "empty"
-                    kind = kind if isinstance(text, str) else type(text).__name__
+                problem = text_problem(text) or ("" if text.strip() else "empty")
+                if problem:
+                    kind = problem if isinstance(text, str) else type(text).__name__
                     problems.append(
                         f"{self.source}, row {row}, column {role!r}: {kind}, not a text"
                     )
