@@ -163,7 +163,7 @@ class SentenceTrainer(Trainer):
         seen = steps * args.train_batch_size * args.world_size
         left_out = len(data) - min(len(data) - sampler.left_out, seen)
         if left_out:
-            told = "%s: %d of %d rows are in no batch of an epoch, or after all steps"
+            told = "%s: %d of %d rows are in no batch, or in one after the last step"
             log.warning(told, data.source, left_out, len(data))
         negatives = data.columns.get("negative", ("",))[0]
         if objective.least_rows > 1 and not len(negatives):
