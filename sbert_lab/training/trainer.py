@@ -163,7 +163,7 @@ class SentenceTrainer(Trainer):
         sampler: Any = self.get_train_dataloader().batch_sampler
         steps = self.last_step() * args.gradient_accumulation_steps
         seen = steps * args.train_batch_size * args.world_size
-        left_out = len(data) - min(len(data) - sampler.left_out, seen)
+        left_out: int = len(data) - min(len(data) - sampler.left_out, seen)
         if left_out:
             told = "%s: %d of %d rows are in no batch, or in one after the last step"
             log.warning(told, data.source, left_out, len(data))
@@ -605,10 +605,9 @@ def _damage(checkpoint: Path) -> str:
     try:
         processes = json.loads(file.read_text("utf-8"))["world_size"]
         ranks = [f"_{rank}" for rank in range(processes)] if processes > 1 else [""]
-        # transformers would read neither of the first two if one were missing.
-        archives = ["optimizer.pt", "scheduler.pt"]
-        for name in [*archives, *(f"rng_state{rank}.pth" for rank in ranks)]:
-            file = checkpoint / name
+        # Where one of these is missing, transformers goes on without it or two.
+        names = ["optimizer.pt", "scheduler.pt", *(f"rng_state{n}.pth" for n in ranks)]
+        for file in (checkpoint / name for name in names):
             ZipFile(file).close()
         file = checkpoint / _OBJECTIVE
         load_file(file)
