@@ -158,10 +158,7 @@ class MultipleNegativesRankingLoss(Objective):
     def diagnostics(
         self, texts: Mapping[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """Return how often the positive comes first, and both mean similarities.
-
-        ``no_negative`` is the share of rows with no wrong answer, where it has to be.
-        """
+        """Return mean similarities, and how many win, or meet no wrong answer."""
         anchors, positives = texts["anchor"], texts["positive"]
         negatives = texts.get("negative", anchors[:0])
         a, c = to_float32(anchors), to_float32(torch.cat([positives, negatives]))

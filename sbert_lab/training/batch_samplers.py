@@ -53,8 +53,7 @@ class BatchSampler:
             np.random.default_rng([self.seed, epoch, 0, 0]).permutation(self.count)
             for epoch in (0, self.epoch)
         )
-        # What is left out comes last: rows from the end of the first epoch's order,
-        # each time those before the ones of the time before.
+        # Last, and left out, are those at the end of the first order, then those before.
         places = np.arange(-self.left_out, 0) - self.left_out * self.epoch
         last = first[places % self.count]
         order = np.append(np.setdiff1d(order, last, assume_unique=True), last)

@@ -173,10 +173,9 @@ class SentenceTrainer(Trainer):
             values = data.columns[role][0] if data.label is None else data.label
             idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
             told = (
-                f"{data.source}: {idle} of {len(data)} rows are in batches with one "
-                f"{role} only, which teach {type(objective).__name__} nothing: bring "
-                "others or negatives, make batches larger, or train on few classes "
-                "with SoftmaxLoss or ContrastiveLoss"
+                f"{data.source}: {idle} of {len(data)} rows are in batches of one {role} "
+                "and teach nothing: bring others or negatives, make batches larger, or "
+                "for few classes take SoftmaxLoss or ContrastiveLoss"
             )
             if len({*values}) == 1:
                 raise DataError([told])
@@ -368,17 +367,16 @@ class SentenceTrainer(Trainer):
             for name, value in vars(part).items()
             if isinstance(value, kept)
         ]
-        own = self.trained.own_parameters()
+        own, callbacks = self.trained.own_parameters(), self._stateful()
         shapes = [(name, tuple(value.shape)) for name, value in own.items()]
         return {
             "data": self.data.fingerprint(),
             "encoder": sha256(self.encoder.described().encode()).hexdigest(),
             "objective": sha256(repr(objective + shapes).encode()).hexdigest(),
             **{name: getattr(self.args, name) for name in _RECIPE},
-            "callbacks": [
-                [type(callback).__name__, callback.state().get("args")]
-                for callback in self._stateful_callbacks()
-            ],
+            "callbacks": {
+                type(c).__name__: c.state()["args"] for c in self._stateful()
+            },
             "steps": self.last_step(),
             "weights": self._begun_with,
         }
@@ -396,7 +394,7 @@ class SentenceTrainer(Trainer):
             log.warning(told, folder, ", ".join(changed))
         self._begun_with = saved.get("weights")
 
-    def _stateful_callbacks(self) -> list[Any]:
+    def _stateful(self) -> list[Any]:
         every = self.callback_handler.callbacks
         return [callback for callback in every if isinstance(callback, ExportableState)]
 
@@ -407,7 +405,7 @@ class SentenceTrainer(Trainer):
         """
         saved: Any = self.state.stateful_callbacks
         over = False
-        for callback in reversed(self._stateful_callbacks()):
+        for callback in reversed(self._stateful()):
             states = saved.get(type(callback).__name__) or [{}]
             # Of several of a kind each checkpoint added the states to the list.
             state = states.pop() if isinstance(states, list) else states
@@ -421,7 +419,7 @@ class SentenceTrainer(Trainer):
     def _load_callback_state(self) -> None:
         """Let the next checkpoint have callbacks that are new; it takes known names."""
         saved: Any = self.state.stateful_callbacks
-        for callback in self._stateful_callbacks():
+        for callback in self._stateful():
             saved.setdefault(type(callback).__name__, callback.state())
 
     def _finished(self, folder: str) -> TrainOutput:

@@ -221,7 +221,7 @@ ANSWERS = {"anchor": sentences(12), "positive": ["yes", "no", "perhaps"] * 4}
         (
             TrainingData(ANSWERS),
             {"per_device_train_batch_size": 2},
-            "6 of 12 rows are in batches with one positive only",
+            "6 of 12 rows are in batches of one positive",
         ),
     ],
 )
@@ -249,7 +249,7 @@ def test_rows_that_teach_nothing_are_told(
 def test_data_in_which_nothing_differs_are_refused(
     folder, tmp_path, columns, objective
 ):
-    with pytest.raises(DataError, match="are in batches with one"):
+    with pytest.raises(DataError, match="are in batches of one"):
         made(load(folder), tmp_path, TrainingData(columns), objective)
 
 
