@@ -6,6 +6,7 @@ better model, the teacher, says by how much each text answers them.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import Curve
+
+log = logging.getLogger(__name__)
 
 #: Scores pairs of texts: a cross-encoder, or an encoder by its similarity.
 Teacher = CrossEncoder | SentenceEncoder
@@ -76,6 +79,8 @@ def pseudo_labels(
     for text in texts:
         queries = {plain(q): q for q in crops(text, QUERIES_PER_TEXT, recipe.seed)}
         made += [(query, text) for query in queries.values()]
+    if short := len(texts) - len({text for _, text in made}):
+        log.warning("%d of %d texts have one word: no query is cut", short, len(texts))
     if not made:
         raise DataError(f"none of {len(texts)} texts has two words to cut a query of")
     anchor, positive = zip(*made, strict=True)

@@ -129,19 +129,23 @@ class TransformerModel(nn.Module):
         """Return what changes a result besides weights, config and tokenizer."""
         raise NotImplementedError
 
-    def fingerprint(self) -> str:
-        """Return the sha256 that names this model in caches, indexes and records.
-
-        It covers whatever changes a result, and is worked out anew when a weight
-        changed: by PyTorch's counter or, if that misses it, the sum of all bits.
-        """
+    def described(self) -> str:
+        """Return, as JSON, what changes a result besides the weights."""
         config = {
             key: value
             for key, value in self.transformer.config.to_diff_dict().items()
             if key not in _IDLE and not key.endswith("_version")
         }
         read = {"config": config, "tokenizer": self._tokenizer_json}
-        written = json.dumps(self._settings() | read, sort_keys=True)
+        return json.dumps(self._settings() | read, sort_keys=True)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 that names this model in caches, indexes and records.
+
+        It covers whatever changes a result, and is worked out anew when a weight
+        changed: by PyTorch's counter or, if that misses it, the sum of all bits.
+        """
+        written = self.described()
         state = self.state_dict(keep_vars=True)
         versions = [(name, v._version, _bit_sum(v)) for name, v in state.items()]
         if self._hashed[0] != (versions, written):
