@@ -12,7 +12,11 @@ _QUERIES_AT_ONCE = 1_024
 
 def normalized(vectors: Vectors) -> Vectors:
     """Scale rows to unit length, ``[n, d] -> [n, d]``; zero rows stay zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    large = np.isinf(lengths) & np.isfinite(vectors).all(1, keepdims=True)
+    if large.any():  # the squares of such numbers are beyond float32
+        return normalized(np.where(large, vectors * np.float32(2.0**-80), vectors))
     scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
     return scaled
 
@@ -30,16 +34,17 @@ def exact_search(
     Queries are float32 ``[q, d]`` and the corpus ``[n, d]``, which may be a memory map:
     it is read once, block by block, and `normalized_corpus` says that its rows have
     unit length already. Returns float32 scores, falling, and int64 rows of the corpus,
-    ``[q, k]``, equal scores in order of row; fewer if the corpus is smaller.
+    ``[q, k]``, equal scores in order of row; fewer if the corpus is smaller. A
+    ValueError names a row that is not finite.
     """
     queries = checked(queries, "queries")
     if k < 1:
         raise ValueError(f"k={k}: ask for at least one neighbour")
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
-    if corpus.ndim != 2 or corpus.shape[1] != queries.shape[1]:
+    if np.ndim(corpus) != 2 or np.shape(corpus)[1] != queries.shape[1]:
         raise ValueError(
-            f"corpus is {list(corpus.shape)} and queries are {list(queries.shape)}: "
+            f"corpus is {list(np.shape(corpus))} and queries {list(queries.shape)}: "
             "both must have the same number of columns"
         )
     k = min(k, len(corpus))
@@ -67,7 +72,18 @@ def _keep_best(
     """Merge one block's best rows into the running top k, in place."""
     k = scores.shape[1]
     similar = torch.from_numpy(queries) @ torch.from_numpy(block).T  # [q, rows]
-    best, where = similar.topk(min(k, len(block)), dim=1)
+    if not similar.sum().isfinite():  # quick; the sum alone can be too large, too
+        bad = (~similar.isfinite()).any(0).nonzero()
+        if len(bad):
+            row = offset + int(bad[0])
+            raise ValueError(f"corpus: row {row} or its product is not finite")
+    best, where = similar.topk(min(k + 1, len(block)), dim=1)
+    if best.shape[1] > k:
+        # Of equal scores around the k-th place topk takes any.
+        for query in (best[:, k - 1] == best[:, k]).nonzero()[:, 0].tolist():
+            order = similar[query].argsort(descending=True, stable=True)[: k + 1]
+            where[query], best[query] = order, similar[query][order]
+        best, where = best[:, :k], where[:, :k]
     all_scores = np.concatenate([scores, best.numpy()], axis=1)
     all_positions = np.concatenate([positions, where.numpy() + offset], axis=1)
     order = np.lexsort((all_positions, -all_scores), axis=1)[:, :k]

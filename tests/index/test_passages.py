@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, tiny_encoder
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_cross_encoder import tiny_cross_encoder
 
 from sbert_lab import exact_search
 from sbert_lab.index import passages
 from sbert_lab.index.chunking import chunk, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
-from sbert_lab.index.passages import Passages, cited
+from sbert_lab.index.passages import Cited, Passages, cited
 from sbert_lab.models.lexical import Bm25
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -289,6 +291,61 @@ def test_citations_are_numbered_and_can_be_looked_up():
         assert int(where) == number
         assert DOCUMENTS[name][int(start) : int(end)] == text == one.text
     assert cited([]) == ""
+
+
+HOSTILE = st.text(st.sampled_from("[［2٢]］ \\_-x\n\r\u2028\u200b\x85")) | st.text()
+
+
+@given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=4))
+def test_no_text_passes_for_a_citation(texts):
+    found = [
+        Cited("".join(filter(str.isprintable, name)), 0, 9, text, 0.5)
+        for name, text in texts
+    ]
+    head = re.compile(r"[^\w\\[［]*[\[［]\s*\d+\s*[\]］]")
+    lines = cited(found).splitlines(keepends=True)
+    assert sum(head.match(line) is not None for line in lines) == len(found)
+    for one in found:  # a backslash less, and it is the text again
+        block = cited([one]).split(", characters 0–9:\n")[-1].splitlines(keepends=True)
+        undone = re.compile(r"^([\W_]*?)\\(\\*[\[［]\s*\d+\s*[\]］])")
+        assert "".join(undone.sub(r"\1\2", line) for line in block) == one.text
+    assert cited([Cited("[2] x", 0, 9, "[3] y", 0.5)]) == (
+        "[1] \\[2] x, characters 0–9:\n\\[3] y"
+    )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_vectors_are_compared_as_the_model_says(metric, tmp_path):
+    encoder = tiny_encoder(similarity=metric)
+    memory = Passages(encoder)
+    memory.add_all({word: word for word in WORDS})
+    wanted = exact_search(encoder.encode(["cat"]), encoder.encode(WORDS), 40, metric)
+    found = memory.search("cat", 40)
+    assert [one.text for one in found] == [WORDS[i] for i in wanted[1][0]]
+    np.testing.assert_allclose([one.score for one in found], wanted[0][0], atol=1e-5)
+    memory.save(tmp_path)
+    other = {"cosine": "dot", "dot": "cosine"}[metric]
+    with pytest.raises(ValueError, match="mean nothing"):
+        Passages.load(tmp_path, tiny_encoder(similarity=other))
+    with pytest.raises(ValueError, match="similarity_fn_name"):
+        Passages(tiny_encoder(similarity="manhattan"))
+
+
+def test_words_decide_where_the_tokenizer_knows_none():
+    memory = Passages(tiny_encoder(), hybrid=True)
+    texts = [
+        "東京の天気",
+        "大阪の料理",
+        "学校で勉強",
+        "हिन्दी में",
+        "ภาษาไทย",
+        "vitamin D",
+    ]
+    memory.add_all(dict(zip("abcdef", texts, strict=True)))
+    for query, name in zip(
+        ("天気", "料理", "勉強", "हिन्दी", "ไทย", "D"), "abcdef", strict=True
+    ):
+        assert memory.search(query, 1)[0].document == name
 
 
 def test_what_is_wrong_is_said():
