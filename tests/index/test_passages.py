@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, tiny_encoder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_cross_encoder import tiny_cross_encoder
 
@@ -224,6 +224,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     [
         {"seed": 1},
         {"pooling": ("cls",)},
+        {"similarity": "dot"},
         {"prompts": {"document": "passage : "}},
     ],
     ids=str,
@@ -293,40 +294,39 @@ def test_citations_are_numbered_and_can_be_looked_up():
     assert cited([]) == ""
 
 
-HOSTILE = st.text(st.sampled_from("[［2٢]］ \\_-x\n\r\u2028\u200b\x85")) | st.text()
+HEAD = re.compile(r"^([\W_]*?)(\\*)(?=[\[［]\s*\d+\s*[\]］])")
+LINE = st.text("[［2٢]］ \\_-x\n\r\u2028\u200b\x85")
 
 
-@given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=4))
+@settings(max_examples=60)
+@given(st.lists(st.tuples(LINE, LINE), max_size=4))
 def test_no_text_passes_for_a_citation(texts):
     found = [
         Cited("".join(filter(str.isprintable, name)), 0, 9, text, 0.5)
         for name, text in texts
     ]
-    head = re.compile(r"[^\w\\[［]*[\[［]\s*\d+\s*[\]］]")
-    lines = cited(found).splitlines(keepends=True)
-    assert sum(head.match(line) is not None for line in lines) == len(found)
+    heads = [HEAD.match(line) for line in cited(found).splitlines()]
+    assert sum(head is not None and not head[2] for head in heads) == len(found)
     for one in found:  # a backslash less, and it is the text again
         block = cited([one]).split(", characters 0–9:\n")[-1].splitlines(keepends=True)
-        undone = re.compile(r"^([\W_]*?)\\(\\*[\[［]\s*\d+\s*[\]］])")
-        assert "".join(undone.sub(r"\1\2", line) for line in block) == one.text
+        undone = [HEAD.sub(lambda m: m[1] + m[2][1:], line) for line in block]
+        assert "".join(undone) == one.text
     assert cited([Cited("[2] x", 0, 9, "[3] y", 0.5)]) == (
         "[1] \\[2] x, characters 0–9:\n\\[3] y"
     )
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
-def test_vectors_are_compared_as_the_model_says(metric, tmp_path):
+def test_vectors_are_compared_as_the_model_says(metric):
     encoder = tiny_encoder(similarity=metric)
     memory = Passages(encoder)
     memory.add_all({word: word for word in WORDS})
-    wanted = exact_search(encoder.encode(["cat"]), encoder.encode(WORDS), 40, metric)
+    scores, rows = exact_search(
+        encoder.encode(["cat"]), encoder.encode(WORDS), 40, metric
+    )
     found = memory.search("cat", 40)
-    assert [one.text for one in found] == [WORDS[i] for i in wanted[1][0]]
-    np.testing.assert_allclose([one.score for one in found], wanted[0][0], atol=1e-5)
-    memory.save(tmp_path)
-    other = {"cosine": "dot", "dot": "cosine"}[metric]
-    with pytest.raises(ValueError, match="mean nothing"):
-        Passages.load(tmp_path, tiny_encoder(similarity=other))
+    assert [one.text for one in found] == [WORDS[i] for i in rows[0]]
+    np.testing.assert_allclose([one.score for one in found], scores[0], atol=1e-5)
     with pytest.raises(ValueError, match="similarity_fn_name"):
         Passages(tiny_encoder(similarity="manhattan"))
 

@@ -63,9 +63,8 @@ def test_bm25_is_the_formula():
         ("東京タワーで", "東 京 タ ワ ー で 東京 京タ タワ ワー ーで"),
         ("학교에서 책", "학 교 에 서 학교 교에 에서 책"),
         ("ﾃﾞｰﾀ", "デ ー タ デー ータ"),
-        ("⽇本", "日 本 日本"),
+        ("T⽇本", "t 日 本 日本"),
         ("กินข้าว", "กิ น ข้ า ว กิน นข้ ข้า าว"),
-        ("ລາວ", "ລ າ ວ ລາ າວ"),
         ("ខ្មែរ", "ខ្ មែ រ ខ្មែ មែរ"),
         ("हिन्दी में लिखा", "हिन्दी में लिखा"),
         ("كِتَابٌ", "كتاب"),
@@ -73,7 +72,6 @@ def test_bm25_is_the_formula():
         ("می\u200cخواهم", "میخواهم"),
         ("ＢＭ２５ ﬁne hos\u00adpital Straße", "bm25 fine hospital strasse"),
         ("Vitamin D, C++ or 'R': don't, it’s O'Neill", "vitamin d c r don neill"),
-        ("Tシャツ", "t シ ャ ツ シャ ャツ"),
         ("10⁵ H₂O 1½ Tylenol™ 5 _", "10⁵ h₂o 1½ tylenol"),
     ],
 )
@@ -87,9 +85,8 @@ def test_words_of_many_scripts(text, words):
 def test_english_words_are_those_of_bm25s():
     files = (project_root() / "data" / "authored").glob("*.*")
     texts = [line for file in files for line in file.read_text("utf-8").splitlines()]
-    theirs = bm25s.tokenize(
-        texts, stopwords="en", return_ids=False, show_progress=False
-    )
+    options = {"stopwords": "en", "return_ids": False, "show_progress": False}
+    theirs = bm25s.tokenize(texts, **options)
     ours = [[word for word in own if len(word) > 1] for own in _words(texts)]
     assert ours == theirs
     assert [spelled(text) for text in texts] == [text.lower() for text in texts]
@@ -125,9 +122,7 @@ def test_lsa_is_the_projection_on_the_best_singular_vectors():
     np.testing.assert_allclose(np.abs(inside), 1, atol=0.02)
     np.testing.assert_allclose(found, weights @ encoder._svd.components_.T, atol=1e-5)
     assert not encoder.encode(["", "zzz"]).any()
-    one, same = LsaEncoder(["été ガス", "naïve", "xyz"], 2).encode(
-        ["ÉTÉ ｶﾞｽ", "été ガス"]
-    )
+    one, same = LsaEncoder(["été ガス", "naïve"], 2).encode(["ÉTÉ ｶﾞｽ", "été ガス"])
     np.testing.assert_array_equal(one, same)
 
 
