@@ -37,6 +37,12 @@ _AT_FDCWD = -100  # fcntl.h
 RESULTS = "SBERT_LAB_RESULTS"
 
 
+def check_k(k: int) -> None:
+    """Refuse a number of answers that is not whole, or below 1."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"k={k!r}: ask for at least one answer, by a whole number")
+
+
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's content."""
     with path.open("rb") as file:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from sbert_lab._utils import check_k
+
 Values = NDArray[np.float64]
 Found = Sequence[Sequence[Any]]
 Relevant = Collection[Any] | Mapping[Any, float]
@@ -86,9 +88,11 @@ def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
 
 def pairwise_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> Values:
     """Return the cosine of each row with its partner, ``[n, d], [n, d] -> [n]``."""
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape}: give rows and partners")
     a, b = first.astype(np.float64), second.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: Values = (a * b).sum(1) / np.maximum(norms, 1e-12)
+    cosines: Values = (a * b).sum(1) / np.where(norms > 0, norms, 1)
     return cosines
 
 
@@ -105,16 +109,27 @@ def _judged(
     found: Found, relevant: Sequence[Relevant], k: int
 ) -> Iterator[tuple[list[Any], dict[Any, float]]]:
     """Yield the first k ids and the answers of each query, or say what is wrong."""
-    if k < 1:
-        raise ValueError(f"k={k}: look at one place at least")
-    for row, wanted in zip(found, relevant, strict=True):
-        if isinstance(row, Set | Mapping):
-            raise TypeError(f"a {type(row).__name__} has no order: list the ids")
-        yield _ids(row)[:k], positive(wanted)
+    check_k(k)
+    try:
+        for row, wanted in zip(found, relevant, strict=True):
+            if isinstance(row, Set | Mapping):
+                raise TypeError(f"a {type(row).__name__} has no order")
+            ids, answers = _ids(row), positive(wanted)
+            text = [{isinstance(key, str) for key in keys} for keys in (ids, answers)]
+            if all(text) and text[0].isdisjoint(text[1]):
+                raise TypeError(
+                    f"{ids[0]!r} and {min(answers)!r} are of different kinds"
+                )
+            yield ids[:k], answers
+    except (TypeError, ValueError) as error:
+        cure = "give for each query a list of ids, and the answers' ids or grades"
+        raise ValueError(f"{error}: {cure}") from error
 
 
 def _ids(values: Iterable[Any]) -> list[Any]:
     """Return ids as a list, those of arrays and tensors as Python's own."""
-    if isinstance(values, str | bytes):
-        raise TypeError(f"{values!r} is one string: give a list of ids")
-    return list(getattr(values, "tolist", lambda: values)())
+    if isinstance(values, str | bytes | Iterator):  # an iterator is read but once
+        raise TypeError(f"{values!r:.40} is no list of ids")
+    listed = list(getattr(values, "tolist", lambda: values)())
+    set(listed)  # a TypeError for what cannot be an id
+    return listed

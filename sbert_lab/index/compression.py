@@ -31,8 +31,10 @@ class Pca:
 
     def transform(self, vectors: Vectors) -> Vectors:
         """Project, ``[n, d] -> [n, m]``, and scale to unit length."""
-        projected: Vectors = checked(vectors, "vectors") @ self.components.T
-        return normalized(projected)
+        rows, width = checked(vectors, "vectors"), self.components.shape[1]
+        if rows.shape[1] != width:
+            raise ValueError(f"vectors are {list(rows.shape)}: give {width} columns")
+        return normalized(rows @ self.components.T)
 
 
 def truncate(vectors: Vectors, dimension: int) -> Vectors:
@@ -47,5 +49,5 @@ def truncate(vectors: Vectors, dimension: int) -> Vectors:
 
 
 def _check(dimension: int, most: int) -> None:
-    if not 1 <= dimension <= most:
+    if dimension not in range(1, most + 1):
         raise ValueError(f"dimension={dimension}: choose from 1 to {most}")

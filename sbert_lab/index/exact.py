@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbert_lab._utils import METRICS, Metric, Vectors
+from sbert_lab._utils import METRICS, Metric, Vectors, check_k
 
 _ROWS_AT_ONCE = 16_384  # corpus rows scored together
 _QUERIES_AT_ONCE = 1_024
@@ -14,9 +14,12 @@ def normalized(vectors: Vectors) -> Vectors:
     """Scale rows to unit length, ``[n, d] -> [n, d]``; zero rows stay zero."""
     with np.errstate(over="ignore"):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    large = np.isinf(lengths) & np.isfinite(vectors).all(1, keepdims=True)
-    if large.any():  # the squares of such numbers are beyond float32
-        return normalized(np.where(large, vectors * np.float32(2.0**-80), vectors))
+    odd = np.isinf(lengths) | (lengths < np.float32(1e-12))
+    if odd.any():  # squares of very large and very small numbers are beyond float32
+        size = np.abs(vectors).max(axis=1, keepdims=True)
+        odd &= (size > 0) & np.isfinite(size)
+        vectors = np.divide(vectors, size, out=vectors.copy(), where=odd)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
     return scaled
 
@@ -38,8 +41,7 @@ def exact_search(
     ValueError names a row that is not finite.
     """
     queries = checked(queries, "queries")
-    if k < 1:
-        raise ValueError(f"k={k}: ask for at least one neighbour")
+    check_k(k)
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
     if np.ndim(corpus) != 2 or np.shape(corpus)[1] != queries.shape[1]:

@@ -12,7 +12,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, check_k
 from sbert_lab.models.batching import check_texts
 
 #: Written without spaces or, as Korean, with endings grown onto the words.
@@ -64,8 +64,9 @@ class Bm25:
 
     def scores(self, queries: Sequence[str]) -> Vectors:
         """Score every text for every query, ``[q, n]``; 0 is no word in common."""
-        out = np.zeros((len(queries), self._size), np.float32)
-        for row, words in zip(out, _words(queries), strict=True):
+        asked = _words(queries)
+        out = np.zeros((len(asked), self._size), np.float32)
+        for row, words in zip(out, asked, strict=True):
             known = self._index.get_tokens_ids(words)
             if known:
                 row[:] = self._index.get_scores_from_ids(known)
@@ -78,7 +79,8 @@ class Bm25:
 
         Those of equal scores are in order. k is at most the size of the corpus.
         """
-        texts, k = list(queries), min(k, self._size)
+        check_k(k)
+        texts, k = check_texts(queries, "queries"), min(k, self._size)
         scores = np.zeros((len(texts), k), np.float32)
         positions = np.zeros((len(texts), k), np.int64)
         for i, text in enumerate(texts):
@@ -108,6 +110,8 @@ class LsaEncoder:
             dtype=np.float32,
         )
         weights = self._weigher.fit_transform(check_texts(corpus))
+        if dimension not in range(1, weights.shape[1] + 1):
+            raise ValueError(f"dimension={dimension}: 1 to {weights.shape[1]} features")
         self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
         self.dimension = len(self._svd.components_)
 

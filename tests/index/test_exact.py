@@ -73,10 +73,11 @@ def test_a_row_of_the_corpus_that_is_not_finite_is_named(monkeypatch, metric, va
         exact_search(QUERIES, corpus, 5, metric)
 
 
-def test_large_numbers_have_the_same_cosines():
-    large = CORPUS * np.float32(2.0**100)
-    found, wanted = (exact_search(QUERIES, corpus, 5) for corpus in (large, CORPUS))
-    np.testing.assert_array_equal(found, wanted)
+def test_very_large_and_small_numbers_have_the_same_cosines():
+    small, large = (CORPUS * np.float32(2.0**power) for power in (-100, 100))
+    wanted = exact_search(QUERIES, CORPUS, 5)
+    for corpus in (small, large):
+        np.testing.assert_allclose(exact_search(QUERIES, corpus, 5), wanted, atol=1e-6)
     with pytest.raises(ValueError, match="row 0 or its product is not finite"):
         exact_search(large, large, 5, "dot")
     assert exact_search(QUERIES, CORPUS[:0], 5)[1].shape == (len(QUERIES), 0)
@@ -109,7 +110,8 @@ BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), QUERIES)
     ("message", "queries", "k", "metric"),
     [
         ("row 7 is not finite", BROKEN, 3, "cosine"),
-        ("at least one", QUERIES, 0, "cosine"),
+        ("k=0: ask for at least one", QUERIES, 0, "cosine"),
+        ("k='2': .* a whole number", QUERIES, "2", "cosine"),
         ("same number of columns", QUERIES[:, :5], 3, "cosine"),
         ("cosine, dot", QUERIES, 3, "l2"),
     ],
