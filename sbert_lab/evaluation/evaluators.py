@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sbert_lab._utils import Metric, Vectors
+from sbert_lab._utils import Metric, Vectors, whole_number
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
@@ -86,13 +86,17 @@ class RetrievalEvaluator:
         relevant: Sequence[metrics.Relevant],
         k: int = 10,
     ) -> None:
-        if not len(queries) == len(relevant) > 0 or k < 1:
-            raise ValueError(f"{len(queries)} queries, {len(relevant)} answers, k={k}")
+        if not len(queries) == len(relevant) > 0:
+            raise ValueError(f"{len(queries)} queries and {len(relevant)} answers")
         answers = [metrics.positive(wanted) for wanted in relevant]
         unknown = sorted({key for one in answers for key in one} - corpus.keys())
         if unknown:
             raise ValueError(f"relevant ids that the corpus lacks: {unknown[:3]}")
-        self.name, self.queries, self.k = name, check_texts(queries, "queries"), k
+        self.name, self.queries, self.k = (
+            name,
+            check_texts(queries, "queries"),
+            whole_number(k, "k"),
+        )
         self.corpus = list(corpus.values())
         row_of = {key: row for row, key in enumerate(corpus)}
         self.relevant = [{row_of[key]: g for key, g in one.items()} for one in answers]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from sbert_lab._utils import check_k
+from sbert_lab._utils import whole_number
+from sbert_lab.index.exact import checked
 
 Values = NDArray[np.float64]
 Found = Sequence[Sequence[Any]]
@@ -90,6 +91,8 @@ def pairwise_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> 
     """Return the cosine of each row with its partner, ``[n, d], [n, d] -> [n]``."""
     if first.shape != second.shape:
         raise ValueError(f"{first.shape} and {second.shape}: give rows and partners")
+    checked(first, "vectors")
+    checked(second, "vectors")
     a, b = first.astype(np.float64), second.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines: Values = (a * b).sum(1) / np.where(norms > 0, norms, 1)
@@ -109,7 +112,7 @@ def _judged(
     found: Found, relevant: Sequence[Relevant], k: int
 ) -> Iterator[tuple[list[Any], dict[Any, float]]]:
     """Yield the first k ids and the answers of each query, or say what is wrong."""
-    check_k(k)
+    k = whole_number(k, "k")
     try:
         for row, wanted in zip(found, relevant, strict=True):
             if isinstance(row, Set | Mapping):
@@ -131,5 +134,6 @@ def _ids(values: Iterable[Any]) -> list[Any]:
     if isinstance(values, str | bytes | Iterator):  # an iterator is read but once
         raise TypeError(f"{values!r:.40} is no list of ids")
     listed = list(getattr(values, "tolist", lambda: values)())
-    set(listed)  # a TypeError for what cannot be an id
+    if any(key != key for key in {*listed}):
+        raise TypeError("NaN is no id")
     return listed

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbert_lab._utils import METRICS, Metric, Vectors, check_k
+from sbert_lab._utils import METRICS, Metric, Vectors, whole_number
 
 _ROWS_AT_ONCE = 16_384  # corpus rows scored together
 _QUERIES_AT_ONCE = 1_024
@@ -41,7 +41,6 @@ def exact_search(
     ValueError names a row that is not finite.
     """
     queries = checked(queries, "queries")
-    check_k(k)
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
     if np.ndim(corpus) != 2 or np.shape(corpus)[1] != queries.shape[1]:
@@ -49,13 +48,13 @@ def exact_search(
             f"corpus is {list(np.shape(corpus))} and queries {list(queries.shape)}: "
             "both must have the same number of columns"
         )
-    k = min(k, len(corpus))
+    k = min(whole_number(k, "k"), len(corpus))
     if metric == "cosine":
         queries = normalized(queries)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     positions = np.full((len(queries), k), -1, np.int64)
     for start in range(0, len(corpus), _ROWS_AT_ONCE):
-        block = np.asarray(corpus[start : start + _ROWS_AT_ONCE], np.float32)
+        block = _reals(corpus[start : start + _ROWS_AT_ONCE], "corpus")
         if metric == "cosine" and not normalized_corpus:
             block = normalized(block)
         for first in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -95,11 +94,15 @@ def _keep_best(
 
 def checked(vectors: Vectors, name: str) -> Vectors:
     """Return `vectors` as contiguous float32 ``[n, d]``, or say what is wrong."""
-    array = np.asarray(vectors)
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} are {array.dtype} of {array.shape}, not reals [n, d]")
-    floats = np.ascontiguousarray(array, np.float32)
+    floats = _reals(vectors, name)
     bad = np.flatnonzero(~np.isfinite(floats).all(1))
     if len(bad):
         raise ValueError(f"{name}: row {bad[0]} is not finite ({len(bad)} such rows)")
     return floats
+
+
+def _reals(vectors: Vectors, name: str) -> Vectors:
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or np.ma.is_masked(vectors):
+        raise ValueError(f"{name} are {array.dtype} of {array.shape}, not reals [n, d]")
+    return np.ascontiguousarray(array, np.float32)

@@ -20,9 +20,9 @@ from sbert_lab._utils import (
     METRICS,
     Metric,
     Vectors,
-    check_k,
     new_folder,
     sha256_file,
+    whole_number,
     write_json,
 )
 from sbert_lab.index.exact import checked, exact_search, normalized
@@ -177,8 +177,8 @@ class VectorIndex:
         Fewer come back if the index holds fewer. `model_hash` is the fingerprint of
         the encoder of the queries: another than the index's is an error.
         """
-        check_k(k)
         self._same_model(model_hash)
+        k = whole_number(k, "k")
         scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k)
         nothing: Any = -1 if self.ids.dtype.kind == "i" else ""
         found = self.ids[rows] if len(self.ids) else rows

@@ -12,7 +12,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from sbert_lab._utils import Vectors, check_k
+from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.models.batching import check_texts
 
 #: Written without spaces or, as Korean, with endings grown onto the words.
@@ -79,8 +79,8 @@ class Bm25:
 
         Those of equal scores are in order. k is at most the size of the corpus.
         """
-        check_k(k)
-        texts, k = check_texts(queries, "queries"), min(k, self._size)
+        texts = check_texts(queries, "queries")
+        k = min(whole_number(k, "k"), self._size)
         scores = np.zeros((len(texts), k), np.float32)
         positions = np.zeros((len(texts), k), np.int64)
         for i, text in enumerate(texts):
@@ -110,15 +110,15 @@ class LsaEncoder:
             dtype=np.float32,
         )
         weights = self._weigher.fit_transform(check_texts(corpus))
-        if dimension not in range(1, weights.shape[1] + 1):
-            raise ValueError(f"dimension={dimension}: 1 to {weights.shape[1]} features")
+        whole_number(dimension, "dimension", most=weights.shape[1])
         self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
         self.dimension = len(self._svd.components_)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
-        weights = self._weigher.transform(check_texts(texts))
-        return np.asarray(self._svd.transform(weights), np.float32)
+    def encode(self, texts: Sequence[str] | str) -> Vectors:
+        """Project weights, float32 ``[n, d]``, of one string ``[d]``; 0 if unknown."""
+        listed = check_texts([texts] if isinstance(texts, str) else texts)
+        found = self._svd.transform(self._weigher.transform(listed))
+        return np.asarray(found[0] if isinstance(texts, str) else found, np.float32)
 
 
 def spelled(text: str) -> str:

@@ -95,8 +95,12 @@ def test_k_may_be_larger_than_the_corpus_and_a_query_have_no_answer():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"the corpus lacks: \['south', 'west'\]"):
         RetrievalEvaluator("x", QUERIES, CORPUS, [{"near", "west"}, {"south"}])
-    for queries, k in ((QUERIES, 1), ([], 1), (["10 3"], 0)):
-        with pytest.raises(ValueError, match=f"{len(queries)} queries, 1 answers, k="):
+    for queries, k, message in (
+        (QUERIES, 1, "2 queries and 1 answers"),
+        ([], 1, "0 queries"),
+        (["10 3"], 0, "k=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
             RetrievalEvaluator("x", queries, CORPUS, [{"near"}], k)
     for queries, answer in (("a", ["near"]), (["10 3"], "near")):
         with pytest.raises(TypeError, match="list of (strings|ids)"):

@@ -110,8 +110,9 @@ BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), QUERIES)
     ("message", "queries", "k", "metric"),
     [
         ("row 7 is not finite", BROKEN, 3, "cosine"),
-        ("k=0: ask for at least one", QUERIES, 0, "cosine"),
-        ("k='2': .* a whole number", QUERIES, "2", "cosine"),
+        ("k=0: a whole number", QUERIES, 0, "cosine"),
+        ("queries are complex", QUERIES * 1j, 3, "cosine"),
+        ("not reals", np.ma.masked_less(QUERIES, 0), 3, "cosine"),
         ("same number of columns", QUERIES[:, :5], 3, "cosine"),
         ("cosine, dot", QUERIES, 3, "l2"),
     ],

@@ -183,7 +183,7 @@ def test_a_hybrid_search_without_any_word():
 def test_adding_is_all_or_nothing(monkeypatch):
     memory = filled(max_tokens=8)
     before = memory.search("the cat", 50)
-    with pytest.raises(ValueError, match="surrogate"):
+    with pytest.raises(ValueError, match="half a character"):
         memory.add_all({"pets": "A zebra.", "bad": "\ud800"})
     with pytest.raises(TypeError):
         memory.add_all({"new": "A zebra.", "bad": None})
@@ -353,7 +353,7 @@ def test_what_is_wrong_is_said():
     with pytest.raises(ValueError, match="query is empty"):
         memory.search(" ")
     for k in (0, 101):
-        with pytest.raises(ValueError, match=f"k={k}: from 1 to candidates=100"):
+        with pytest.raises(ValueError, match=f"k={k}: a whole number, 1 to 100"):
             memory.search("a", k)
     for name in ("  ", "two\nlines", 3):
         with pytest.raises(ValueError, match="name of a document"):

@@ -134,7 +134,7 @@ def test_lsa_is_deterministic():
 
 
 def test_says_what_is_wrong():
-    with pytest.raises(ValueError, match="k=1.5: .* a whole number"):
+    with pytest.raises(ValueError, match="k=1.5: a whole number"):
         Bm25(CORPUS).search(QUERIES, 1.5)
     with pytest.raises(TypeError, match="queries must be a list of strings"):
         Bm25(CORPUS).search("the cat", 3)
