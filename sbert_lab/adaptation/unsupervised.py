@@ -15,7 +15,7 @@ import numpy as np
 
 from sbert_lab import losses
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.supervised import mine_negatives, prompts, train
+from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
@@ -160,7 +160,7 @@ def train_margin_mse(
 
     Source: Hofstätter et al. 2020, equation 5.
     """
-    query, document = prompts(encoder)
+    query, document = encoder.prompt_for("query"), encoder.prompt_for("document")
     fronts = {"anchor": query, "positive": document, "negative": document}
     texts = {
         role: [front + text for text in columns[role]] for role, front in fronts.items()

@@ -11,7 +11,9 @@ from torch.utils.data import Dataset
 
 from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.losses.objective import Batch, Objective, Tokens
+from sbert_lab.models.batching import check_list, text_problem
 from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.transformer import tell_unknown
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class TrainingData(Dataset[Batch]):
         self, columns: Mapping[str, Sequence[Any]], source: str = "training data"
     ) -> None:
         self.source = source
+        columns = {role: check_list(items, role) for role, items in columns.items()}
         lengths = {role: len(column) for role, column in columns.items()}
         self.roles = tuple(role for role in columns if role != "label")
         if not self.roles or len({0, *lengths.values()}) != 2:
@@ -91,6 +94,7 @@ class TrainingData(Dataset[Batch]):
                 len(self.texts),
                 encoder.max_seq_length,
             )
+        tell_unknown(encoder.last_unknown, len(self.texts), "training texts")
 
     def lengths(self) -> Numbers:
         """Return the tokens of each row, all its texts together, ``[n]``."""
@@ -153,8 +157,9 @@ class TrainingData(Dataset[Batch]):
         for row, entry in enumerate(column):
             several = role == "negative" and isinstance(entry, (list, tuple))
             for text in entry if several else [entry]:
-                if not isinstance(text, str) or not text.strip():
-                    kind = "empty" if isinstance(text, str) else type(text).__name__
+                problem = text_problem(text) or ("" if text.strip() else "empty")
+                if problem:
+                    kind = problem if isinstance(text, str) else type(text).__name__
                     problems.append(
                         f"{self.source}, row {row}, column {role!r}: {kind}, not a text"
                     )

@@ -40,7 +40,7 @@ ROWS = {"anchor": ["a b", "c"], "positive": ["d", "e f"]}
         (ROWS | {"positive": [["d"], "e"]}, "row 0, column 'positive': list"),
         (ROWS | {"negative": [["x", ""], ["y"]]}, "row 0, column 'negative': empty"),
         (ROWS | {"label": [1, "one"]}, "column 'label': .*'one'"),
-        ({"anchor": ["", "a"], "positive": ["b", 1], "label": "yz"}, "3 problem"),
+        ({"anchor": ["", "a"], "positive": ["b", 1], "label": ["y", "z"]}, "3 problem"),
     ],
 )
 def test_bad_rows_are_named(columns, said):
