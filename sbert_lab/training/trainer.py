@@ -33,7 +33,14 @@ from transformers import (
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
+from sbert_lab._utils import (
+    LISTING,
+    new_folder,
+    progress,
+    random_state_kept,
+    write_bytes,
+    write_json,
+)
 from sbert_lab.datasets.leaks import find_leaks
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import Evaluator
@@ -153,6 +160,12 @@ class SentenceTrainer(Trainer):
         All that is random follows from ``args.seed``; the global random state stays as
         it was. A loss that is not finite is a `FloatingPointError`.
         """
+        numbered = [path for path in self._others() if path.name[11:].isdigit()]
+        if self.args.save_strategy != "no" and numbered:
+            raise FileExistsError(
+                f"{numbered[0]} is no checkpoint of ours, and in the place of one: "
+                "move it, or give another output_dir"
+            )
         folder: str | None = None
         if resume_from_checkpoint:
             found = Path(str(resume_from_checkpoint))
@@ -288,14 +301,27 @@ class SentenceTrainer(Trainer):
         """Write the encoder as a model folder, the objective's weights beside it."""
         if not self.args.should_save:
             return
+        if self.args.save_total_limit and (others := self._others()):
+            log.warning("%s is no checkpoint of ours: none is removed", others[0])
+            self.args.save_total_limit = None  # transformers would remove it too
         folder = Path(output_dir or str(self.args.output_dir))
-        if any(folder.glob("checkpoint-*")):
-            raise FileExistsError(f"{folder} holds checkpoints; save elsewhere")
-        self.encoder.save(folder)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
-        write_bytes(folder / _OBJECTIVE, save(tensors))
-        write_json(folder / _PLAN, self._plan())
+        with new_folder(folder) as target:
+            self.encoder.save(target)
+            write_bytes(target / _OBJECTIVE, save(tensors))
+            write_json(target / _PLAN, self._plan())
+            if (folder / LISTING).is_file():
+                # No checkpoint any more, until transformers has written the rest.
+                (folder / _STATE).unlink(missing_ok=True)
+
+    def _others(self) -> list[Path]:
+        """Return folders beside our checkpoints that transformers takes for such."""
+        return [
+            path
+            for path in sorted(Path(str(self.args.output_dir)).glob("checkpoint-*/"))
+            if not (path / _PLAN).is_file() or not path.name[11:].isdigit()
+        ]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: object) -> None:
         saved = type(self.encoder).from_pretrained(
@@ -382,7 +408,7 @@ def fit(
         total = trainer.last_step()
         with progress(total, "train", minimum=100) as move:
             trainer.add_callback(_Watched(move))
-            trainer.train(last_checkpoint(home))
+            trainer.train(last_checkpoint(str(args.output_dir)))
     return tuple(
         (int(entry["step"]), float(entry["loss"]))
         for entry in trainer.state.log_history
