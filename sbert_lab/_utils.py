@@ -143,37 +143,38 @@ def _list_files(folder: Path, listing: str) -> None:
     write_json(about, told | {"sha256": sums})
 
 
-def _listed(folder: Path, listing: str) -> set[str]:
+def _listed(folder: Path, listing: str) -> set[Path]:
     """Return the files of the last save: those that its listing has, unchanged."""
     try:
         sums = dict(json.loads((folder / listing).read_text("utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-    files = {name for name in sums if (folder / name).is_file()}
-    found = {name for name in files if sha256_file(folder / name) == sums[name]}
-    return found | {listing} if found else set()
+    named = ((folder / name, wanted) for name, wanted in sums.items())
+    found = {p for p, wanted in named if p.is_file() and sha256_file(p) == wanted}
+    return found | {folder / listing} if found else set()
 
 
-def _keep_others(old: Path, new: Path, ours: set[str]) -> None:
+def _keep_others(old: Path, new: Path, ours: set[Path]) -> None:
     """Link all of a folder but `ours` into a new one, if no name is taken there."""
-
-    def replaced(folder: str, names: list[str]) -> list[str]:
-        inside = Path(folder).relative_to(old)
-        return [name for name in names if (inside / name).as_posix() in ours]
-
-    options: dict[str, Any] = {"symlinks": True, "dirs_exist_ok": True}
     written = set(os.listdir(new))
     try:
-        shutil.copytree(old, new, ignore=replaced, copy_function=os.link, **options)
+        shutil.copytree(
+            old,
+            new,
+            symlinks=True,
+            ignore=lambda where, names: [n for n in names if Path(where, n) in ours],
+            copy_function=os.link,
+            dirs_exist_ok=True,
+        )
     except shutil.Error as error:
         path, _, why = error.args[0][0]
         raise FileExistsError(
             f"{path} is not of an earlier save, or was changed since, and cannot be "
             f"kept ({why.split(':')[0]}): move it away, or give another folder"
         ) from error
-    for name in ours:  # folders in which nothing else was
+    for path in ours:  # its folder may be empty now
         with suppress(OSError):
-            os.removedirs((new / name).parent)
+            os.removedirs(new / path.parent.relative_to(old))
     if more := sorted(set(os.listdir(new)) - written):
         log.warning("%s also holds what may be out of date now: %s", old, more)
 

@@ -302,7 +302,8 @@ class VectorIndex:
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"{folder} holds no index; build it and save it")
         try:
-            about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            listing = (folder / "index.json").read_bytes()
+            about = json.loads(listing)
             if about.pop("format") != 2:
                 raise ValueError("another version of this package wrote it")
             for name, expected in about.pop("sha256").items():
@@ -314,6 +315,8 @@ class VectorIndex:
                 _index=import_module("faiss").read_index(str(folder / "index.faiss")),
                 _removed=np.load(folder / "removed.npy", allow_pickle=False),
             )
+            if (folder / "index.json").read_bytes() != listing:
+                raise ValueError("it is being saved: load it again")
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise ValueError(
                 f"the index in {folder} is damaged ({error}); build it again"
@@ -435,10 +438,11 @@ def _checked_ids(ids: ArrayLike | Collection[Any], count: int) -> Ids:
     listed = _id_list(ids)
     if isinstance(ids, set | frozenset) or not len(set(listed)) == len(listed) == count:
         raise ValueError(
-            f"{count} vectors need {count} different ids in their order; these are "
-            f"{len(listed)}, {len(set(listed))} different, in a {type(ids).__name__}"
+            f"{count} vectors need {count} different ids in a list; here is a "
+            f"{type(ids).__name__} of {len(listed)}, {len(set(listed))} different"
         )
-    return np.array(listed, str if isinstance(next(iter(listed), 0), str) else np.int64)
+    kind: type[Any] = str if listed and isinstance(listed[0], str) else np.int64
+    return np.array(listed, kind)
 
 
 def _id_list(ids: ArrayLike | Collection[Any]) -> list[Any]:

@@ -160,12 +160,12 @@ class SentenceTrainer(Trainer):
         All that is random follows from ``args.seed``; the global random state stays as
         it was. A loss that is not finite is a `FloatingPointError`.
         """
-        numbered = [path for path in self._others() if path.name[11:].isdigit()]
-        if self.args.save_strategy != "no" and numbered:
-            raise FileExistsError(
-                f"{numbered[0]} is no checkpoint of ours, and in the place of one: "
-                "move it, or give another output_dir"
-            )
+        for path in _numbered(str(self.args.output_dir)).values():
+            if self.args.save_strategy != "no" and not (path / _PLAN).is_file():
+                raise FileExistsError(
+                    f"{path} is no checkpoint of ours, and in the place of one: move "
+                    "it, or give another output_dir"
+                )
         folder: str | None = None
         if resume_from_checkpoint:
             found = Path(str(resume_from_checkpoint))
@@ -301,10 +301,12 @@ class SentenceTrainer(Trainer):
         """Write the encoder as a model folder, the objective's weights beside it."""
         if not self.args.should_save:
             return
-        if self.args.save_total_limit and (others := self._others()):
-            log.warning("%s is no checkpoint of ours: none is removed", others[0])
-            self.args.save_total_limit = None  # transformers would remove it too
-        folder = Path(output_dir or str(self.args.output_dir))
+        home = Path(str(self.args.output_dir))
+        others = {*home.glob("checkpoint-*/")}.difference(_numbered(home).values())
+        if others and self.args.save_total_limit:
+            log.warning("save_total_limit is off, since it would remove %s", others)
+            self.args.save_total_limit = None
+        folder = Path(output_dir or home)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
         with new_folder(folder) as target:
@@ -314,14 +316,6 @@ class SentenceTrainer(Trainer):
             if (folder / LISTING).is_file():
                 # No checkpoint any more, until transformers has written the rest.
                 (folder / _STATE).unlink(missing_ok=True)
-
-    def _others(self) -> list[Path]:
-        """Return folders beside our checkpoints that transformers takes for such."""
-        return [
-            path
-            for path in sorted(Path(str(self.args.output_dir)).glob("checkpoint-*/"))
-            if not (path / _PLAN).is_file() or not path.name[11:].isdigit()
-        ]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: object) -> None:
         saved = type(self.encoder).from_pretrained(
@@ -524,12 +518,17 @@ def _check_no_leak(data: TrainingData, evaluators: Sequence[Evaluator]) -> None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """Return the last checkpoint in a folder that was written to its end."""
-    found = {
-        int(path.name.removeprefix("checkpoint-")): path
-        for path in Path(folder).glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and _is_complete(path)
-    }
+    found = {n: path for n, path in _numbered(folder).items() if _is_complete(path)}
     return found[max(found)] if found else None
+
+
+def _numbered(folder: str | Path) -> dict[int, Path]:
+    """Return the folders that have the name of a checkpoint, by step."""
+    named = {
+        path.name.removeprefix("checkpoint-"): path
+        for path in Path(folder).glob("checkpoint-*/")
+    }
+    return {int(step): path for step, path in named.items() if step.isdigit()}
 
 
 def _is_complete(checkpoint: Path) -> bool:
