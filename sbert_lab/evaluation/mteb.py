@@ -58,7 +58,7 @@ def mteb_encoder(
 
     prompts = {key: text for key, text in encoder.prompts.items() if text}
 
-    class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is not read
+    class MtebEncoder(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": name,

@@ -99,7 +99,7 @@ def gathered(rows: Tensor) -> tuple[Tensor, int]:
             "(drop_last), and give all rows as many negatives, so that all processes "
             "bring the same number"
         )
-    parts = all_gather(rows)  # type: ignore[no-untyped-call]
+    parts = all_gather(rows)
     return torch.cat(list(parts)), distributed.get_rank() * len(rows)
 
 

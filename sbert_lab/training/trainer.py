@@ -87,7 +87,7 @@ class SentenceTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Check."""
-        super().__post_init__()  # type: ignore[no-untyped-call]
+        super().__post_init__()
         for name in _UNREAD:
             value = getattr(self, name)
             if value and value != getattr(TrainingArguments, name, None):
@@ -105,6 +105,8 @@ class SentenceTrainer(Trainer):
     labels that the objective cannot read, and of texts that are both trained on and
     evaluated.
     """
+
+    control: Any  #: transformers' switchboard
 
     args: SentenceTrainingArguments
 
@@ -149,7 +151,7 @@ class SentenceTrainer(Trainer):
         for noisy in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(noisy)
 
-    def train(  # type: ignore[override]
+    def train(
         self,
         resume_from_checkpoint: str | Path | bool | None = None,
     ) -> TrainOutput:
@@ -224,7 +226,7 @@ class SentenceTrainer(Trainer):
         loader.set_epoch = sampler.set_epoch  # transformers calls it
         return loader
 
-    def compute_loss(  # type: ignore[override]
+    def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], **_: object
     ) -> Tensor:
         """Return the loss of a batch, and stop where it is not finite."""
