@@ -530,7 +530,7 @@ def _numbered(folder: str | Path) -> dict[int, Path]:
         path.name.removeprefix("checkpoint-"): path
         for path in Path(folder).glob("checkpoint-*/")
     }
-    return {int(step): path for step, path in named.items() if step.isdigit()}
+    return {int(step): path for step, path in named.items() if step.isdecimal()}
 
 
 def _is_complete(checkpoint: Path) -> bool:

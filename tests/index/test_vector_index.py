@@ -255,6 +255,15 @@ def test_failed_save_keeps_the_old_index(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def test_an_index_that_is_saved_while_it_is_read_is_never_mixed(tmp_path, monkeypatch):
+    first, other = VectorIndex.build(CORPUS[:9]), VectorIndex.build(CORPUS[9:18])
+    first.save(tmp_path)
+    real = faiss.read_index
+    monkeypatch.setattr(faiss, "read_index", lambda p: other.save(tmp_path) or real(p))
+    with pytest.raises(ValueError, match="being saved: load it again"):
+        VectorIndex.load(tmp_path)
+
+
 BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), CORPUS[:300])
 
 
@@ -270,7 +279,7 @@ BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), CORPUS[:300])
         ("training points", CORPUS[:100], None, "ivfpq", {}),
         ("3 different", CORPUS[:3], ["a", "b", "a"], "flat", {}),
         ("3 different", CORPUS[:3], [1, 2, 3, 4], "flat", {}),
-        ("3 different.*in a set", CORPUS[:3], {1, 2, 3}, "flat", {}),
+        ("3 different.*a set of 3", CORPUS[:3], {1, 2, 3}, "flat", {}),
     ],
 )
 def test_bad_input_is_refused(message, vectors, ids, kind, settings):
