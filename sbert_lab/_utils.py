@@ -109,7 +109,7 @@ def _explained(target: Path) -> Iterator[None]:
         found = getattr(error, "errno", None) or next(said, None)
         if found in (None, errno.ENOENT):
             raise
-        free = shutil.disk_usage(next(p for p in target.parents if p.is_dir())).free
+        free = shutil.disk_usage(next(filter(os.path.isdir, target.parents))).free
         raise OSError(
             found,
             f"{target} is not saved, and what was there is unchanged: "
