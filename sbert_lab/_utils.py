@@ -125,8 +125,8 @@ def _check_place(target: Path) -> None:
     here = os.path.ismount(target) or Path.cwd().is_relative_to(target)
     if target.exists() and (here or not os.access(target, os.W_OK)):
         raise PermissionError(
-            f"{target} cannot be replaced: it is read-only, a mounted disk, or where "
-            "this process works; give another folder, which may lie in it"
+            f"{target} cannot be replaced: it is read-only, a mounted disk, or holds "
+            "the current folder; give another folder, which may lie in it"
         )
 
 

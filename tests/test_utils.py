@@ -137,8 +137,8 @@ PLACES = {
     "a file": (lambda p: p / "m" / "a", "is a file; give the path"),
     "in a file": (lambda p: p / "m" / "a" / "x", "a/x is not saved.*Not a directory"),
     "too long": (lambda p: p / ("n" * 300), "nnn is not saved.*name too long"),
-    "worked in": (lambda _: Path(), "where this process works; give another"),
-    "above": (lambda p: p, "where this process works; give another"),
+    "worked in": (lambda _: Path(), "holds the current folder; give another"),
+    "above": (lambda p: p, "holds the current folder; give another"),
     "mounted": (lambda _: Path("/"), "a mounted disk.*; give another"),
     "read-only": (lambda p: p / "m", "is read-only.*; give another"),
 }
