@@ -216,11 +216,8 @@ def test_killed_save_leaves_the_previous_folder_whole(tmp_path, monkeypatch):
     assert load(folder).fingerprint() == tiny_encoder().fingerprint()
 
 
-def test_saving_into_a_clone_keeps_what_it_did_not_write(tmp_path):
-    clone, own = (
-        tmp_path / "clone",
-        {".git/HEAD": "ref", "LICENSE": "l", "README.md": ""},
-    )
+def test_saving_keeps_what_an_earlier_save_did_not_write(tmp_path):
+    clone, own = tmp_path / "clone", {".git/HEAD": "ref", "LICENSE": "", "thesis": "t"}
     tiny_encoder(**LAYOUTS["dense"]).save(clone)
     for name, text in own.items():
         (clone / name).parent.mkdir(exist_ok=True)
@@ -229,8 +226,11 @@ def test_saving_into_a_clone_keeps_what_it_did_not_write(tmp_path):
     assert load(clone).fingerprint() == tiny_encoder(seed=9).fingerprint()
     assert {name: (clone / name).read_text() for name in own} == own
     assert not (clone / "2_Dense").exists()
-    (clone / "sbert_lab.json").unlink()  # as if another program had written it
-    before = (clone / "model.safetensors").read_bytes()
-    with pytest.raises(FileExistsError, match="clone/.*not of an earlier save"):
+    for path in clone.glob("*.*"):
+        path.unlink()
+    (clone / "config.json").write_text("{}")  # not ours
+    with pytest.raises(
+        FileExistsError, match=r"config\.json is not of an earlier save"
+    ):
         tiny_encoder().save(clone)
-    assert (clone / "model.safetensors").read_bytes() == before
+    assert {name: (clone / name).read_text() for name in own} == own
