@@ -117,7 +117,7 @@ def test_a_checkpoint_has_the_files_of_both(folder, out):
         for rank in (0, 1):
             assert (checkpoint / f"rng_state_{rank}.pth").is_file()
     trainer = made(
-        load(folder), out / "whole", classed(20), cases(False, 0)["head"][1],
+        load(folder, 0.2), out / "whole", classed(20), cases(False, 0)["head"][1],
         evaluators=[Scripted("told")],
     )  # fmt: skip
     with pytest.raises(ValueError, match="changed since are world_size"):
