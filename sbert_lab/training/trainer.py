@@ -180,8 +180,8 @@ class SentenceTrainer(Trainer):
             values = data.columns[role][0] if data.label is None else data.label
             idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
             told = (
-                f"{data.source}: {idle} of {len(data)} rows are in batches of one {role} "
-                "and teach nothing: bring others or negatives, make batches larger, or "
+                f"{data.source}: {idle} of {len(data)} rows are in batches of one {role}"
+                " and teach nothing: bring others or negatives, make batches larger, or "
                 "for few classes take SoftmaxLoss or ContrastiveLoss"
             )
             if len({*values}) == 1:
@@ -394,9 +394,7 @@ class SentenceTrainer(Trainer):
             "encoder": sha256(self.encoder.described().encode()).hexdigest(),
             "objective": sha256(repr(objective + shapes).encode()).hexdigest(),
             **{name: getattr(self.args, name) for name in _RECIPE},
-            "callbacks": {
-                type(c).__name__: c.state()["args"] for c in self._stateful()
-            },
+            "callbacks": [[str(type(c)), c.state().get("args")] for c in callbacks],
             "steps": self.last_step(),
             "weights": self._begun_with,
         }
