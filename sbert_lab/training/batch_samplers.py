@@ -53,7 +53,7 @@ class BatchSampler:
             np.random.default_rng([self.seed, epoch, 0, 0]).permutation(self.count)
             for epoch in (0, self.epoch)
         )
-        # Last, and left out, are those at the end of the first order, then those before.
+        # Last, and left out, are the end of the first order, then what is before it.
         places = np.arange(-self.left_out, 0) - self.left_out * self.epoch
         last = first[places % self.count]
         order = np.append(np.setdiff1d(order, last, assume_unique=True), last)
