@@ -6,6 +6,7 @@ better model, the teacher, says by how much each text answers them.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import numpy as np
 
 from sbert_lab import losses
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.supervised import mine_negatives, prompts, train
+from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import Curve
+
+log = logging.getLogger(__name__)
 
 #: Scores pairs of texts: a cross-encoder, or an encoder by its similarity.
 Teacher = CrossEncoder | SentenceEncoder
@@ -76,6 +79,8 @@ def pseudo_labels(
     for text in texts:
         queries = {plain(q): q for q in crops(text, QUERIES_PER_TEXT, recipe.seed)}
         made += [(query, text) for query in queries.values()]
+    if short := len(texts) - len({text for _, text in made}):
+        log.warning("%d of %d texts have one word: no query is cut", short, len(texts))
     if not made:
         raise DataError(f"none of {len(texts)} texts has two words to cut a query of")
     anchor, positive = zip(*made, strict=True)
@@ -119,7 +124,7 @@ def margin_columns(
 
     `triplets` are columns ``anchor``, ``positive`` and ``negative``. A cross-encoder's
     scores are those before any activation: behind a sigmoid the margins of easy pairs
-    would all be 1. An encoder's are cosines.
+    would all be 1. An encoder's are by its own metric.
     """
     right = list(zip(triplets["anchor"], triplets["positive"], strict=True))
     wrong = list(zip(triplets["anchor"], triplets["negative"], strict=True))
@@ -135,7 +140,9 @@ def margin_columns(
             (teacher.encode_document, documents),
         ):
             texts, place = np.unique(column, return_inverse=True)
-            sides.append(normalized(encode(texts.tolist()))[place])
+            vectors = encode(texts.tolist())[place]
+            dot = metric_of(teacher) == "dot"
+            sides.append(vectors if dot else normalized(vectors))
         scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
     score = dict(zip(different, scores.tolist(), strict=True))
     label = [score[p] - score[n] for p, n in zip(right, wrong, strict=True)]
@@ -155,7 +162,7 @@ def train_margin_mse(
 
     Source: Hofstätter et al. 2020, equation 5.
     """
-    query, document = prompts(encoder)
+    query, document = encoder.prompt_for("query"), encoder.prompt_for("document")
     fronts = {"anchor": query, "positive": document, "negative": document}
     texts = {
         role: [front + text for text in columns[role]] for role, front in fronts.items()

@@ -5,6 +5,7 @@ The retrieval step of what gives a language model something to read (Lewis et al
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from sbert_lab._utils import new_folder, sha256_file, write_json
+from sbert_lab._utils import new_folder, sha256_file, whole_number, write_json
 from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.vector_index import VectorIndex
+from sbert_lab.models.batching import check_texts
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.sentence_encoder import (
@@ -26,6 +28,10 @@ from sbert_lab.models.sentence_encoder import (
 )
 
 _ABOUT, _DOCUMENTS = "passages.json", "documents.json"
+
+#: What reads as the number of a passage, backslashes in front included.
+_NUMBER = re.compile(r"\\*[\[［]\s*\d+\s*[\]］]")
+_HEAD = re.compile(rf"^([\W_]*?)({_NUMBER.pattern})")
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Passages:
         for name in documents:
             if not (isinstance(name, str) and name.strip() and name.isprintable()):
                 raise ValueError(f"{name!r}: the name of a document is printable text")
+            check_texts([documents[name]], f"document {name!r}")
         cut = {
             name: chunk(text, self._splitter, name)
             for name, text in documents.items()
@@ -120,10 +127,9 @@ class Passages:
         Of the documents that hold the same text, the one is cited that was added or
         replaced first. Each retriever finds `candidates`, to be merged and sorted anew.
         """
-        if not query.strip():
+        if not check_texts([query], "query")[0].strip():
             raise ValueError("the query is empty; ask something")
-        if not 1 <= k <= candidates:
-            raise ValueError(f"k={k}: from 1 to candidates={candidates}")
+        k = whole_number(k, "k", 1, whole_number(candidates, "candidates"))
         if not self._ids:
             return []
         asked = encode_queries(self.encoder, [query])
@@ -143,7 +149,7 @@ class Passages:
         """Write documents, passages and vectors into a folder, atomically."""
         if self._index.model_hash != _hash(self.encoder):
             raise ValueError("the encoder has changed: make new Passages with it")
-        with new_folder(Path(folder), marker=_ABOUT) as target:
+        with new_folder(Path(folder), _ABOUT) as target:
             self._index.save(target / "index")
             ids, cut = self._ids, self._chunks
             listed = [
@@ -153,8 +159,7 @@ class Passages:
             write_json(target / _DOCUMENTS, listed)
             names = ("hybrid", "max_tokens", "overlap")
             options = {name: getattr(self, name) for name in names}
-            about = {"format": 2, "sha256": sha256_file(target / _DOCUMENTS)}
-            write_json(target / _ABOUT, about | {"options": options})
+            write_json(target / _ABOUT, {"format": 3, "options": options})
 
     @classmethod
     def load(
@@ -165,13 +170,15 @@ class Passages:
         cross_encoder: CrossEncoder | None = None,
     ) -> Self:
         """Read what `save` wrote; a ValueError tells of damage, or another encoder."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not (folder / _ABOUT).is_file():
             raise FileNotFoundError(f"{folder} holds no passages ({_ABOUT}); save them")
         index = VectorIndex.load(folder / "index", model_hash=_hash(encoder))
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            if sha256_file(folder / _DOCUMENTS) != about["sha256"]:
+            sums = about["sha256"]  # in format 2 of the documents alone
+            wanted = sums[_DOCUMENTS] if about["format"] > 2 else sums
+            if sha256_file(folder / _DOCUMENTS) != wanted:
                 raise ValueError(f"the sha256 of {_DOCUMENTS} differs")
             listed = json.loads((folder / _DOCUMENTS).read_text(encoding="utf-8"))
             found = cls(encoder, cross_encoder=cross_encoder, **about["options"])
@@ -222,12 +229,17 @@ class Passages:
 def cited(passages: Sequence[Cited]) -> str:
     """Write passages one below the other, numbered and with their sources.
 
-    For the prompt of a language model, which can then cite them as [1], [2] …
+    For the prompt of a language model, which can then cite them as [1], [2] … A number
+    in brackets that begins a line of a text, or stands in a name, gets a backslash in
+    front, one more if it has some: no text passes for the next passage.
     """
-    return "\n\n".join(
-        f"[{number}] {p.document}, characters {p.start}–{p.end}:\n{p.text}"
-        for number, p in enumerate(passages, 1)
-    )
+    blocks = []
+    for number, p in enumerate(passages, 1):
+        name = _NUMBER.sub(r"\\\g<0>", p.document)
+        lines = p.text.splitlines(keepends=True)
+        text = "".join(_HEAD.sub(r"\1\\\2", line) for line in lines)
+        blocks.append(f"[{number}] {name}, characters {p.start}–{p.end}:\n{text}")
+    return "\n\n".join(blocks)
 
 
 def _hash(encoder: Encoder) -> str:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 from sbert_lab._utils import (
+    LISTING,
     new_folder,
     quiet_transformers,
     random_state_kept,
@@ -50,7 +51,7 @@ POOLING_FLAGS = {
 
 _Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
-_SUMS = "sbert_lab.json"
+_SUMS = LISTING
 _SETTINGS = "config_sentence_transformers.json"
 
 
@@ -291,9 +292,8 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     return tokenizer
 
 
-def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]]:
-    """Check files; return modules, settings, and where the transformer cuts texts."""
-    _check(folder.is_dir(), f"{folder} is not a folder; give that of a saved model")
+def check_files(folder: Path) -> None:
+    """Refuse a folder in which a file is not the one that was saved."""
     sums = _json(folder / _SUMS, optional=True).get("sha256", {})
     for name, expected in sums.items():
         file = folder / name
@@ -302,6 +302,12 @@ def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]
             f"{file} is missing or not the file that was saved (its sha256 differs); "
             f"copy it again or, if you changed it on purpose, delete {_SUMS}",
         )
+
+
+def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]]:
+    """Check files; return modules, settings, and where the transformer cuts texts."""
+    _check(folder.is_dir(), f"{folder} is not a folder; give that of a saved model")
+    check_files(folder)
     modules = _modules(folder)
     inside = folder / modules[0][1]
     _check(
@@ -415,8 +421,8 @@ def _load(
 
 @contextmanager
 def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[Path]:
-    """Yield a new folder with transformer and tokenizer; seal it with checksums."""
-    with new_folder(folder, marker="config.json") as target:
+    """Yield a new folder with transformer and tokenizer."""
+    with new_folder(folder, _SUMS) as target:
         with quiet_transformers():
             parts[0].save_pretrained(target)
             parts[1].save_pretrained(target)
@@ -424,6 +430,3 @@ def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[P
         config["model_max_length"] = max_seq_length
         write_json(target / "tokenizer_config.json", config)
         yield target
-        files = sorted(path for path in target.rglob("*") if path.is_file())
-        sums = {p.relative_to(target).as_posix(): sha256_file(p) for p in files}
-        write_json(target / _SUMS, {"format": 1, "sha256": sums})

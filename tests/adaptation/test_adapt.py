@@ -1,12 +1,9 @@
 """From pairs to a saved model, killed anywhere, and what is refused before."""
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,21 +101,18 @@ def test_the_share_of_the_base(base, whole, encoder, tmp_path):
 
 def test_killed_it_ends_in_the_same(base, whole, tmp_path):
     """A real SIGKILL in the middle of the training."""
-    out, script = tmp_path / "out", Path(__file__).with_name("adapt_cases.py")
-    paths = [str(script.parents[1]), str(script.parents[2])]
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(base), str(out)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
+    out = tmp_path / "out"
+    process = multiprocessing.get_context("fork").Process(target=run, args=(base, out))
+    process.start()
     try:
         until = time.monotonic() + 300
         while not (out / "work" / "checkpoints" / "checkpoint-2").exists():
             assert time.monotonic() < until
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.002)
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert not (out / "outcome.json").exists()
     assert run(base, out) == whole[1]
     assert load(out / "model").fingerprint() == whole[1]["fingerprint"]
@@ -150,6 +144,14 @@ def test_when_all_is_done_nothing_is_done_again(base, whole, monkeypatch):
     monkeypatch.setattr(module, "train_on_pairs", stop)
     assert run(base, whole[0]) == whole[1]
     assert names(whole[0]) == FINISHED
+    kept = whole[0] / "work" / "notes", whole[0] / ".model.backup"
+    for path in kept:
+        path.mkdir(parents=True)
+    run(base, whole[0])
+    assert names(whole[0]) == FINISHED | {"work", ".model.backup"}
+    assert names(whole[0] / "work") == {"notes"}
+    for path in (*kept, whole[0] / "work"):
+        path.rmdir()
 
 
 def test_another_adaptation_is_refused(base, whole):
@@ -167,6 +169,11 @@ def test_a_folder_of_something_else_is_refused(base, tmp_path):
     with pytest.raises(FileExistsError, match="other files"):
         run(base, tmp_path)
     assert names(tmp_path) == {"thesis.tex"}
+    for text in ("[1]", "to do:"):
+        (tmp_path / "plan.json").write_text(text)
+        with pytest.raises(FileExistsError, match="another base, method"):
+            run(base, tmp_path)
+        assert (tmp_path / "plan.json").read_text() == text
     with pytest.raises(NotADirectoryError):
         run(base, tmp_path / "thesis.tex")
 
@@ -195,6 +202,11 @@ def test_data_that_cannot_be_used_is_refused(base, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             run(base, tmp_path / "out", data, **options)
+    other = load(base)
+    other.layout = replace(other.layout, similarity="euclidean")
+    other.save(tmp_path / "base")
+    with pytest.raises(ValueError, match="'euclidean'.*similarity_fn_name"):
+        run(tmp_path / "base", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -109,6 +109,12 @@ def test_a_test_is_searched_and_its_queries_may_not_be_learnt(
     assert found["comparisons"][0]["what"] == "your pairs, nDCG@10"
 
 
+def test_texts_of_one_word_are_told(base, teacher, caplog):
+    rows = pseudo_labels(load(base), TEXTS, RECIPES["pseudo-labels"], teacher)
+    assert "1 of 49 texts have one word" in caplog.text
+    assert {*rows["positive"]} == {*TEXTS[:-1]}
+
+
 def test_what_is_refused(base, teacher, tmp_path):
     for texts, options, message in (
         (TEXTS[:10], {"method": "simcse"}, "10 different texts"),
@@ -178,6 +184,21 @@ def test_margins_of_a_cross_encoder_are_those_before_its_sigmoid(base):
     for a, p, n, label in zip(*rows.values(), strict=True):
         right, wrong = cross.predict([a, a], [p, n], activation=None)
         assert label == pytest.approx(float(right) - float(wrong), abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_margins_of_an_encoder_are_by_its_own_metric(base, metric):
+    teacher = load(base)
+    teacher.head = torch.nn.Sequential()  # lengths differ
+    teacher.layout = replace(teacher.layout, similarity=metric)
+    rows = margin_columns(teacher, triplets_of(TEXTS))
+    a, p, n = (
+        teacher.encode(rows[role], normalize=metric == "cosine")
+        for role in ("anchor", "positive", "negative")
+    )
+    np.testing.assert_allclose(
+        rows["label"], (a * (p - n)).sum(1), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_labels_are_scaled_and_texts_prompted(base, teacher, trained_with):

@@ -1,6 +1,7 @@
 """Quality on pairs against a naive nDCG; costs against a clock of the test's own."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,6 +138,9 @@ def test_a_survey_holds_quality_costs_and_differences(known):
     assert gap.mean == pytest.approx(between)
     assert all(row.cost.keys() == COSTS.keys() for row in survey.rows)
     assert survey.about["quality on"] == "own.csv, 5 pairs"
+    known.layout = replace(known.layout, similarity="manhattan")
+    with pytest.raises(ValueError, match="'manhattan'.*similarity_fn_name"):
+        measure_all(NAMES, pairs=own, **QUICK)
 
 
 @pytest.fixture
@@ -209,7 +213,7 @@ def test_candidates_are_timed_in_turns_after_a_warm_up(clock, monkeypatch):
 
 def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
     """The index of these texts takes megabytes, and making it takes time."""
-    corpus = [f"word{i} other{i} third{i}" for i in range(60_000)]
+    corpus = [f"word{i} other{i} third{i}" for i in range(15_000)]
     found = footprint("bm25", corpus, corpus[:2])
     assert 1 < found["resident_mb"] < 500
     assert found["load_s"] > 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sbert_lab.training.batch_samplers import BatchSampler
@@ -51,3 +51,20 @@ def test_processes_share_the_batches_out(count, size, least, processes):
     # One batch each in turn; together the epoch but for the remainder.
     together = [batch for step in zip(*parts, strict=True) for batch in step]
     assert together == whole[: each * processes]
+
+
+@given(st.integers(2, 30), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))
+def test_no_row_is_left_out_twice_before_all_were(count, size, least, processes):
+    options = {"seed": 5, "least_rows": min(least, size), "processes": processes}
+    assume(count // size >= processes)
+    left_out = BatchSampler(count, size, **options).left_out
+    times = np.zeros(count, int)
+    for epoch in range(5):
+        parts = [
+            batches_of(count, size, **options, process=process, epoch=epoch)
+            for process in range(processes)
+        ]
+        rows = [row for part in parts for batch in part for row in batch]
+        assert len(set(rows)) == len(rows) == count - left_out
+        times += ~np.isin(range(count), rows)
+        assert times.max() - times.min() <= 1

@@ -34,13 +34,16 @@ from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
+    CoSENTLoss,
     CosineSimilarityLoss,
     MultipleNegativesRankingLoss,
+    SimCSELoss,
     SoftmaxLoss,
     TripletLoss,
 )
 from sbert_lab.training import TrainingData
 from sbert_lab.training.batch_samplers import BatchSampler
+from sbert_lab.training.trainer import last_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,6 +211,61 @@ def test_small_batches_are_left_out(folder, tmp_path):
     assert steps(scored(9), CosineSimilarityLoss(), gradient_accumulation_steps=2) == 4
 
 
+ANSWERS = {"anchor": sentences(12), "positive": ["yes", "no", "perhaps"] * 4}
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        (pairs(9), {}, "1 of 9 rows are in no batch"),
+        (pairs(9), {"max_steps": 1}, "5 of 9 rows are in no batch"),
+        (
+            TrainingData(ANSWERS),
+            {"per_device_train_batch_size": 2},
+            "6 of 12 rows are in batches of one positive",
+        ),
+    ],
+)
+def test_rows_that_teach_nothing_are_told(
+    folder, tmp_path, caplog, data, options, said
+):
+    options = {"num_train_epochs": 1} | options
+    objective = CachedMultipleNegativesRankingLoss()
+    trainer = train(load(folder), tmp_path, data, objective, **options)
+    assert said in caplog.text
+    if len(data) == 9:
+        assert set(logged(trainer, "left_out")) == {int(said[0])}
+    else:
+        assert 12 * np.mean(logged(trainer, "no_negative")) == pytest.approx(6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "objective"),
+    [
+        (ANSWERS | {"positive": ["yes"] * 12}, MultipleNegativesRankingLoss()),
+        ({"first": sentences(4), "second": ["x"] * 4, "label": [1] * 4}, CoSENTLoss()),
+        ({"text": ["one"] * 4}, SimCSELoss()),
+    ],
+)
+def test_data_in_which_nothing_differs_are_refused(
+    folder, tmp_path, columns, objective
+):
+    with pytest.raises(DataError, match="are in batches of one"):
+        made(load(folder), tmp_path, TrainingData(columns), objective)
+
+
+def test_few_answers_leave_no_row_unseen():
+    """As in sentence-transformers, though it makes batches of one row an answer."""
+    from datasets import Dataset
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    theirs = NoDuplicatesBatchSampler(
+        Dataset.from_dict(ANSWERS), 8, False, generator=torch.Generator()
+    )
+    for sampler in (theirs, BatchSampler(12, 8, seed=0, least_rows=2)):
+        assert sorted(row for rows in sampler for row in rows) == [*range(12)]
+
+
 def test_set_dropout(folder, tmp_path):
     encoder = load(folder, 0.25)
     drops = [m.p for m in encoder.modules() if isinstance(m, torch.nn.Dropout)]
@@ -310,10 +368,33 @@ def test_a_checkpoint_is_a_model_and_saving_never_removes_one(folder, tmp_path):
         assert ours.fingerprint() == encoder.fingerprint()
         theirs = SentenceTransformer(str(saved), device="cpu")
         np.testing.assert_allclose(theirs.encode(texts), expected, rtol=0, atol=1e-6)
-    (tmp_path / "config.json").write_text("{}")  # as an earlier model leaves one
-    with pytest.raises(FileExistsError, match="checkpoints"):
-        trainer.save_model()  # where the checkpoints are
+    trainer.save_model()  # where the checkpoints are
+    load(tmp_path)
     assert (tmp_path / "checkpoint-4" / "trainer_state.json").is_file()
+    (tmp_path / "plan.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"plan\.json is not of an earlier save"):
+        trainer.save_model()
+
+
+def test_checkpoints_of_others_are_kept(folder, tmp_path, caplog):
+    options = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    (tmp_path / "checkpoint-best").mkdir(parents=True)
+    trainer = train(load(folder), tmp_path, classed(16), SoftmaxLoss(WIDTH), **options)
+    assert "save_total_limit is off" in caplog.text
+    found = {f"checkpoint-{name}" for name in (1, 2, 3, 4, "best")}
+    assert {path.name for path in tmp_path.iterdir()} == found
+    (tmp_path / "checkpoint-4" / "plan.json").unlink()
+    for resume in (None, True, tmp_path / "checkpoint-4"):
+        with pytest.raises(FileExistsError, match="checkpoint-4 is no checkpoint of"):
+            trainer.train(resume)
+
+
+def test_a_checkpoint_that_is_written_anew_is_none_until_it_is_whole(folder, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 4}
+    first = train(load(folder), tmp_path, classed(16), SoftmaxLoss(WIDTH), **options)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    first.save_model(str(tmp_path / "checkpoint-4"))
+    assert last_checkpoint(tmp_path) is None
 
 
 # A loss that is not finite
