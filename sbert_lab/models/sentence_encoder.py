@@ -8,21 +8,23 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    Self,
+    cast,
+    get_args,
+    runtime_checkable,
+)
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import (
-    METRICS,
-    Advance,
-    Metric,
-    Vectors,
-    progress,
-    whole_number,
-)
+from sbert_lab._utils import Advance, Metric, Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
@@ -64,9 +66,9 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
 
 
 def metric_of(encoder: Encoder) -> Metric:
-    """Return how vectors are compared, cosine unless it says; see `METRICS`."""
+    """Return how vectors are compared, cosine unless it says, or refuse to search."""
     found = getattr(encoder, "metric", "cosine")
-    if found not in METRICS:
+    if found not in get_args(Metric):
         raise ValueError(
             f"{found!r} is not what is searched by here: set similarity_fn_name in the "
             "model's config_sentence_transformers.json to cosine or dot"
