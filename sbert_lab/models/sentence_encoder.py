@@ -8,23 +8,14 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    Protocol,
-    Self,
-    cast,
-    get_args,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Advance, Metric, Vectors, progress, whole_number
+from sbert_lab._utils import METRICS, Advance, Metric, Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
@@ -68,7 +59,7 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
 def metric_of(encoder: Encoder) -> Metric:
     """Return how vectors are compared, cosine unless it says, or refuse to search."""
     found = getattr(encoder, "metric", "cosine")
-    if found not in get_args(Metric):
+    if found not in METRICS:
         raise ValueError(
             f"{found!r} is not what is searched by here: set similarity_fn_name in the "
             "model's config_sentence_transformers.json to cosine or dot"
@@ -228,15 +219,13 @@ class SentenceEncoder(TransformerModel):
         """`encode` with `prompt_for` documents, unless another one is given."""
         return self.encode(texts, **self._prompted("document", options))
 
-    def prompt_for(self, side: Literal["query", "document"]) -> str:
-        """Return what stands before a query or document; an empty prompt is one."""
+    def prompt_for(self, side: str) -> str:
+        """Return the prompt of a ``"query"`` or ``"document"``; an empty one is one."""
         others = ("passage", "corpus") if side == "document" else ()
         named = (side, *others, self.layout.default_prompt or "")
         return next((self.prompts[n] for n in named if n in self.prompts), "")
 
-    def _prompted(
-        self, side: Literal["query", "document"], options: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _prompted(self, side: str, options: dict[str, Any]) -> dict[str, Any]:
         given = options.get("prompt"), options.get("prompt_name")
         mine = {"prompt": self.prompt_for(side)} if given == (None, None) else {}
         return options | mine
