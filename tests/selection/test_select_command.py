@@ -71,7 +71,7 @@ def test_status_is_1_when_nothing_fits(say):
 
 
 def test_other_rows(say, tmp_path):
-    text = say("--models", "words", "quick", "words")
+    text = say("--models", "words", "quick", "quick")
     assert "Recommended: quick" in text
     assert "large" not in text
     assert refused("--models", "small", "other").startswith("no row 'other'; there are")
