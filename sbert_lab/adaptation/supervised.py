@@ -38,7 +38,7 @@ def train_on_pairs(
     if mined is not None:
         for own, found in zip(wrong, mined.columns()["negative"], strict=True):
             own += [text for text in found if text not in own]
-    query, document = prompts(encoder)
+    query, document = encoder.prompt_for("query"), encoder.prompt_for("document")
     columns: dict[str, Sequence[Any]] = {
         "anchor": [query + text for text in pairs.anchor],
         "positive": [document + text for text in pairs.positive],
@@ -117,12 +117,3 @@ def train(
             save_strategy="no" if folder is None else "steps",
             save_steps=0.05,
         )
-
-
-def prompts(encoder: SentenceEncoder) -> tuple[str, str]:
-    """Return what an encoder puts in front of queries and of documents."""
-    usual = encoder.prompts.get(encoder.layout.default_prompt or "", "")
-    query = encoder.prompts.get("query") or usual
-    names = ("document", "passage", "corpus")
-    found = (encoder.prompts[name] for name in names if encoder.prompts.get(name))
-    return query, next(found, usual)

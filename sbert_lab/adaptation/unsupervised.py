@@ -6,6 +6,7 @@ better model, the teacher, says by how much each text answers them.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import numpy as np
 
 from sbert_lab import losses
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.supervised import mine_negatives, prompts, train
+from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import Curve
+
+log = logging.getLogger(__name__)
 
 #: Scores pairs of texts: a cross-encoder, or an encoder by its similarity.
 Teacher = CrossEncoder | SentenceEncoder
@@ -76,6 +79,8 @@ def pseudo_labels(
     for text in texts:
         queries = {plain(q): q for q in crops(text, QUERIES_PER_TEXT, recipe.seed)}
         made += [(query, text) for query in queries.values()]
+    if short := len(texts) - len({text for _, text in made}):
+        log.warning("%d of %d texts have one word: no query is cut", short, len(texts))
     if not made:
         raise DataError(f"none of {len(texts)} texts has two words to cut a query of")
     anchor, positive = zip(*made, strict=True)
@@ -155,7 +160,7 @@ def train_margin_mse(
 
     Source: Hofstätter et al. 2020, equation 5.
     """
-    query, document = prompts(encoder)
+    query, document = encoder.prompt_for("query"), encoder.prompt_for("document")
     fronts = {"anchor": query, "positive": document, "negative": document}
     texts = {
         role: [front + text for text in columns[role]] for role, front in fronts.items()

@@ -142,6 +142,7 @@ def block_of(code: Code) -> Code:
     return next(above for above in ancestors(code) if above.kind == "block")
 
 
+@cache
 def split_of(category: str) -> str:
     """Return ``"test"`` or ``"train"`` for a category, by a hash of its name.
 

@@ -22,6 +22,7 @@ from sbert_lab._utils import Vectors, random_state_kept
 from sbert_lab.datasets.icd10cm_tasks import TASKS, Task, content_hash
 from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs, banking77, sick, stsb
 from sbert_lab.evaluation.tasks import as_search
+from sbert_lab.models.batching import check_texts
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -56,9 +57,7 @@ def mteb_encoder(
         from mteb.models.abs_encoder import AbsEncoder
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    prompts = {key: text for key, text in encoder.prompts.items() if text}
-
-    class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is not read
+    class MtebEncoder(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": name,
@@ -66,7 +65,7 @@ def mteb_encoder(
                 "similarity_fn_name": ScoringFunction(encoder.layout.similarity),
             }
         )
-        model_prompts = prompts
+        model_prompts = encoder.prompts
 
         def encode(
             self,
@@ -76,13 +75,12 @@ def mteb_encoder(
             prompt_type: "PromptType | None" = None,
             **_: object,
         ) -> Vectors:
-            texts = [text for batch in inputs for text in batch["text"]]
+            texts = [text for batch in inputs for text in check_texts(batch["text"])]
             key = self.get_prompt_name(task_metadata, prompt_type)
-            encode = encoder.encode
-            if key is None and prompt_type is not None:  # the model may have a default
-                encode = getattr(encoder, f"encode_{prompt_type.value}")
-            prompt = None if key is None else prompts[key]
-            return encode(texts, prompt=prompt, cache=cache, show_progress=False)
+            side = "" if prompt_type is None else f"_{prompt_type.value}"
+            options = {"prompt_name": key, "cache": cache, "show_progress": False}
+            found: Vectors = getattr(encoder, f"encode{side}")(texts, **options)
+            return found
 
     return MtebEncoder()
 

@@ -72,7 +72,4 @@ def chunk(text: str, splitter: TextSplitter, document: str = "") -> list[Chunk]:
 
 def document_prompt(encoder: Encoder) -> str:
     """Return what an encoder puts before every document, mostly nothing."""
-    prompts = getattr(encoder, "prompts", {})
-    default = getattr(getattr(encoder, "layout", None), "default_prompt", None)
-    names = ("document", "passage", "corpus", default or "")
-    return next((prompts[name] for name in names if prompts.get(name)), "")
+    return str(getattr(encoder, "prompt_for", lambda _: "")("document"))

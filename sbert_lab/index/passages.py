@@ -16,6 +16,7 @@ from sbert_lab._utils import new_folder, sha256_file, write_json
 from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.vector_index import VectorIndex
+from sbert_lab.models.batching import check_texts
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.sentence_encoder import (
@@ -90,6 +91,7 @@ class Passages:
         for name in documents:
             if not (isinstance(name, str) and name.strip() and name.isprintable()):
                 raise ValueError(f"{name!r}: the name of a document is printable text")
+            check_texts([documents[name]], f"document {name!r}")
         cut = {
             name: chunk(text, self._splitter, name)
             for name, text in documents.items()
@@ -120,7 +122,7 @@ class Passages:
         Of the documents that hold the same text, the one is cited that was added or
         replaced first. Each retriever finds `candidates`, to be merged and sorted anew.
         """
-        if not query.strip():
+        if not check_texts([query], "query")[0].strip():
             raise ValueError("the query is empty; ask something")
         if not 1 <= k <= candidates:
             raise ValueError(f"k={k}: from 1 to candidates={candidates}")

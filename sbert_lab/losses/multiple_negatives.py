@@ -99,7 +99,7 @@ def gathered(rows: Tensor) -> tuple[Tensor, int]:
             "(drop_last), and give all rows as many negatives, so that all processes "
             "bring the same number"
         )
-    parts = all_gather(rows)  # type: ignore[no-untyped-call]
+    parts = all_gather(rows)
     return torch.cat(list(parts)), distributed.get_rank() * len(rows)
 
 
@@ -158,7 +158,7 @@ class MultipleNegativesRankingLoss(Objective):
     def diagnostics(
         self, texts: Mapping[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """Return how often the positive comes first, and both mean similarities."""
+        """Return mean similarities, and how many win, or meet no wrong answer."""
         anchors, positives = texts["anchor"], texts["positive"]
         negatives = texts.get("negative", anchors[:0])
         a, c = to_float32(anchors), to_float32(torch.cat([positives, negatives]))
@@ -169,6 +169,7 @@ class MultipleNegativesRankingLoss(Objective):
         right = scores.diagonal()
         best = scores.masked_fill(~wrong, -torch.inf).amax(1)
         found = {"accuracy": (right > best).float().mean(), "positive": right.mean()}
+        found["no_negative"] = (~wrong.any(1)).float().mean()
         if wrong.any():
             found["negative"] = scores[wrong].mean()
         return found

@@ -37,7 +37,7 @@ def listwise_cross_entropy_loss(
 class ListwiseCrossEntropy(Objective):
     """`listwise_cross_entropy_loss` of ``anchor``, ``positive`` and ``negative``.
 
-    It trains a cross-encoder. A row without a negative teaches nothing.
+    It trains a cross-encoder. Every row needs a negative.
     """
 
     roles = ("anchor", "positive", "negative")

@@ -1,6 +1,6 @@
 """Batches of tokens, sorted by length, and the one loop in which a model reads them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
 #: Token ids of one text, ``[L]``, or of two, ``[L, 2]``.
@@ -45,6 +45,7 @@ def in_batches(
     device = next(model.parameters()).device
     if token_budget is None:
         token_budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+    token_budget = whole_number(token_budget, "token_budget")
     packed = device.type == "cpu" and not options and is_supported(model)
     lengths = np.array([len(ids) for ids in sequences])
     batches = list(token_budget_batches(lengths, token_budget, packed=packed))
@@ -84,14 +85,39 @@ def in_batches(
 
 
 def check_texts(texts: object, name: str = "texts") -> list[str]:
-    """Return `texts` as a list of strings; TypeError says which item is not one."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise TypeError(f"{name} must be a list of strings, not {texts!r:.40}")
-    listed = list(texts)
+    """Return `texts` as a list of strings; an error says which item is no text."""
+    listed = check_list(texts, name)
     for position, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{position}] is {text!r:.40}, not a string")
+        if problem := text_problem(text):
+            kind = ValueError if isinstance(text, str) else TypeError
+            raise kind(f"{name}[{position}] {problem}")
     return listed
+
+
+def check_list(items: object, name: str) -> list[Any]:
+    """Return `items` as a list; a TypeError refuses what has no order, or headings."""
+    unlike = isinstance(items, str | bytes | Mapping | set | frozenset)
+    # A table has two dimensions, and an array of one text may have none.
+    if unlike or not isinstance(items, Iterable) or getattr(items, "ndim", 1) != 1:
+        raise TypeError(
+            f"{name} must be a list of strings, not {type(items).__name__}; of a table "
+            "give one column, of a set sorted(…)"
+        )
+    return list(items)
+
+
+def text_problem(text: object) -> str:
+    """Say what keeps something from being read as a text, or nothing."""
+    if not isinstance(text, str):
+        return f"is {text!r:.40}, not a string; leave it out"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return (
+            f"has half a character, {text[error.start]!a} at {error.start}; replace "
+            "it: text.encode(errors='replace').decode()"
+        )
+    return ""
 
 
 @contextmanager

@@ -291,9 +291,8 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     return tokenizer
 
 
-def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]]:
-    """Check files; return modules, settings, and where the transformer cuts texts."""
-    _check(folder.is_dir(), f"{folder} is not a folder; give that of a saved model")
+def check_files(folder: Path) -> None:
+    """Refuse a folder in which a file is not the one that was saved."""
     sums = _json(folder / _SUMS, optional=True).get("sha256", {})
     for name, expected in sums.items():
         file = folder / name
@@ -302,6 +301,12 @@ def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]
             f"{file} is missing or not the file that was saved (its sha256 differs); "
             f"copy it again or, if you changed it on purpose, delete {_SUMS}",
         )
+
+
+def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]]:
+    """Check files; return modules, settings, and where the transformer cuts texts."""
+    _check(folder.is_dir(), f"{folder} is not a folder; give that of a saved model")
+    check_files(folder)
     modules = _modules(folder)
     inside = folder / modules[0][1]
     _check(

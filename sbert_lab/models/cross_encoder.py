@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbert_lab._utils import Vectors, progress
+from sbert_lab._utils import Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import check_texts, in_batches
 from sbert_lab.models.checkpoint import ACTIVATIONS, CheckpointError
@@ -33,6 +33,8 @@ class CrossEncoder(TransformerModel):
     label, logits ``[B, 1]``; `activation`, one of `ACTIVATIONS`, follows the score.
     Source: Devlin et al. 2019, section 4.1; Nogueira and Cho 2019 (reranking).
     """
+
+    _reads_pairs = True
 
     def __init__(
         self,
@@ -113,12 +115,11 @@ class CrossEncoder(TransformerModel):
             raise ValueError(f"{len(first)} first texts and {len(second)} second ones")
         model, read = self._readers()
         out: Vectors = np.empty((len(first), 1), np.float32)
-        truncated = 0
+        self.last_truncated = self.last_unknown = 0
         with progress(len(first), "score", show=show_progress) as move:
             for start in range(0, len(first), CHUNK):
                 part = slice(start, start + CHUNK)
                 pairs = self.pair_ids(first[part], second[part])
-                truncated += self.last_truncated
                 out[part] = in_batches(
                     model,
                     pairs if self._segmented else [pair[:, 0] for pair in pairs],
@@ -127,7 +128,7 @@ class CrossEncoder(TransformerModel):
                     token_budget=token_budget,
                     advance=lambda rows: move(len(rows)),
                 )
-        self._check(out, first, truncated, "pairs")
+        self._check(out, first, "pairs")
         follow = ACTIVATIONS[self.activation if activation else "identity"]()
         found: Vectors = follow(torch.from_numpy(out[:, 0])).numpy()
         return found
@@ -143,6 +144,8 @@ class CrossEncoder(TransformerModel):
 
         Returns the places in `documents` and the scores of the best `k`, or of all.
         """
+        documents = check_texts(documents, "documents")
+        k = len(documents) if k is None else whole_number(k, "k")
         scores = self.predict([query] * len(documents), documents, **options)
         order = np.argsort(-scores, kind="stable")[:k]
         return order, scores[order]

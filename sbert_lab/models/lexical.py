@@ -49,8 +49,9 @@ class Bm25:
 
     def scores(self, queries: Sequence[str]) -> Vectors:
         """Score every text for every query, ``[q, n]``; 0 is no word in common."""
-        out = np.zeros((len(queries), self._size), np.float32)
-        for row, words in zip(out, _words(queries), strict=True):
+        asked = _words(queries)
+        out = np.zeros((len(asked), self._size), np.float32)
+        for row, words in zip(out, asked, strict=True):
             known = self._index.get_tokens_ids(words)
             if known:
                 row[:] = self._index.get_scores_from_ids(known)
@@ -63,7 +64,7 @@ class Bm25:
 
         Those of equal scores are in order. k is at most the size of the corpus.
         """
-        texts, k = list(queries), min(k, self._size)
+        texts, k = check_texts(queries, "queries"), min(k, self._size)
         scores = np.zeros((len(texts), k), np.float32)
         positions = np.zeros((len(texts), k), np.int64)
         for i, text in enumerate(texts):
@@ -92,10 +93,11 @@ class LsaEncoder:
         self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
         self.dimension = len(self._svd.components_)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Project the texts' weights, float32 ``[n, d]``; no known word gives zeros."""
-        weights = self._weigher.transform(check_texts(texts))
-        return np.asarray(self._svd.transform(weights), np.float32)
+    def encode(self, texts: Sequence[str] | str) -> Vectors:
+        """Project weights, float32 ``[n, d]``, of one string ``[d]``; 0 if unknown."""
+        listed = check_texts([texts] if isinstance(texts, str) else texts)
+        found = self._svd.transform(self._weigher.transform(listed))
+        return np.asarray(found[0] if isinstance(texts, str) else found, np.float32)
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:

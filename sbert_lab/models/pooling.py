@@ -5,6 +5,7 @@ and 0 at padding, which may be on either side, and returns float32 ``[B, D]``.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,19 +37,20 @@ def mean_sqrt_len_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
     return total / count.sqrt()
 
 
-def weighted_mean_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
+def weighted_mean_pooling(tokens: Tensor, mask: Tensor, before: int = 0) -> Tensor:
     """Average with weights 1, 2, 3 …, counted from the first real token.
 
-    Source: Muennighoff 2022 (SGPT), section 3.2.
+    The first `before` of them are not in the mask. Source: Muennighoff 2022 (SGPT),
+    section 3.2.
     """
-    position = mask.long().cumsum(1) * mask.long()  # 1 … length at tokens, else 0
+    position = (mask.long().cumsum(1) + before) * mask.long()  # 0 where none is
     return mean_pooling(tokens, position)
 
 
 def last_token_pooling(tokens: Tensor, mask: Tensor) -> Tensor:
     """Take the last real token. Source: Neelakantan et al. 2022, section 2."""
     last = mask.shape[1] - 1 - mask.long().flip(1).argmax(1)
-    return _at(tokens, last)
+    return _at(tokens, last).masked_fill(~mask.any(1, keepdim=True), 0.0)
 
 
 def _summed(tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +89,13 @@ class Pooling(nn.Module):
             )
         self.out_dimension = dimension * len(self.modes)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Pool ``[B, L, D]`` with mask ``[B, L]`` into ``[B, out_dimension]``."""
-        pooled = [POOLING[mode](tokens, mask) for mode in self.modes]
+    def forward(self, tokens: Tensor, mask: Tensor, skipped: int = 0) -> Tensor:
+        """Pool ``[B, L, D]`` with mask ``[B, L]`` into ``[B, out_dimension]``.
+
+        The first `skipped` tokens of each text are left out, but counted as weights.
+        """
+        mask = mask * (mask.long().cumsum(1) > skipped)
+        weighted = partial(weighted_mean_pooling, before=skipped)
+        pools = POOLING | {"weightedmean": weighted}
+        pooled = [pools[mode](tokens, mask) for mode in self.modes]
         return torch.cat(pooled, dim=-1)

@@ -5,16 +5,17 @@ The same vectors as sentence-transformers, to 1e-5 in float32, and faster.
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Advance, Metric, Vectors, progress
+from sbert_lab._utils import Advance, Metric, Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
@@ -25,6 +26,8 @@ from sbert_lab.models.transformer import TransformerModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 CHUNK = 16_384  # texts tokenised at once
 
@@ -79,7 +82,13 @@ class SentenceEncoder(TransformerModel):
                 for p in layout.head
             ]
         )
-        self.prompts = {"query": "", "document": ""} | layout.prompts
+        given = {name: prompt or "" for name, prompt in layout.prompts.items()}
+        self.prompts = {"query": "", "document": ""} | given
+        if given.get("passage") and "document" not in given:
+            message = (
+                'the prompt "passage" is used, as in sentence-transformers, for no '
+            )
+            log.warning(message + 'document; if it should be, set prompts["document"]')
 
     @classmethod
     def from_pretrained(
@@ -125,7 +134,8 @@ class SentenceEncoder(TransformerModel):
 
     def token_ids(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return token ids, cut at `max_seq_length`; `last_truncated` says how many."""
-        return [np.array(e.ids, np.int64) for e in self._encodings(list(texts))]
+        self.last_truncated = self.last_unknown = 0
+        return [np.array(e.ids, np.int64) for e in self._encodings(check_texts(texts))]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode padded token ids, ``[B, L]`` -> ``[B, full dimension]``."""
@@ -133,10 +143,7 @@ class SentenceEncoder(TransformerModel):
         return self._pooled(output.last_hidden_state, attention_mask, 0)
 
     def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
-        if skipped:
-            mask = mask.clone()
-            mask[:, :skipped] = 0
-        vectors: Tensor = self.head(self.pooling(tokens, mask))
+        vectors: Tensor = self.head(self.pooling(tokens, mask, skipped))
         return vectors
 
     def encode_token_ids(
@@ -176,39 +183,43 @@ class SentenceEncoder(TransformerModel):
         on a terminal; `cache` is where vectors are looked up first, and kept. A
         ValueError names a text whose vector is not finite.
         """
-        listed = [texts] if isinstance(texts, str) else check_texts(texts)
-        prefix, skipped = self._prefix(prompt_name, prompt)
+        listed = check_texts([texts] if isinstance(texts, str) else texts)
+        before = self._prefix(prompt_name, prompt)
         width = truncate_dim if truncate_dim is not None else self.dimension
-        if not 1 <= width <= self._full_dimension:
-            most = self._full_dimension
-            raise ValueError(f"truncate_dim={width}: this model has 1 to {most}")
+        width = whole_number(width, "truncate_dim", 1, self._full_dimension)
         out: Vectors = np.empty((len(listed), width), np.float32)
-        truncated = 0
+        self.last_truncated = self.last_unknown = 0
         with progress(len(listed), "encode", show=show_progress) as move:
             for start in range(0, len(listed), CHUNK):
-                self.last_truncated = 0  # all may come from the cache
-                chunk = [prefix + text for text in listed[start : start + CHUNK]]
-                full = self._encode_chunk(chunk, skipped, token_budget, move, cache)
+                chunk = listed[start : start + CHUNK]
+                full = self._encode_chunk(chunk, before, token_budget, move, cache)
                 out[start : start + len(chunk)] = full[:, :width]
-                truncated += self.last_truncated
-        self._check(out, listed, truncated, "texts")
+        self._check(out, listed, "texts")
         if normalize:
             lengths = np.linalg.norm(out, axis=1, keepdims=True)
             out /= np.maximum(lengths, np.float32(1e-12))
         return out[0] if isinstance(texts, str) else out
 
     def encode_query(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
-        """`encode` with the model's prompt for queries, if it has one."""
-        return self.encode(texts, **self._prompted("query") | options)
+        """`encode` with `prompt_for` queries, unless another one is given."""
+        return self.encode(texts, **self._prompted("query", options))
 
     def encode_document(self, texts: Sequence[str] | str, **options: Any) -> Vectors:  # noqa: ANN401
-        """`encode` with the model's prompt for documents, if it has one."""
-        names = ("document", "passage", "corpus")
-        return self.encode(texts, **self._prompted(*names) | options)
+        """`encode` with `prompt_for` documents, unless another one is given."""
+        return self.encode(texts, **self._prompted("document", options))
 
-    def _prompted(self, *names: str) -> dict[str, Any]:
-        found = (name for name in names if self.prompts.get(name))
-        return {"prompt_name": next(found, None)}
+    def prompt_for(self, side: Literal["query", "document"]) -> str:
+        """Return what stands before a query or document; an empty prompt is one."""
+        others = ("passage", "corpus") if side == "document" else ()
+        named = (side, *others, self.layout.default_prompt or "")
+        return next((self.prompts[n] for n in named if n in self.prompts), "")
+
+    def _prompted(
+        self, side: Literal["query", "document"], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        given = options.get("prompt"), options.get("prompt_name")
+        mine = {"prompt": self.prompt_for(side)} if given == (None, None) else {}
+        return options | mine
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -229,36 +240,40 @@ class SentenceEncoder(TransformerModel):
             if name not in self.prompts:
                 raise ValueError(f"no prompt named {name!r} in {sorted(self.prompts)}")
             literal = self.prompts[name]
+        (literal,) = check_texts([literal or ""], "prompt")
         if not literal or self.layout.include_prompt:
-            return literal or "", 0
-        special = self._backend.num_special_tokens_to_add(False)
-        # The closing token is not the prompt's.
-        return literal, len(self._backend.encode(literal).ids) - (special > 1)
+            return literal, 0
+        ids = self._backend.encode(literal).ids
+        # A closing token is not the prompt's; a template may have none, or no other.
+        closed = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
+        return literal, len(ids) - closed
 
     def _encode_chunk(
         self,
         texts: list[str],
-        skipped: int,
+        prompt: tuple[str, int],
         token_budget: int | None,
         advance: Advance,
         cache: EmbeddingCache | None,
     ) -> Vectors:
-        """Encode texts, ``[n, full dimension]``, asking the cache first."""
+        """Encode texts behind a `_prefix`, ``[n, full dimension]``: the cache first."""
+        prefix, skipped = prompt
+        whole = [prefix + text for text in texts]
         if cache is not None:
             # A prompt that is not pooled gives another vector for the same characters.
-            keys = [f"{skipped}\0{text}" for text in texts] if skipped else texts
+            keys = [f"{skipped}\0{text}" for text in whole] if skipped else whole
             model_hash = self.fingerprint()
             vectors, known = cache.get(model_hash, keys, self._full_dimension)
             advance(int(known.sum()))
             missing = np.flatnonzero(~known).tolist()
             if missing:
                 rest = [texts[i] for i in missing]
-                new = self._encode_chunk(rest, skipped, token_budget, advance, None)
+                new = self._encode_chunk(rest, prompt, token_budget, advance, None)
                 cache.put(model_hash, [keys[i] for i in missing], new)
                 vectors[missing] = new
             return vectors
         position: dict[tuple[int, ...], int] = {}  # each token sequence once
-        found = [tuple(encoding.ids) for encoding in self._encodings(texts)]
+        found = [tuple(encoding.ids) for encoding in self._encodings(whole, prefix)]
         owner = np.array([position.setdefault(ids, len(position)) for ids in found])
         copies = np.bincount(owner)
         unique = self.encode_token_ids(

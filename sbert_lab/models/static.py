@@ -3,6 +3,7 @@
 They are the baseline that a transformer must beat, and a very fast encoder.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,16 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from sbert_lab._utils import new_folder
+from sbert_lab.models.batching import check_texts
 from sbert_lab.models.checkpoint import explained
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-from sbert_lab.models.transformer import fast_tokenizer
+from sbert_lab.models.transformer import (
+    count_unknown,
+    fast_tokenizer,
+    tell_unknown,
+    unknown_token,
+)
 
 #: Where our folders and WordLlama's keep their vectors: file, tensor in it, tokenizer.
 _KINDS = (
@@ -45,6 +52,7 @@ class StaticEncoder:
         self.tokenizer = tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        self._unknown = unknown_token(json.loads(tokenizer.to_str()))
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Self:
@@ -69,14 +77,16 @@ class StaticEncoder:
         """Width of the vectors."""
         return int(self.vectors.shape[1])
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Average the vectors of each text's tokens, ``[n, D]``; of none, zeros."""
-        found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    def encode(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
+        """Average each text's vectors, ``[n, D]`` or of one string ``[D]``; else 0."""
+        listed = check_texts([texts] if isinstance(texts, str) else texts)
+        found = self.tokenizer.encode_batch_fast(listed, add_special_tokens=False)
+        tell_unknown(count_unknown(found, self._unknown), len(found), "texts")
         out = np.zeros((len(found), self.dimension), np.float32)
         for row, encoding in enumerate(found):
             if encoding.ids:
                 out[row] = self.vectors[encoding.ids].mean(0)
-        return out
+        return out[0] if isinstance(texts, str) else out
 
 
 def distil(encoder: SentenceEncoder, *, dimension: int = 256) -> StaticEncoder:

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, whole_number
+from sbert_lab.models.batching import check_texts
 from sbert_lab.models.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
 class TransformerModel(nn.Module):
     """Base of the encoders; ``last_truncated`` counts texts cut in the last call."""
 
+    _reads_pairs = False
+
     def __init__(
         self,
         transformer: "PreTrainedModel",
@@ -40,7 +43,7 @@ class TransformerModel(nn.Module):
             raise CheckpointError("no tokenizer.json; save it with a fast tokenizer")
         self.transformer = transformer
         self.tokenizer = tokenizer
-        self.last_truncated = 0
+        self.last_truncated = self.last_unknown = 0
         self.max_seq_length = max_seq_length  # makes the tokenizer's copy
         self._hashed: tuple[object, str] = (None, "")
 
@@ -55,6 +58,9 @@ class TransformerModel(nn.Module):
         if wanted is None:
             limits = (self.tokenizer.model_max_length, positions)
             wanted = min((n for n in limits if n and n < _NO_LIMIT), default=512)
+        backend = self.tokenizer.backend_tokenizer
+        special = int(backend.num_special_tokens_to_add(self._reads_pairs))
+        wanted = whole_number(wanted, "max_seq_length", special + 1)
         if positions is not None and wanted > positions:
             raise CheckpointError(
                 f"max_seq_length {wanted} is more than the {positions} positions of "
@@ -65,6 +71,7 @@ class TransformerModel(nn.Module):
         parts = json.loads(self._backend.to_str())
         parts.pop("decoder", None)  # decides no token ids
         self._tokenizer_json = json.dumps(parts, sort_keys=True)
+        self._unknown = unknown_token(parts)
 
     @property
     def device(self) -> torch.device:
@@ -90,24 +97,26 @@ class TransformerModel(nn.Module):
         First the token's id, then the text that it belongs to, 0 or 1. The longer text
         is cut first.
         """
+        pairs = zip(check_texts(first), check_texts(second), strict=True)
         return [
             np.array([encoding.ids, encoding.type_ids], np.int64).T
-            for encoding in self._encodings(list(zip(first, second, strict=True)))
+            for encoding in self._encodings(list(pairs))
         ]
 
-    def _encodings(self, inputs: list[Any]) -> "list[Encoding]":
+    def _encodings(self, inputs: list[Any], prompt: str = "") -> "list[Encoding]":
+        """Tokenise, and add to the counts of texts that are cut or unknown."""
         found = self._backend.encode_batch_fast(inputs)
-        self.last_truncated = sum(bool(encoding.overflowing) for encoding in found)
+        known = len(self._backend.encode(prompt, add_special_tokens=False).ids)
+        self.last_truncated += sum(bool(encoding.overflowing) for encoding in found)
+        self.last_unknown += count_unknown(found, self._unknown, known)
         return found
 
-    def _check(
-        self, found: Vectors, inputs: Sequence[str], truncated: int, what: str
-    ) -> None:
-        """Tell of inputs that were cut, and of ones whose results are not numbers."""
-        self.last_truncated = truncated
-        if truncated:
+    def _check(self, found: Vectors, inputs: Sequence[str], what: str) -> None:
+        """Tell of inputs cut or unknown, and of ones whose results are not numbers."""
+        if cut := self.last_truncated:
             message = "%d of %d %s are longer than %d tokens and were cut there"
-            log.warning(message, truncated, len(inputs), what, self.max_seq_length)
+            log.warning(message, cut, len(inputs), what, self.max_seq_length)
+        tell_unknown(self.last_unknown, len(inputs), what)
         bad = np.flatnonzero(~np.isfinite(found).all(1))
         if len(bad):
             raise ValueError(
@@ -120,19 +129,23 @@ class TransformerModel(nn.Module):
         """Return what changes a result besides weights, config and tokenizer."""
         raise NotImplementedError
 
-    def fingerprint(self) -> str:
-        """Return the sha256 that names this model in caches, indexes and records.
-
-        It covers whatever changes a result, and is worked out anew when a weight
-        changed: by PyTorch's counter or, if that misses it, the sum of all bits.
-        """
+    def described(self) -> str:
+        """Return, as JSON, what changes a result besides the weights."""
         config = {
             key: value
             for key, value in self.transformer.config.to_diff_dict().items()
             if key not in _IDLE and not key.endswith("_version")
         }
         read = {"config": config, "tokenizer": self._tokenizer_json}
-        written = json.dumps(self._settings() | read, sort_keys=True)
+        return json.dumps(self._settings() | read, sort_keys=True)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 that names this model in caches, indexes and records.
+
+        It covers whatever changes a result, and is worked out anew when a weight
+        changed: by PyTorch's counter or, if that misses it, the sum of all bits.
+        """
+        written = self.described()
         state = self.state_dict(keep_vars=True)
         versions = [(name, v._version, _bit_sum(v)) for name, v in state.items()]
         if self._hashed[0] != (versions, written):
@@ -155,6 +168,31 @@ def fast_tokenizer(
     backend.no_padding()
     backend.enable_truncation(max_length, strategy="longest_first")
     return backend
+
+
+def unknown_token(tokenizer: dict[str, Any]) -> int:
+    """Return the id for what a tokenizer, in JSON, does not know; -1 if it has none."""
+    model = tokenizer["model"]
+    unigram = model["type"] == "Unigram"
+    found = model["unk_id"] if unigram else model["vocab"].get(model["unk_token"])
+    return -1 if found is None else int(found)
+
+
+def count_unknown(texts: "Sequence[Encoding]", unknown: int, prompt: int = 0) -> int:
+    """Count texts most of whose tokens, beside those of a prompt, are `unknown`."""
+    count = 0
+    for text in texts:
+        if unknown in text.ids:
+            own = np.array(text.ids)[np.array(text.special_tokens_mask) == 0]
+            count += 2 * int((own == unknown).sum()) > len(own) - prompt
+    return count
+
+
+def tell_unknown(count: int, total: int, what: str) -> None:
+    """Warn of texts that a tokenizer does not know."""
+    if count:
+        message = "%d of %d %s are mostly unknown to the tokenizer: take another model"
+        log.warning(message, count, total, what)
 
 
 def _bit_sum(value: Tensor) -> int:

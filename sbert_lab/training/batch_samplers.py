@@ -11,7 +11,8 @@ class BatchSampler:
     The order follows from seed and epoch alone, so a resumed run goes on with the
     batches that an uninterrupted one would have had. Batches of less than `least_rows`
     are left out. This process has every `processes`-th batch; all have the same number
-    of them, for they exchange gradients in every step.
+    of them, for they exchange gradients in every step. A row that an epoch leaves out
+    is left out again only when all others have been.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class BatchSampler:
                 f"{count} rows make {batches} batches of {batch_size}, too few for "
                 f"{processes} process(es): give more rows, or make batches smaller"
             )
+        #: Rows that are in no batch of an epoch, of any process.
+        self.left_out = max(0, count - self.length * processes * batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch."""
@@ -46,8 +49,14 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the rows of each batch."""
-        rng = np.random.default_rng([self.seed, self.epoch, 0, 0])
-        order = rng.permutation(self.count)
+        first, order = (
+            np.random.default_rng([self.seed, epoch, 0, 0]).permutation(self.count)
+            for epoch in (0, self.epoch)
+        )
+        # Last, and left out, are the end of the first order, then what is before it.
+        places = np.arange(-self.left_out, 0) - self.left_out * self.epoch
+        last = first[places % self.count]
+        order = np.append(np.setdiff1d(order, last, assume_unique=True), last)
         for number in range(self.length):
             start = (number * self.processes + self.process) * self.batch_size
             yield order[start : start + self.batch_size].tolist()

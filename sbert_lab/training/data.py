@@ -11,7 +11,9 @@ from torch.utils.data import Dataset
 
 from sbert_lab.datasets.pairs import DataError, Pairs
 from sbert_lab.losses.objective import Batch, Objective, Tokens
+from sbert_lab.models.batching import check_list, text_problem
 from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.transformer import tell_unknown
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class TrainingData(Dataset[Batch]):
         self, columns: Mapping[str, Sequence[Any]], source: str = "training data"
     ) -> None:
         self.source = source
+        columns = {role: check_list(items, role) for role, items in columns.items()}
         lengths = {role: len(column) for role, column in columns.items()}
         self.roles = tuple(role for role in columns if role != "label")
         if not self.roles or len({0, *lengths.values()}) != 2:
@@ -55,7 +58,8 @@ class TrainingData(Dataset[Batch]):
                 self.label = np.array([float(value) for value in columns["label"]])
             except (TypeError, ValueError) as error:
                 problems.append(f"{source}, column 'label': {error}")
-        self._columns = {
+        #: By role the number of each text, and the row that it is in.
+        self.columns = {
             role: self._numbered(role, columns[role], problems) for role in self.roles
         }
         if problems:
@@ -90,19 +94,20 @@ class TrainingData(Dataset[Batch]):
                 len(self.texts),
                 encoder.max_seq_length,
             )
+        tell_unknown(encoder.last_unknown, len(self.texts), "training texts")
 
     def lengths(self) -> Numbers:
         """Return the tokens of each row, all its texts together, ``[n]``."""
         size = np.array([len(ids) for ids in self._tokens])
         total = np.zeros(self.count, np.int64)
-        for column, owner in self._columns.values():
+        for column, owner in self.columns.values():
             total += np.bincount(owner, size[column], self.count).astype(np.int64)
         return total
 
     def row_texts(self) -> list[list[str]]:
         """Return the texts of each row, its negatives too."""
         found: list[list[str]] = [[] for _ in range(self.count)]
-        for column, owner in self._columns.values():
+        for column, owner in self.columns.values():
             for number, row in zip(column.tolist(), owner.tolist(), strict=True):
                 found[row].append(self.texts[number])
         return found
@@ -112,7 +117,7 @@ class TrainingData(Dataset[Batch]):
         digest = hashlib.sha256("\0".join(self.texts).encode())
         for role in self.roles:
             digest.update(role.encode())
-            for part in self._columns[role]:
+            for part in self.columns[role]:
                 digest.update(part.tobytes())
         if self.label is not None:
             digest.update(self.label.tobytes())
@@ -123,7 +128,7 @@ class TrainingData(Dataset[Batch]):
         wanted = np.asarray(rows, np.int64)
         numbers: dict[str, Numbers] = {}
         owners = np.zeros(0, np.int64)
-        for role, (column, owner) in self._columns.items():
+        for role, (column, owner) in self.columns.items():
             first = np.searchsorted(owner, wanted, side="left")
             last = np.searchsorted(owner, wanted, side="right")
             spans = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
@@ -152,8 +157,9 @@ class TrainingData(Dataset[Batch]):
         for row, entry in enumerate(column):
             several = role == "negative" and isinstance(entry, (list, tuple))
             for text in entry if several else [entry]:
-                if not isinstance(text, str) or not text.strip():
-                    kind = "empty" if isinstance(text, str) else type(text).__name__
+                problem = text_problem(text) or ("" if text.strip() else "empty")
+                if problem:
+                    kind = problem if isinstance(text, str) else type(text).__name__
                     problems.append(
                         f"{self.source}, row {row}, column {role!r}: {kind}, not a text"
                     )
@@ -183,6 +189,14 @@ def check_columns(data: TrainingData, objective: Objective) -> None:
             f"{value:g}; {name} takes {rule}"
             for row, value in enumerate(data.label)
             if not rule.fits(value)
+        ]
+    if "negative" in objective.roles and "negative" in data.columns:
+        counts = np.bincount(data.columns["negative"][1], minlength=len(data))
+        one, most = ("one or more", np.inf) if rule is None else ("one", 1)
+        problems += [
+            f"{data.source}, row {data.row_names[row]}: {counts[row]} negatives; "
+            f"{name} needs {one}: leave such rows out"
+            for row in np.flatnonzero((counts < 1) | (counts > most))
         ]
     if problems:
         raise DataError(problems)

@@ -5,6 +5,7 @@ down, and a model that is taught to push those away gets worse. So most of this 
 what is *not* mined.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from sbert_lab.datasets.pairs import plain
 from sbert_lab.index.exact import exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 #: Rows of pairs ``[m]`` and of the corpus ``[m]`` to True where they must not meet.
@@ -60,6 +63,9 @@ class Mined:
 
     def triplets(self) -> dict[str, list[str]]:
         """Return the same columns with a row for each negative."""
+        if without := len(self.anchors) - len(self.rows):
+            told = "%d of %d pairs have no negative and make no row; removed were %s"
+            log.warning(told, without, len(self.anchors), self.removed)
         pair, place = np.nonzero(self.negatives >= 0)
         return {
             "anchor": [self.anchors[i] for i in pair.tolist()],

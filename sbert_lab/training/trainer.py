@@ -5,7 +5,6 @@ Devices, precision, schedules, checkpoints, callbacks and several processes come
 trained and saved, evaluators, and refusals before the first step.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -13,17 +12,21 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 from transformers import (
+    EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -31,6 +34,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
@@ -40,6 +44,7 @@ from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
 from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
 from sbert_lab.models.batching import pad_right, token_budget_batches
+from sbert_lab.models.checkpoint import CheckpointError, check_files
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.batch_samplers import BatchSampler
@@ -67,8 +72,14 @@ _UNREAD = (
 #: Arguments that a resumed run has in common with its beginning.
 _RECIPE = (
     "seed", "per_device_train_batch_size", "dataloader_drop_last", "world_size",
-    "gradient_accumulation_steps", "learning_rate", "optim",
+    "gradient_accumulation_steps", "learning_rate", "optim", "lr_scheduler_type",
+    "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "adam_beta1", "adam_beta2",
+    "adam_epsilon", "max_grad_norm", "metric_for_best_model", "greater_is_better",
+    "bf16", "fp16",
 )  # fmt: skip
+
+#: What may have changed since, and is told.
+_TOLD = ("bf16", "fp16", "callbacks", "steps", "weights")
 
 # Files of a checkpoint; transformers writes the last one last.
 _OBJECTIVE, _PLAN, _STATE = "objective.safetensors", "plan.json", "trainer_state.json"
@@ -80,7 +91,7 @@ class SentenceTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Check."""
-        super().__post_init__()  # type: ignore[no-untyped-call]
+        super().__post_init__()
         for name in _UNREAD:
             value = getattr(self, name)
             if value and value != getattr(TrainingArguments, name, None):
@@ -98,6 +109,8 @@ class SentenceTrainer(Trainer):
     labels that the objective cannot read, and of texts that are both trained on and
     evaluated.
     """
+
+    control: Any  #: transformers' switchboard
 
     args: SentenceTrainingArguments
 
@@ -130,6 +143,7 @@ class SentenceTrainer(Trainer):
         objective.bind(encoder, self.data.numbers)
         args.logging_nan_inf_filter = False  # a loss that is not finite stops the run
         self._seen: dict[str, list[float]] = defaultdict(list)
+        self._begun_with: str | None = encoder.fingerprint()
         self.trained = TrainedModule(encoder, objective)
         with random_state_kept():  # transformers seeds the world here
             super().__init__(
@@ -141,8 +155,35 @@ class SentenceTrainer(Trainer):
             )
         for noisy in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(noisy)
+        self._left_out = self._tell_unused()
 
-    def train(  # type: ignore[override]
+    def _tell_unused(self) -> int:
+        """Tell of rows that teach nothing; return how many an epoch leaves out."""
+        args, data, objective = self.args, self.data, self.trained.objective
+        sampler: Any = self.get_train_dataloader().batch_sampler
+        steps = self.last_step() * args.gradient_accumulation_steps
+        seen = steps * args.train_batch_size * args.world_size
+        left_out: int = len(data) - min(len(data) - sampler.left_out, seen)
+        if left_out:
+            told = "%s: %d of %d rows are in no batch, or in one after the last step"
+            log.warning(told, data.source, left_out, len(data))
+        negatives = data.columns.get("negative", ("",))[0]
+        if objective.least_rows > 1 and not len(negatives):
+            role = objective.roles[-1] if data.label is None else "label"
+            values = data.columns[role][0] if data.label is None else data.label
+            idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
+            told = (
+                f"{data.source}: {idle} of {len(data)} rows are in batches of one {role}"
+                " and teach nothing: bring others or negatives, make batches larger, or "
+                "for few classes take SoftmaxLoss or ContrastiveLoss"
+            )
+            if len({*values}) == 1:
+                raise DataError([told])
+            if idle:
+                log.warning(told)
+        return left_out
+
+    def train(
         self,
         resume_from_checkpoint: str | Path | bool | None = None,
     ) -> TrainOutput:
@@ -150,6 +191,8 @@ class SentenceTrainer(Trainer):
 
         A run that was stopped and is resumed ends with the weights that it would have
         had, to the bit; a checkpoint of other data, objective or settings is refused.
+        Callbacks go on with what they had counted; a run that is done, or was stopped
+        early, does nothing.
         All that is random follows from ``args.seed``; the global random state stays as
         it was. A loss that is not finite is a `FloatingPointError`.
         """
@@ -158,16 +201,17 @@ class SentenceTrainer(Trainer):
             found = Path(str(resume_from_checkpoint))
             if resume_from_checkpoint is True:
                 found = last_checkpoint(str(self.args.output_dir)) or found
-            if not _is_complete(found):
+            if damage := _damage(found):
                 raise FileNotFoundError(
-                    f"no complete checkpoint: {self.args.output_dir}, {found}; train "
+                    f"no complete checkpoint: {self.args.output_dir}, {damage}; train "
                     "without resume_from_checkpoint"
                 )
             self._check_plan(found)
             folder = str(found)
-            state = TrainerState.load_from_json(str(found / _STATE))
-            if state.global_step >= self.last_step():
-                return self._finished(folder, state)
+            self.state = TrainerState.load_from_json(str(found / _STATE))
+            ended = self.state.global_step >= self.last_step()
+            if self._restore_callbacks() or ended:
+                return self._finished(folder)
         transformer = self.encoder.transformer
         attention = transformer.config._attn_implementation
         with random_state_kept():
@@ -211,7 +255,7 @@ class SentenceTrainer(Trainer):
         loader.set_epoch = sampler.set_epoch  # transformers calls it
         return loader
 
-    def compute_loss(  # type: ignore[override]
+    def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], **_: object
     ) -> Tensor:
         """Return the loss of a batch, and stop where it is not finite."""
@@ -269,6 +313,7 @@ class SentenceTrainer(Trainer):
         """Log, with what explains the loss: means since the last time."""
         if "loss" in logs:
             logs |= {name: fmean(values) for name, values in self._seen.items()}
+            logs |= {"left_out": self._left_out} if self._left_out else {}
             self._seen.clear()
         super().log(logs, start_time)
         if self.is_world_process_zero():
@@ -308,7 +353,9 @@ class SentenceTrainer(Trainer):
                 parameter.copy_(tensors[name])
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        best = Path(str(self.state.best_model_checkpoint))
+        moved = Path(str(self.args.output_dir)) / best.name
+        self._load_from_checkpoint(str(best if best.is_dir() else moved))
 
     def _plan(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with its beginning."""
@@ -320,29 +367,67 @@ class SentenceTrainer(Trainer):
             for name, value in vars(part).items()
             if isinstance(value, kept)
         ]
+        own, callbacks = self.trained.own_parameters(), self._stateful()
+        shapes = [(name, tuple(value.shape)) for name, value in own.items()]
         return {
             "data": self.data.fingerprint(),
-            "objective": hashlib.sha256(repr(objective).encode()).hexdigest(),
+            "encoder": sha256(self.encoder.described().encode()).hexdigest(),
+            "objective": sha256(repr(objective + shapes).encode()).hexdigest(),
             **{name: getattr(self.args, name) for name in _RECIPE},
+            "callbacks": [[str(type(c)), c.state().get("args")] for c in callbacks],
+            "steps": self.last_step(),
+            "weights": self._begun_with,
         }
 
     def _check_plan(self, folder: Path) -> None:
         saved, now = json.loads((folder / _PLAN).read_text("utf-8")), self._plan()
         changed = [key for key in now if saved.get(key) != now[key]]
-        if changed:
+        if refused := [key for key in changed if key not in _TOLD]:
             raise ValueError(
-                f"{folder} cannot be resumed: changed since are {', '.join(changed)}. "
+                f"{folder} cannot be resumed: changed since are {', '.join(refused)}. "
                 "Take back the change, or begin anew in another output_dir"
             )
+        if changed:
+            told = "%s: changed since are %s; its weights are taken, all else as given"
+            log.warning(told, folder, ", ".join(changed))
+        self._begun_with = saved.get("weights")
 
-    def _finished(self, folder: str, state: TrainerState) -> TrainOutput:
+    def _stateful(self) -> list[Any]:
+        every = self.callback_handler.callbacks
+        return [callback for callback in every if isinstance(callback, ExportableState)]
+
+    def _restore_callbacks(self) -> bool:
+        """Give callbacks what they had counted; return whether their patience is over.
+
+        Their settings stay; transformers, if asked, would take back the old ones too.
+        """
+        saved: Any = self.state.stateful_callbacks
+        over = False
+        for callback in reversed(self._stateful()):
+            states = saved.get(type(callback).__name__) or [{}]
+            # Of several of a kind each checkpoint added the states to the list.
+            state = states.pop() if isinstance(states, list) else states
+            for attribute, value in state.get("attributes", {}).items():
+                setattr(callback, attribute, value)
+            if isinstance(callback, EarlyStoppingCallback):
+                waited = callback.early_stopping_patience_counter
+                over |= waited >= callback.early_stopping_patience
+        return over
+
+    def _load_callback_state(self) -> None:
+        """Let the next checkpoint have callbacks that are new; it takes known names."""
+        saved: Any = self.state.stateful_callbacks
+        for callback in self._stateful():
+            saved.setdefault(type(callback).__name__, callback.state())
+
+    def _finished(self, folder: str) -> TrainOutput:
         """Take the result of a training that is done; transformers would go on."""
-        self.state = state
+        log.warning("%s is the end of its training: nothing is left to do", folder)
         self._load_from_checkpoint(folder)
-        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             self._load_best_model()
         self.encoder.eval()
-        return TrainOutput(state.global_step, 0.0, {})
+        return TrainOutput(self.state.global_step, 0.0, {})
 
 
 def fit(
@@ -497,22 +582,39 @@ def _check_no_leak(data: TrainingData, evaluators: Sequence[Evaluator]) -> None:
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
-    """Return the last checkpoint in a folder that was written to its end."""
+    """Return the last checkpoint in a folder that is whole; tell of those after it."""
     found = {
         int(path.name.removeprefix("checkpoint-")): path
         for path in Path(folder).glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and _is_complete(path)
+        if path.name.removeprefix("checkpoint-").isdigit()
     }
-    return found[max(found)] if found else None
+    for number in sorted(found, reverse=True):
+        if not (damage := _damage(found[number])):
+            return found[number]
+        log.warning("%s is passed over: %s", found[number].name, damage)
+    return None
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    """Return whether it was written to its end: transformers writes the state last."""
+def _damage(checkpoint: Path) -> str:
+    """Return what is missing or cut short in a checkpoint, or an empty text."""
+    file = checkpoint / _PLAN
     try:
-        json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (checkpoint / "optimizer.pt").is_file()
+        processes = json.loads(file.read_text("utf-8"))["world_size"]
+        ranks = [f"_{rank}" for rank in range(processes)] if processes > 1 else [""]
+        # Where one of these is missing, transformers goes on without it or two.
+        names = ["optimizer.pt", "scheduler.pt", *(f"rng_state{n}.pth" for n in ranks)]
+        for file in (checkpoint / name for name in names):
+            ZipFile(file).close()
+        file = checkpoint / _OBJECTIVE
+        load_file(file)
+        file = checkpoint / _STATE
+        json.loads(file.read_text("utf-8"))
+        check_files(checkpoint)
+    except CheckpointError as error:
+        return str(error)
+    except (OSError, ValueError, BadZipFile, SafetensorError):
+        return f"{file} is missing or damaged"
+    return ""
 
 
 class _Watched(TrainerCallback):

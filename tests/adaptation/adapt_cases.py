@@ -1,13 +1,8 @@
-"""A tiny model, made-up pairs that can be learned, and an adaptation of a second.
+"""A tiny model, made-up pairs that can be learned, and an adaptation of a second."""
 
-Started as ``adapt_cases.py BASE FOLDER`` it adapts, there to be killed.
-"""
-
-import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from conftest import random_bert, word_tokenizer
 
 from sbert_lab import SentenceEncoder
@@ -73,9 +68,3 @@ def load(folder: Path) -> SentenceEncoder:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    module.general_sets = general
-    run(Path(sys.argv[1]), Path(sys.argv[2]))

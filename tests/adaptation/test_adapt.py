@@ -1,12 +1,9 @@
 """From pairs to a saved model, killed anywhere, and what is refused before."""
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,21 +101,18 @@ def test_the_share_of_the_base(base, whole, encoder, tmp_path):
 
 def test_killed_it_ends_in_the_same(base, whole, tmp_path):
     """A real SIGKILL in the middle of the training."""
-    out, script = tmp_path / "out", Path(__file__).with_name("adapt_cases.py")
-    paths = [str(script.parents[1]), str(script.parents[2])]
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(base), str(out)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
+    out = tmp_path / "out"
+    process = multiprocessing.get_context("fork").Process(target=run, args=(base, out))
+    process.start()
     try:
         until = time.monotonic() + 300
         while not (out / "work" / "checkpoints" / "checkpoint-2").exists():
             assert time.monotonic() < until
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.002)
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert not (out / "outcome.json").exists()
     assert run(base, out) == whole[1]
     assert load(out / "model").fingerprint() == whole[1]["fingerprint"]

@@ -109,6 +109,12 @@ def test_a_test_is_searched_and_its_queries_may_not_be_learnt(
     assert found["comparisons"][0]["what"] == "your pairs, nDCG@10"
 
 
+def test_texts_of_one_word_are_told(base, teacher, caplog):
+    rows = pseudo_labels(load(base), TEXTS, RECIPES["pseudo-labels"], teacher)
+    assert "1 of 49 texts have one word" in caplog.text
+    assert {*rows["positive"]} == {*TEXTS[:-1]}
+
+
 def test_what_is_refused(base, teacher, tmp_path):
     for texts, options, message in (
         (TEXTS[:10], {"method": "simcse"}, "10 different texts"),

@@ -94,7 +94,7 @@ def test_the_best_end_in_reach_is_taken():
     [
         {},
         {"prompts": {"document": "a red passage : "}},
-        {"prompts": {"own": "a red passage : "}, "default_prompt": "own"},
+        {"prompts": {"document": "a red passage : "}, "default_prompt": "query"},
     ],
 )
 def test_the_default_is_what_the_encoder_reads(layout):

@@ -181,7 +181,7 @@ def test_a_hybrid_search_without_any_word():
 def test_adding_is_all_or_nothing(monkeypatch):
     memory = filled(max_tokens=8)
     before = memory.search("the cat", 50)
-    with pytest.raises(ValueError, match="surrogate"):
+    with pytest.raises(ValueError, match="half a character"):
         memory.add_all({"pets": "A zebra.", "bad": "\ud800"})
     with pytest.raises(TypeError):
         memory.add_all({"new": "A zebra.", "bad": None})

@@ -84,6 +84,7 @@ def test_ranking_diagnostics_are_the_loop():
         others += wrong
     assert 0 < sum(first) < len(first)
     assert found["accuracy"] == pytest.approx(np.mean(first))
+    assert found["no_negative"] == 0
     assert found["negative"] == pytest.approx(np.mean(others))
     assert found["positive"] == pytest.approx(np.mean([*map(cos, a, p)]))
 

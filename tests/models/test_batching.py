@@ -1,11 +1,19 @@
+import multiprocessing
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbert_lab.models.batching import in_batches, pad_right, token_budget_batches
+from sbert_lab.models.batching import (
+    check_texts,
+    in_batches,
+    pad_right,
+    token_budget_batches,
+)
 
 
 @given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100), st.booleans())
@@ -59,3 +67,48 @@ def test_a_model_read_in_batches_is_the_model_read_one_by_one(options, kinds):
             wanted = alone.last_hidden_state[0].sum(0)
             np.testing.assert_allclose(found[row], wanted, atol=1e-5)
     assert in_batches(model, [], lambda output, mask: output).shape == (0, 0)
+
+
+def test_what_holds_no_texts_in_order_is_refused():
+    table = pd.DataFrame({"texts": ["the cat"], "label": ["a"]})
+    arrays = [np.array("red"), np.array([["a", "b"]])]
+    for texts in ["red", b"red", 5, None, {"a": "b"}, {"a"}, table, *arrays]:
+        with pytest.raises(TypeError, match=r"^them must be a list.*, not \w+; .+$"):
+            check_texts(texts, "them")
+    good = ["a", "", "a\0b", "🙂", "e\u0301"]
+    for kind in (tuple, iter, np.array, pd.Series, pd.Index):
+        assert check_texts(kind(good)) == good
+
+
+@pytest.mark.parametrize(
+    "bad", [None, float("nan"), pd.NA, b"a", ["a"], ("a", "b"), "a \ud800"]
+)
+def test_an_item_that_is_no_text_is_named(bad):
+    text = isinstance(bad, str)
+    said = r"has half a character, .* at 2; replace" if text else "is .*, not a string"
+    for listed in (
+        ["a"] * 20_000 + [bad],
+        pd.Series(["a"] * 20_000 + [bad], None, "O"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=rf"texts\[20000\] {said}"):
+            check_texts(listed)
+
+
+def parallel():
+    """Something large enough for PyTorch to share among threads."""
+    torch.nn.functional.gelu(torch.zeros(1_000_000))
+
+
+def test_a_forked_process_waits_for_no_thread_that_it_lacks():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        parallel()
+        child = multiprocessing.get_context("fork").Process(target=parallel)
+        child.start()
+        child.join(30)
+        child.kill()
+        child.join()
+    finally:
+        torch.set_num_threads(threads)
+    assert child.exitcode == 0

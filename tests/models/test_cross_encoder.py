@@ -104,6 +104,8 @@ def test_longer_text_is_cut_and_counted(way, caplog):
         found = encoder.predict(first, second, activation=None)
     assert encoder.last_truncated == 2
     assert "2 of 3 pairs are longer than 12 tokens" in caplog.text
+    with pytest.raises(ValueError, match="a whole number, 4 to"):
+        encoder.max_seq_length = 3  # special tokens alone
     eight = " ".join(WORDS[:8])  # with one word and three special tokens, 12
     whole = encoder.predict(
         [eight, WORDS[0], WORDS[1]], [WORDS[0], eight, WORDS[2]], activation=None

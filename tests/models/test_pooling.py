@@ -4,7 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab.models.pooling import POOLING, Pooling, max_pooling, mean_pooling
+from sbert_lab.models.pooling import (
+    POOLING,
+    Pooling,
+    last_token_pooling,
+    max_pooling,
+    mean_pooling,
+)
 
 MODES = list(POOLING)
 
@@ -55,17 +61,20 @@ def test_equals_naive_whatever_the_padding(mode, texts, left, extra):
         np.testing.assert_allclose(got[row], naive(mode, text), rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("skipped", [0, 1, 3])
 @pytest.mark.parametrize("mode", MODES)
-def test_equals_sentence_transformers(mode):
+def test_equals_sentence_transformers(mode, skipped, left):
+    """Without a prompt's tokens too, on whichever side the padding is."""
     from sentence_transformers import models
 
     rng = np.random.default_rng(3)
-    texts = [rng.normal(size=(n, 6)).astype(np.float32) for n in (4, 1, 7)]
-    tokens, mask = padded(texts, left=False, extra=2)
-    theirs = models.Pooling(6, pooling_mode=mode)(
-        {"token_embeddings": tokens, "attention_mask": mask}
+    texts = [rng.normal(size=(n, 6)).astype(np.float32) for n in (4, 5, 7)]
+    tokens, mask = padded(texts, left, extra=2)
+    theirs = models.Pooling(6, pooling_mode=mode, include_prompt=False)(
+        {"token_embeddings": tokens, "attention_mask": mask, "prompt_length": skipped}
     )["sentence_embedding"]
-    torch.testing.assert_close(Pooling(6, mode)(tokens, mask), theirs)
+    torch.testing.assert_close(Pooling(6, mode)(tokens, mask, skipped), theirs)
 
 
 def test_concatenation_keeps_the_stated_order():
@@ -97,3 +106,4 @@ def test_text_without_tokens_gives_zeros():
     tokens, mask = torch.randn(1, 3, 4), torch.zeros(1, 3)
     assert torch.equal(mean_pooling(tokens, mask), torch.zeros(1, 4))
     assert torch.equal(max_pooling(tokens, mask), torch.zeros(1, 4))
+    assert torch.equal(last_token_pooling(tokens, mask), torch.zeros(1, 4))

@@ -1,5 +1,6 @@
 """The encoder: equal to the peer, indifferent to how the work is cut up."""
 
+import itertools
 import logging
 import random
 
@@ -9,11 +10,16 @@ import torch
 from conftest import WORDS, tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_cross_encoder import tiny_cross_encoder
+from tokenizers.processors import TemplateProcessing
 
 from sbert_lab import EmbeddingCache, SentenceEncoder
 from sbert_lab.datasets import icd10cm
+from sbert_lab.index.passages import Passages
 from sbert_lab.models import sentence_encoder as encoder_module
-from sbert_lab.models.lexical import LsaEncoder
+from sbert_lab.models.checkpoint import Layout
+from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab.models.pooling import POOLING
 from sbert_lab.models.sentence_encoder import (
     Encoder,
     encode_documents,
@@ -21,6 +27,7 @@ from sbert_lab.models.sentence_encoder import (
     metric_of,
 )
 from sbert_lab.models.static import StaticEncoder
+from sbert_lab.training.data import TrainingData
 
 sentences = st.lists(st.sampled_from(WORDS), min_size=0, max_size=12).map(" ".join)
 SHARED = tiny_encoder(head=("normalize",), max_seq_length=24)
@@ -95,7 +102,17 @@ def test_shapes(tiny):
     [
         (TypeError, r"texts\[1\] is None, not a string", ["fine", None], {}),
         (TypeError, r"texts\[0\] is b'bytes', not", [b"bytes"], {}),
-        (TypeError, "list of strings, not 5", 5, {}),
+        *[
+            (
+                ValueError,
+                "token_budget=.* a whole number, 1 ",
+                ["a"],
+                {"token_budget": n},
+            )
+            for n in (0, -1, "2", 2.5, True, np.array([2]))
+        ],
+        (ValueError, "truncate_dim='2': .* 1 to 16", ["a"], {"truncate_dim": "2"}),
+        (TypeError, r"prompt\[0\] is 5, not", ["a"], {"prompt": 5}),
         (ValueError, "1 to 16", ["a"], {"truncate_dim": 17}),
         (ValueError, "no prompt named 'web'", ["a"], {"prompt_name": "web"}),
     ],
@@ -124,34 +141,69 @@ def test_truncation_is_counted_and_reported_once(tiny, caplog):
     np.testing.assert_array_equal(vectors[0], vectors[2])
 
 
-def test_prompts():
-    prompts = {"query": "query : ", "passage": "passage : "}
-    encoder = tiny_encoder(prompts=prompts)
-    default = tiny_encoder(prompts=prompts, default_prompt="query")
-    same = np.testing.assert_array_equal
-    same(encoder.encode_query(["cat"]), encoder.encode(["query : cat"]))
-    # A model that calls its documents "passage" is not asked for "document".
-    same(encoder.encode_document(["cat"]), encoder.encode(["passage : cat"]))
-    for encode in (encoder.encode, encoder.encode_query):
-        same(encode(["cat"], prompt="red "), encoder.encode(["red cat"]))
-    same(tiny_encoder().encode_query(["cat"]), tiny_encoder().encode(["cat"]))
-    same(default.encode(["cat"]), encoder.encode(["query : cat"]))
-    same(default.encode(["cat"], prompt=""), encoder.encode(["cat"]))
+EVERY = {"pooling": tuple(POOLING), "include_prompt": False, "max_seq_length": 12}
+PROMPTS = [
+    {},
+    {"query": "query : ", "document": ""},
+    {"query": "", "passage": "passage : "},
+    {"query": "query : ", "document": "passage : ", "corpus": "red "},
+    {"own": "blue "},
+    {"query": None, "own": ""},
+]
 
 
-def test_prompt_left_out_of_pooling_equals_sentence_transformers(tmp_path):
+@pytest.fixture
+def theirs(tmp_path):
+    """The peer with the weights and words of `tiny_encoder`, pooling in every way."""
     from sentence_transformers import SentenceTransformer
 
-    encoder = tiny_encoder(include_prompt=False, prompts={"query": "query : "})
-    encoder.save(tmp_path / "m")
-    theirs = SentenceTransformer(str(tmp_path / "m"), device="cpu")
-    texts = ["the cat", "a quick fox ran over the hill"]
-    got = encoder.encode(texts, prompt_name="query")
-    np.testing.assert_allclose(
-        got, theirs.encode(texts, prompt_name="query"), atol=1e-5
-    )
-    included = tiny_encoder(prompts={"query": "query : "})
-    assert np.abs(got - included.encode(texts, prompt_name="query")).max() > 1e-3
+    tiny_encoder(**EVERY).save(tmp_path / "m")
+    return SentenceTransformer(str(tmp_path / "m"), device="cpu")
+
+
+def test_prompts_are_chosen_as_sentence_transformers_does(theirs):
+    names = (None, "query", "document", "passage", "own")
+    for prompts, default in itertools.product(PROMPTS, names):
+        if default in {None, "query", "document", *prompts}:
+            given = {"prompts": dict(prompts), "default_prompt_name": default}
+            peer = type(theirs)(modules=list(theirs), **given)
+            ours = tiny_encoder(**EVERY, prompts=prompts, default_prompt=default)
+            for name in ("encode", "encode_query", "encode_document"):
+                got, wanted = (getattr(e, name)("cat") for e in (ours, peer))
+                np.testing.assert_allclose(got, wanted, atol=1e-5, err_msg=str(given))
+
+
+def test_a_prompt_that_is_given_comes_first(caplog):
+    encoder = tiny_encoder(prompts={"passage": "passage : "})
+    assert 'if it should be, set prompts["document"]' in caplog.text
+    encoder.prompts["document"] = encoder.prompts["passage"]
+    for options in ({}, {"prompt_name": None, "prompt": None}):
+        found = encoder.encode_document(["cat"], **options)
+        np.testing.assert_array_equal(found, encoder.encode(["passage : cat"]))
+    for options in ({"prompt": ""}, {"prompt_name": "query"}):
+        found = encoder.encode_document(["cat"], **options)
+        np.testing.assert_array_equal(found, encoder.encode(["cat"]))
+
+
+def test_prompt_left_out_of_pooling_equals_sentence_transformers(theirs):
+    """Special tokens stand where a template has them; the prompt may be anything."""
+    both, front, behind = "[CLS] $A [SEP]", "[CLS] $A", "$A [SEP]"
+    long = "the quick brown fox jumps over a lazy dog and the cat "
+    texts = ["the cat", "a quick fox ran over the hill", "", "y"]
+    for template in (both, front, behind, "$A", behind + " [SEP]", "[SEP] " + front):
+        known = [("[CLS]", 2), ("[SEP]", 3)]
+        frame = TemplateProcessing(single=template, special_tokens=known)
+        model, tokenizer = tiny_parts()
+        for one in (tokenizer, theirs.tokenizer):
+            one.backend_tokenizer.post_processor = frame
+        theirs[0]._prompt_length_mapping.clear()
+        encoder = SentenceEncoder(model, tokenizer, Layout(16, **EVERY))
+        for prompt in ("query : ", "red [SEP]", "🙂", "the quer", long, "mat"):
+            got = encoder.encode(texts, prompt=prompt)
+            wanted = theirs.encode(texts, prompt=prompt)
+            # The maximum of nothing is -inf there, which is no use as a vector.
+            wanted[np.isneginf(wanted)] = 0
+            np.testing.assert_allclose(got, wanted, atol=1e-5, err_msg=template)
 
 
 def test_fingerprint_follows_the_weights(tiny):
@@ -181,6 +233,26 @@ def test_length_limit_can_be_set(tiny):
     np.testing.assert_allclose(tiny.encode([long]), whole, atol=1e-6)
     with pytest.raises(ValueError, match="32 positions"):
         tiny.max_seq_length = 33
+    for wanted in (-1, 0, 1, 2, "8", 8.5, True):
+        with pytest.raises(ValueError, match="a whole number, 3 to"):
+            tiny.max_seq_length = wanted
+    assert tiny.max_seq_length == 32
+
+
+def test_texts_unknown_to_the_tokenizer_are_told_once(caplog, monkeypatch):
+    monkeypatch.setattr(encoder_module, "CHUNK", 2)
+    texts = ["the cat", "ภาษาไทย", "the สวัสดี", "กข [SEP] ค", "", "the cat 🙂 dog"]
+    for encoder in (tiny_encoder(max_seq_length=24), static()):
+        caplog.clear()
+        encoder.encode(texts)
+        (message,) = caplog.messages
+        assert message.startswith("2 of 6 texts are mostly unknown to the tokenizer")
+    caplog.clear()
+    # The words of a prompt are not the text's.
+    tiny_encoder().encode(["ภาษาไทย", "cat"], prompt="query : a red passage : ")
+    TrainingData({"text": ["ภาษาไทย", "cat"]}).tokenize(tiny_encoder())
+    assert "1 of 2 texts are mostly unknown" in caplog.messages[0]
+    assert "1 of 2 training texts are mostly unknown" in caplog.messages[1]
 
 
 def test_cache_gives_the_same_and_encodes_nothing_twice(tiny, tmp_path, monkeypatch):
@@ -236,12 +308,50 @@ def test_every_encoder_fulfils_the_protocol(name):
         found = encode(FOUR)
         assert found.dtype == np.float32
         assert found.shape == (4, encoder.dimension)
+        np.testing.assert_allclose(encode(FOUR[0]), found[0], atol=1e-6)
 
 
 def test_queries_and_documents_get_their_own_prompt():
-    marks = {"query": "query: ", "passage": "passage: "}
+    marks = {"query": "query: ", "document": "passage: "}
     encoder = tiny_encoder(max_seq_length=24, prompts=marks)
-    for encode, mark in ((encode_queries, "query"), (encode_documents, "passage")):
+    for encode, mark in ((encode_queries, "query"), (encode_documents, "document")):
         expected = encoder.encode([marks[mark] + text for text in FOUR])
         np.testing.assert_allclose(encode(encoder, FOUR), expected, atol=1e-6)
         np.testing.assert_array_equal(encode(static(), FOUR), static().encode(FOUR))
+
+
+def passages():
+    made = Passages(tiny_encoder())
+    made.add("a", "the cat")
+    return made
+
+
+#: Whatever takes texts, two of them.
+DOORS = {
+    "encode": lambda texts, _: tiny_encoder().encode(texts),
+    "token_ids": lambda texts, _: tiny_encoder().token_ids(texts),
+    "pair_ids": lambda texts, _: tiny_encoder().pair_ids(FOUR[:2], texts),
+    "first": lambda texts, _: tiny_cross_encoder().predict(texts, FOUR[:2]),
+    "second": lambda texts, _: tiny_cross_encoder().predict(FOUR[:2], texts),
+    "rerank": lambda texts, _: tiny_cross_encoder().rerank("a", texts),
+    "static": lambda texts, _: static().encode(texts),
+    "lsa corpus": lambda texts, _: LsaEncoder(texts, 1),
+    "lsa": lambda texts, _: LsaEncoder(FOUR, 1).encode(texts),
+    "bm25 corpus": lambda texts, _: Bm25(texts),
+    "bm25 scores": lambda texts, _: Bm25(FOUR).scores(texts),
+    "bm25 search": lambda texts, _: Bm25(FOUR).search(texts, 1),
+    "cache get": lambda texts, folder: EmbeddingCache(folder).get("a", texts, 3),
+    "cache put": lambda texts, folder: EmbeddingCache(folder).put("a", texts, [1, 2]),
+    "training": lambda texts, _: TrainingData({"text": texts}),
+    "document": lambda texts, _: passages().add_all({"a": list(texts)[1]}),
+    "query": lambda texts, _: passages().search(list(texts)[1]),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_checks_texts(door, tmp_path):
+    with pytest.raises(ValueError, match=r"half a character, '\\ud800' at 4"):
+        DOORS[door](["cat", "dog \ud800"], tmp_path)
+    if door not in ("document", "query"):
+        with pytest.raises(TypeError, match="must be a list of strings, not set"):
+            DOORS[door]({"cat", "dog"}, tmp_path)

@@ -1,19 +1,19 @@
 """Two processes that train together, and one that is killed.
 
-Started as ``processes.py FOLDER OUT`` with the variables that torchrun sets, but for
-the rank. What takes time to import is imported once, and three children are forked. The
-two work through all cases, and each leaves its weights and what it counted.
+They are forks of the process that tests, which has imported everything; its products
+run on one thread, so no other thread's work is missing. The two work through all cases,
+and each leaves its weights and what it counted.
 """
 
 import json
 import os
 import signal
-import sys
 import time
 import traceback
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from tiny_training import (
     WIDTH,
@@ -165,17 +165,19 @@ def killed(folder: Path, out: Path, _: int) -> None:
     )
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)  # before the first product: a child has no other thread
+def start(folder: Path, out: Path, settings: dict[str, str]) -> list[int]:
+    """Fork two that train together and one that is killed; return their numbers."""
     children = []
     for rank, work in enumerate((in_two, in_two, killed)):
         children.append(os.fork())
         if not children[-1]:
             try:
-                work(Path(sys.argv[1]), Path(sys.argv[2]), rank)
+                os.environ |= settings
+                torch.set_num_threads(1)
+                AcceleratorState._reset_state(reset_partial_state=True)
+                work(folder, out, rank)
                 os._exit(0)  # gloo's threads may abort one that leaves in order
             except BaseException:
-                traceback.print_exc()
+                (out / f"error {rank}").write_text(traceback.format_exc())
                 os._exit(1)
-    ends = [os.waitpid(child, 0)[1] for child in children]
-    assert [*map(os.waitstatus_to_exitcode, ends)] == [0, 0, -signal.SIGKILL]
+    return children

@@ -11,6 +11,7 @@ from tiny_training import WIDTH, WORDS, load, make_folder, sentences
 from sbert_lab.datasets.pairs import DataError, read_pairs
 from sbert_lab.losses import (
     CosineSimilarityLoss,
+    MarginMSELoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
     TripletLoss,
@@ -39,7 +40,7 @@ ROWS = {"anchor": ["a b", "c"], "positive": ["d", "e f"]}
         (ROWS | {"positive": [["d"], "e"]}, "row 0, column 'positive': list"),
         (ROWS | {"negative": [["x", ""], ["y"]]}, "row 0, column 'negative': empty"),
         (ROWS | {"label": [1, "one"]}, "column 'label': .*'one'"),
-        ({"anchor": ["", "a"], "positive": ["b", 1], "label": "yz"}, "3 problem"),
+        ({"anchor": ["", "a"], "positive": ["b", 1], "label": ["y", "z"]}, "3 problem"),
     ],
 )
 def test_bad_rows_are_named(columns, said):
@@ -70,6 +71,16 @@ def labelled(*labels):
             TrainingData({"first": ["a"], "second": ["b"]}),
             CosineSimilarityLoss(),
             "needs a column 'label', a number from -1 to 1",
+        ),
+        (
+            TrainingData(ROWS | {"negative": ["x", []]}),
+            TripletLoss(),
+            "row 1: 0 negatives; TripletLoss needs one or more: leave such rows out",
+        ),
+        (
+            TrainingData(ROWS | {"negative": [["x", "y"], "z"], "label": [1, 2]}),
+            MarginMSELoss(),
+            "row 0: 2 negatives; MarginMSELoss needs one:",
         ),
         (labelled(0, 1.01), CosineSimilarityLoss(), "row 1, column 'label': 1.01"),
         (labelled(float("nan")), CosineSimilarityLoss(), "row 0, column 'label': nan"),

@@ -253,7 +253,7 @@ def test_the_draw_is_even():
     np.testing.assert_allclose(counts[1:], 1_000, atol=110)  # five standard deviations
 
 
-def test_columns_train():
+def test_columns_train(caplog):
     encoder = Scores([[9, 5, 4, 3], [3, 2, 9, 1]], ["a", "b"], list("pqrs"))
     ask = {"per_anchor": 3, "corpus": list("pqrs"), "relative_margin": 0.7}
     found = mine(encoder, ["b", "a"], ["r", "p"], **ask)
@@ -264,6 +264,7 @@ def test_columns_train():
     }
     assert found.rows.tolist() == [0]
     assert found.triplets()["anchor"] == ["b", "b"]
+    assert "1 of 2 pairs have no negative" in caplog.text
     check_columns(TrainingData(found.columns()), MultipleNegativesRankingLoss())
     check_columns(TrainingData(found.triplets()), TripletLoss())
 

@@ -4,14 +4,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
+import time
 
 import pytest
 import torch
-from processes import STEP, cases, head
+from processes import STEP, cases, head, start
 from safetensors.torch import load_file
 from tiny_training import (
     Scripted,
@@ -45,34 +43,29 @@ def free_port() -> int:
 def out(folder, tmp_path_factory):
     """Run all processes, once for all tests."""
     where = tmp_path_factory.mktemp("two")
-    common = {
+    settings = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(  # where conftest.py and the package are
-            [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-        ),
     }
     if sys.platform == "linux":  # there may be no network at all
-        common["GLOO_SOCKET_IFNAME"] = "lo"
-    log, script = where / "log", Path(__file__).with_name("processes.py")
-    with (
-        log.open("w") as file,
-        subprocess.Popen(
-            [sys.executable, script, folder, where],
-            env=os.environ | common,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as started,
-    ):
-        try:
-            end = started.wait(timeout=600)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(started.pid, signal.SIGKILL)
-    assert end == 0, log.read_text()[-3_000:]
+        settings["GLOO_SOCKET_IFNAME"] = "lo"
+    running, ends = start(folder, where, settings), {}
+    try:
+        until = time.monotonic() + 600
+        while len(ends) < len(running):
+            assert time.monotonic() < until
+            for child in set(running) - ends.keys():
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    ends[child] = os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+    finally:
+        for child in set(running) - ends.keys():
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    errors = [path.read_text() for path in where.glob("error *")]
+    assert [ends[child] for child in running] == [0, 0, -signal.SIGKILL], errors
     return where
 
 
@@ -124,7 +117,7 @@ def test_a_checkpoint_has_the_files_of_both(folder, out):
         for rank in (0, 1):
             assert (checkpoint / f"rng_state_{rank}.pth").is_file()
     trainer = made(
-        load(folder), out / "whole", classed(20), cases(False, 0)["head"][1],
+        load(folder, 0.2), out / "whole", classed(20), cases(False, 0)["head"][1],
         evaluators=[Scripted("told")],
     )  # fmt: skip
     with pytest.raises(ValueError, match="changed since are world_size"):

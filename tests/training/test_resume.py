@@ -20,6 +20,7 @@ from tiny_training import (
     unequal,
     weights,
 )
+from transformers import EarlyStoppingCallback
 
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -28,6 +29,7 @@ from sbert_lab.losses import (
     SoftmaxLoss,
 )
 from sbert_lab.training import TrainingData
+from sbert_lab.training.trainer import last_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,15 +87,15 @@ def test_stopped_and_resumed_equals_not_stopped(folder, tmp_path, case):
 
 
 def save_some(folder, out, **options):
-    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3} | options
-    return train(
-        load(folder), out, pairs(16), MultipleNegativesRankingLoss(), **options
-    )
+    saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    return again(folder, out, None, **saving | options)
 
 
-def again(folder, out, resume=True, data=None, objective=None, **options):
+def again(folder, out, resume=True, data=None, objective=None, dropout=0.1, **options):
     objective = objective or MultipleNegativesRankingLoss()
-    return train(load(folder), out, data or pairs(16), objective, resume, **options)
+    return train(
+        load(folder, dropout), out, data or pairs(16), objective, resume, **options
+    )
 
 
 @pytest.mark.parametrize("how", ["missing", "cut short", "optimizer.pt"])
@@ -113,6 +115,24 @@ def test_a_half_written_checkpoint_is_passed_over(folder, tmp_path, how):
     shutil.rmtree(tmp_path / "checkpoint-2")
     with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
         again(folder, tmp_path)
+
+
+def test_the_last_whole_checkpoint_is_found_and_the_others_told(
+    folder, tmp_path, caplog
+):
+    save_some(folder, tmp_path, objective=head(None), data=classed(16))
+    last = tmp_path / "checkpoint-3"
+    names = "model.safetensors objective.safetensors plan.json scheduler.pt"
+    for name in [*names.split(), "optimizer.pt", "rng_state.pth", "trainer_state.json"]:
+        whole = (last / name).read_bytes()
+        for part in (None, whole[: len(whole) // 2], bytes(len(whole))):
+            (last / name).unlink() if part is None else (last / name).write_bytes(part)
+            assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+            assert f"passed over: {last / name} is missing or" in caplog.text
+            caplog.clear()
+            (last / name).write_bytes(whole)
+    assert last_checkpoint(tmp_path) == last
+    assert not caplog.text
 
 
 def test_a_checkpoint_named_is_the_one_resumed_from(folder, tmp_path):
@@ -138,6 +158,9 @@ def other_rows():
         ({"learning_rate": 2e-3}, "learning_rate"),
         ({"objective": CachedMultipleNegativesRankingLoss()}, "objective"),
         ({"objective": MultipleNegativesRankingLoss(0.1)}, "objective"),
+        ({"dropout": 0.3}, "encoder"),
+        ({"warmup_steps": 2, "weight_decay": 0.1}, "warmup_steps, weight_decay"),
+        ({"lr_scheduler_type": "constant"}, "lr_scheduler_type"),
     ],
 )
 def test_what_has_changed_is_named(folder, tmp_path, change, named):
@@ -146,10 +169,19 @@ def test_what_has_changed_is_named(folder, tmp_path, change, named):
         again(folder, tmp_path, **change)
 
 
+def test_what_may_change_is_told(folder, tmp_path, caplog):
+    save_some(folder, tmp_path, max_steps=1)
+    encoder = load(folder)
+    with torch.no_grad():
+        next(encoder.parameters()).mul_(2)
+    train(encoder, tmp_path, pairs(16), MultipleNegativesRankingLoss(), True)
+    assert "changed since are steps, weights;" in caplog.text
+
+
 @pytest.mark.parametrize(
     "options", [{"max_steps": 3}, {"max_steps": 4}, {"num_train_epochs": 0.5}]
 )
-def test_a_training_that_is_done_goes_no_further(folder, tmp_path, options):
+def test_a_training_that_is_done_goes_no_further(folder, tmp_path, options, caplog):
     """In the middle of an epoch transformers would take one step more each time."""
     options = options | {"save_strategy": "steps", "save_steps": 1}
     ranking = MultipleNegativesRankingLoss()
@@ -159,27 +191,73 @@ def test_a_training_that_is_done_goes_no_further(folder, tmp_path, options):
     assert trainer.train(True).global_step == done.state.global_step
     assert unequal(weights(encoder), weights(done.encoder)) == []
     assert not encoder.training
+    assert "nothing is left to do" in caplog.text
+
+
+BEST = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "told_score",
+    "save_strategy": "steps",
+    "save_steps": 1,
+}
+
+
+SCORES = [0.9, 0.1, 0.2, 0.3]
+
+
+def stopping(folder, out, resume=None, patience=2, done=0, stop=0):
+    """Train for 4 steps, but stop early; return what is left, and the evaluations."""
+    told, encoder = Scripted("told", SCORES[done:]), load(folder)
+    early = [EarlyStoppingCallback(patience)] if patience else []
+    trainer = train(
+        encoder, out, pairs(16), MultipleNegativesRankingLoss(), resume,
+        evaluators=[told], callbacks=[*early, StopAt(stop)], **BEST,
+    )  # fmt: skip
+    state, scores = trainer.state, logged(trainer, "eval_told_score")
+    ended = state.global_step, state.best_global_step, state.best_metric, scores
+    return weights(encoder), ended, len(told.seen)
+
+
+@pytest.fixture(scope="module")
+def stopped(folder, tmp_path_factory):
+    return stopping(folder, tmp_path_factory.mktemp("early"))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_early_stopping_goes_on_counting(folder, tmp_path, caplog, stopped, stop):
+    assert stopped[1] == (3, 1, 0.9, SCORES[:3])
+    stopping(folder, tmp_path / "part", stop=stop)
+    moved = (tmp_path / "part").rename(tmp_path / "moved")
+    found, ended, evaluations = stopping(folder, moved, True, done=stop)
+    assert ended == stopped[1]
+    assert unequal(found, stopped[0]) == []
+    assert evaluations == 3 - stop
+    assert ("nothing is left to do" in caplog.text) == (stop == 3)
+
+
+@pytest.mark.parametrize(("before", "after", "end"), [(2, 3, 4), (0, 1, 3)])
+def test_callbacks_may_change_and_that_is_told(
+    folder, tmp_path, caplog, before, after, end
+):
+    stopping(folder, tmp_path, patience=before, stop=2)
+    _, ended, _ = stopping(folder, tmp_path, True, after, done=2)
+    assert ended[0] == end
+    assert "changed since are callbacks;" in caplog.text
 
 
 def test_the_best_so_far_is_remembered(folder, tmp_path):
-    options = {
-        "eval_strategy": "steps",
-        "eval_steps": 1,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "told_score",
-        "save_strategy": "steps",
-        "save_steps": 1,
-    }
     first = Scripted("told", [0.1, 0.9])
     train(
         load(folder), tmp_path, pairs(16), MultipleNegativesRankingLoss(),
-        evaluators=[first], callbacks=[StopAt(2)], **options,
+        evaluators=[first], callbacks=[StopAt(2)], **BEST,
     )  # fmt: skip
     for values in ([0.2, 0.3], []):  # the second time nothing is left to do
         encoder, told = load(folder), Scripted("told", values)
         trainer = train(
             encoder, tmp_path, pairs(16), MultipleNegativesRankingLoss(), True,
-            evaluators=[told], **options,
+            evaluators=[told], **BEST,
         )  # fmt: skip
         assert trainer.state.best_metric == 0.9
         assert unequal(first.seen[1], weights(encoder)) == []

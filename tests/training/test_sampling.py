@@ -1,5 +1,7 @@
 """Batches: every row once, seeded by epoch, shared out between processes."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,3 +53,30 @@ def test_processes_share_the_batches_out(count, size, least, processes):
     # One batch each in turn; together the epoch but for the remainder.
     together = [batch for step in zip(*parts, strict=True) for batch in step]
     assert together == whole[: each * processes]
+
+
+@given(
+    st.integers(2, 30), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3),
+    st.integers(1, 12),
+)  # fmt: skip
+def test_no_row_is_left_out_twice_before_all_were(
+    count, size, least, processes, epochs
+):
+    options = {"seed": 5, "least_rows": min(least, size), "processes": processes}
+    try:
+        left_out = BatchSampler(count, size, **options).left_out
+    except ValueError:
+        return
+    times = Counter(dict.fromkeys(range(count), 0))
+    for epoch in range(epochs):
+        rows = [
+            row
+            for process in range(processes)
+            for batch in batches_of(
+                count, size, **options, process=process, epoch=epoch
+            )
+            for row in batch
+        ]
+        assert len(set(rows)) == len(rows) == count - left_out
+        times.update(set(range(count)) - set(rows))
+    assert max(times.values()) - min(times.values()) <= 1

@@ -34,8 +34,10 @@ from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
+    CoSENTLoss,
     CosineSimilarityLoss,
     MultipleNegativesRankingLoss,
+    SimCSELoss,
     SoftmaxLoss,
     TripletLoss,
 )
@@ -206,6 +208,61 @@ def test_small_batches_are_left_out(folder, tmp_path):
     assert steps(scored(9), CosineSimilarityLoss()) == 6
     assert steps(scored(9), CosineSimilarityLoss(), dataloader_drop_last=True) == 4
     assert steps(scored(9), CosineSimilarityLoss(), gradient_accumulation_steps=2) == 4
+
+
+ANSWERS = {"anchor": sentences(12), "positive": ["yes", "no", "perhaps"] * 4}
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        (pairs(9), {}, "1 of 9 rows are in no batch"),
+        (pairs(9), {"max_steps": 1}, "5 of 9 rows are in no batch"),
+        (
+            TrainingData(ANSWERS),
+            {"per_device_train_batch_size": 2},
+            "6 of 12 rows are in batches of one positive",
+        ),
+    ],
+)
+def test_rows_that_teach_nothing_are_told(
+    folder, tmp_path, caplog, data, options, said
+):
+    options = {"num_train_epochs": 1} | options
+    objective = CachedMultipleNegativesRankingLoss()
+    trainer = train(load(folder), tmp_path, data, objective, **options)
+    assert said in caplog.text
+    if len(data) == 9:
+        assert set(logged(trainer, "left_out")) == {int(said[0])}
+    else:
+        assert 12 * np.mean(logged(trainer, "no_negative")) == pytest.approx(6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "objective"),
+    [
+        (ANSWERS | {"positive": ["yes"] * 12}, MultipleNegativesRankingLoss()),
+        ({"first": sentences(4), "second": ["x"] * 4, "label": [1] * 4}, CoSENTLoss()),
+        ({"text": ["one"] * 4}, SimCSELoss()),
+    ],
+)
+def test_data_in_which_nothing_differs_are_refused(
+    folder, tmp_path, columns, objective
+):
+    with pytest.raises(DataError, match="are in batches of one"):
+        made(load(folder), tmp_path, TrainingData(columns), objective)
+
+
+def test_few_answers_leave_no_row_unseen():
+    """As in sentence-transformers, though it makes batches of one row an answer."""
+    from datasets import Dataset
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    theirs = NoDuplicatesBatchSampler(
+        Dataset.from_dict(ANSWERS), 8, False, generator=torch.Generator()
+    )
+    for sampler in (theirs, BatchSampler(12, 8, seed=0, least_rows=2)):
+        assert sorted(row for rows in sampler for row in rows) == [*range(12)]
 
 
 def test_set_dropout(folder, tmp_path):

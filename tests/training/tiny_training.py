@@ -145,7 +145,7 @@ class StopAt(TrainerCallback):
         self.step = step
 
     def on_save(self, args, state, control, **_):
-        control.should_training_stop = state.global_step == self.step
+        control.should_training_stop |= state.global_step == self.step
 
 
 class Scripted:
