@@ -99,13 +99,12 @@ def judge(got, *right):
 
 
 def child(work):
-    """Return the lines that `work` yields in a forked child, or how the child died."""
+    """Return what `work` says in a forked child, or how the child died."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
     def run():
         try:
-            for line in work():
-                theirs.send(line)
+            theirs.send(work())
         except BaseException as error:  # a library's panic too
             last = traceback.extract_tb(error.__traceback__)[-1]
             theirs.send(f"FAILED in {last.filename}, {last.lineno}: {error!r:.400}")
@@ -113,15 +112,13 @@ def child(work):
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     theirs.close()
-    lines = []
+    said = "FAILED and said nothing"
     with suppress(EOFError):
-        while ours.poll(SECONDS):
-            lines.append(ours.recv())
+        said = ours.recv() if ours.poll(SECONDS) else said
     process.join(1)
     process.kill()
     process.join()
-    died = [f"FAILED with exit status {process.exitcode}"]
-    return lines + (died if process.exitcode else [])
+    return f"FAILED with status {process.exitcode}" if process.exitcode else said
 
 
 def one_of(rng, options):
@@ -269,11 +266,11 @@ def save(lab, rng):
         def struck():
             strike(way, at, lab.work)
             got = attempt(lambda: kept.save(kept.new, folder))
-            yield "refused" if isinstance(got, Refused) else "done"
+            return "refused" if isinstance(got, Refused) else "done"
 
-        (ended,) = child(struck)
+        ended = child(struck)
         lab.work.chmod(0o755)
-        if not ("killed" in way and "exit status -" in ended):
+        if not ("killed" in way and "status -" in ended):
             assert ended in ("refused", "done"), ended
             assert before == {*lab.work.iterdir(), folder}, "something is left beside"
         right = [says["new"]] if ended == "done" else [says[of]]
@@ -461,9 +458,9 @@ def inject(lab, kind, seed):
             os.dup2(nowhere.fileno(), 2)
         logging.disable()
         torch.set_num_threads(1)
-        yield trial()
+        return trial()
 
-    return what, " ".join(child(work)) or "FAILED"
+    return what, child(work)
 
 
 def plan(faults, seed, only=None):
