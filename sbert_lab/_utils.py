@@ -5,6 +5,7 @@ target and swapped in one step, so that a reader finds the old content or the ne
 """
 
 import ctypes
+import errno
 import gc
 import hashlib
 import json
@@ -16,7 +17,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +25,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 #: float32 ``[n, d]``, one row a text.
 Vectors = NDArray[np.float32]
 
 #: How two vectors are compared; larger is nearer in both.
 Metric = Literal["cosine", "dot"]
 METRICS: tuple[Metric, ...] = ("cosine", "dot")
+
+#: The file in which a model's folder says what was written into it.
+LISTING = "sbert_lab.json"
 
 # OpenMP's threads (PyTorch's, FAISS's) do not follow a process that forks, and a child
 # that waits for them would never end.
@@ -59,16 +65,20 @@ def sha256_file(path: Path) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: the old file or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(os.path.realpath(path))  # a link stays, and what it names is written
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                shutil.copymode(path, beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (whatever json takes)
@@ -78,31 +88,109 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (whatever json 
 
 
 @contextmanager
-def new_folder(target: Path, marker: str) -> Iterator[Path]:
+def new_folder(target: Path, listing: str = LISTING) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `target` when the block ends well.
 
-    If the block raises, or the process dies inside it, `target` stays as it was. A
-    previous folder is replaced whole if it holds `marker`, a file that every folder of
-    this kind has; one with other files is somebody else's, and is refused.
+    If the block raises, or the process dies inside it, `target` stays as it was. Every
+    folder of a kind has its `listing`, in which the checksums of all other files are
+    put under ``sha256``. What the one in `target` lists, and is unchanged, is ours and
+    is replaced; all else is kept, and is never in the place of a new file.
     """
+    target = Path(os.path.realpath(target.expanduser()))
+    beside = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    with _explained(target):
+        _check_place(target)
+        try:
+            beside.mkdir(parents=True)
+            yield beside
+            _list_files(beside, listing)
+            if target.exists():
+                _keep_others(target, beside, _listed(target, listing))
+            _swap(beside, target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Turn what a disk makes of writing into one line with the path and the cure."""
+    try:
+        yield
+    except Exception as error:
+        # FAISS, safetensors and tokenizers raise errors of their own.
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        said = (code for code in full if os.strerror(code) in str(error))
+        found = getattr(error, "errno", None) or next(said, None)
+        if found in (None, errno.ENOENT):
+            raise
+        free = shutil.disk_usage(next(filter(os.path.isdir, target.parents))).free
+        raise OSError(
+            found,
+            f"{target} is not saved, and what was there is unchanged: "
+            f"{os.strerror(found)}; {free:,} bytes are free: give another place, or "
+            "make room",
+        ) from error
+
+
+def _check_place(target: Path) -> None:
+    """Refuse what a new folder cannot take the place of."""
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file; give the path of a folder")
-    if target.is_dir() and not (target / marker).exists():
-        others = sorted(path.name for path in target.iterdir())
-        if others:
-            raise FileExistsError(
-                f"{target} holds other files ({others[0]} …), which saving would remove"
-            )
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        for file in filter(Path.is_file, beside.rglob("*")):
+    here = os.path.ismount(target) or Path.cwd().is_relative_to(target)
+    if target.exists() and (here or not os.access(target, os.W_OK)):
+        raise PermissionError(
+            f"{target} cannot be replaced: it is read-only, a mounted disk, or holds "
+            "the current folder; give another folder, which may lie in it"
+        )
+
+
+def _list_files(folder: Path, listing: str) -> None:
+    """Bring a folder's files to the disk, and their checksums into its listing."""
+    about = folder / listing
+    told = json.loads(about.read_text("utf-8")) if about.exists() else {"format": 1}
+    sums = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file != about:
+            sums[file.relative_to(folder).as_posix()] = sha256_file(file)
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-        _swap(beside, target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    write_json(about, told | {"sha256": sums})
+
+
+def _listed(folder: Path, listing: str) -> set[Path]:
+    """Return the files of the last save: those that its listing has, unchanged."""
+    try:
+        sums = dict(json.loads((folder / listing).read_text("utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    named = ((folder / name, wanted) for name, wanted in sums.items())
+    found = {p for p, wanted in named if p.is_file() and sha256_file(p) == wanted}
+    return found | {folder / listing} if found else set()
+
+
+def _keep_others(old: Path, new: Path, ours: set[Path]) -> None:
+    """Link all of a folder but `ours` into a new one, if no name is taken there."""
+    written = set(os.listdir(new))
+    try:
+        shutil.copytree(
+            old,
+            new,
+            symlinks=True,
+            ignore=lambda where, names: [n for n in names if Path(where, n) in ours],
+            copy_function=os.link,
+            dirs_exist_ok=True,
+        )
+    except shutil.Error as error:
+        path, _, why = error.args[0][0]
+        raise FileExistsError(
+            f"{path} is not of an earlier save, or was changed since, and cannot be "
+            f"kept ({why.split(':')[0]}): move it away, or give another folder"
+        ) from error
+    for path in ours:  # its folder may be empty now
+        with suppress(OSError):
+            os.removedirs(new / path.parent.relative_to(old))
+    if more := sorted(set(os.listdir(new)) - written):
+        log.warning("%s also holds what may be out of date now: %s", old, more)
 
 
 def _swap(new: Path, target: Path) -> None:
@@ -111,11 +199,10 @@ def _swap(new: Path, target: Path) -> None:
         new.rename(target)
     elif not _exchange(new, target):
         # For an instant the name is free, and the previous folder stands beside it.
-        aside = target.with_name(f"{target.name}.previous")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = new.with_name(f"{new.name}.previous")
         target.rename(aside)
         new.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
+        aside.rename(new)
 
 
 def _exchange(a: Path, b: Path) -> bool:

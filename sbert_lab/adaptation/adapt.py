@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,12 @@ def adapt(
                 **compare(search, sets, old, new),
             }
             write_report(folder, outcome)
-        for left_over in (work, *folder.glob(".model.*")):
+        killed = folder.glob(".model." + 8 * "[0-9a-f]")  # saves, see new_folder
+        for left_over in (work / "checkpoints", work / "cache", *killed):
             shutil.rmtree(left_over, ignore_errors=True)
+        (work / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: what else is there is not ours
+            work.rmdir()
     return dict(json.loads((folder / OUTCOME).read_text("utf-8")))
 
 
@@ -160,7 +165,10 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
     """Write the plan, or compare it with that of an earlier start."""
     path, plan = folder / PLAN, json.loads(json.dumps(plan))
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):  # somebody else's
+            known = {}
         if differs := [key for key in plan if known.get(key) != plan[key]]:
             raise FileExistsError(
                 f"{folder} holds an adaptation with another {', '.join(differs)}: take "

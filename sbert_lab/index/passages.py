@@ -145,7 +145,7 @@ class Passages:
         """Write documents, passages and vectors into a folder, atomically."""
         if self._index.model_hash != _hash(self.encoder):
             raise ValueError("the encoder has changed: make new Passages with it")
-        with new_folder(Path(folder), marker=_ABOUT) as target:
+        with new_folder(Path(folder), _ABOUT) as target:
             self._index.save(target / "index")
             ids, cut = self._ids, self._chunks
             listed = [
@@ -155,8 +155,7 @@ class Passages:
             write_json(target / _DOCUMENTS, listed)
             names = ("hybrid", "max_tokens", "overlap")
             options = {name: getattr(self, name) for name in names}
-            about = {"format": 2, "sha256": sha256_file(target / _DOCUMENTS)}
-            write_json(target / _ABOUT, about | {"options": options})
+            write_json(target / _ABOUT, {"format": 3, "options": options})
 
     @classmethod
     def load(
@@ -167,13 +166,15 @@ class Passages:
         cross_encoder: CrossEncoder | None = None,
     ) -> Self:
         """Read what `save` wrote; a ValueError tells of damage, or another encoder."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not (folder / _ABOUT).is_file():
             raise FileNotFoundError(f"{folder} holds no passages ({_ABOUT}); save them")
         index = VectorIndex.load(folder / "index", model_hash=_hash(encoder))
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            if sha256_file(folder / _DOCUMENTS) != about["sha256"]:
+            sums = about["sha256"]  # in format 2 of the documents alone
+            wanted = sums[_DOCUMENTS] if about["format"] > 2 else sums
+            if sha256_file(folder / _DOCUMENTS) != wanted:
                 raise ValueError(f"the sha256 of {_DOCUMENTS} differs")
             listed = json.loads((folder / _DOCUMENTS).read_text(encoding="utf-8"))
             found = cls(encoder, cross_encoder=cross_encoder, **about["options"])

@@ -6,7 +6,7 @@ All search by inner product; for cosine vectors and queries are scaled on the wa
 import json
 import statistics
 import timeit
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -129,10 +129,11 @@ class VectorIndex:
         """Count the vectors that can be found."""
         return len(self.ids) - int(self._removed.sum())
 
-    def add(self, vectors: Vectors, ids: ArrayLike) -> None:
+    def add(self, vectors: Vectors, ids: ArrayLike | Collection[Any]) -> None:
         """Add ``[m, d]`` vectors under m new ids; all are added, or none."""
         vectors = checked(vectors, "vectors")
-        new = _checked_ids(ids, len(vectors))
+        if not len(new := _checked_ids(ids, len(vectors))):
+            return
         if len(self.ids) and new.dtype.kind != self.ids.dtype.kind:
             raise ValueError(f"ids are {new.dtype}, those here {self.ids.dtype}")
         rows = {key: row for row, key in enumerate(new.tolist(), len(self.ids))}
@@ -151,14 +152,14 @@ class VectorIndex:
         self._removed[first:] = False
         self._row |= rows
 
-    def remove(self, ids: ArrayLike) -> None:
+    def remove(self, ids: ArrayLike | Collection[Any]) -> None:
         """Take vectors out of every later answer; all of them, or none.
 
         Their memory is kept, and an ``hnsw`` index that lost many of them finds less.
         """
         if self.kind in ("pq", "binary", "binary+int8"):
             raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
-        wanted = np.atleast_1d(np.asarray(ids)).tolist()
+        wanted = _id_list(ids)
         unknown = [key for key in wanted if key not in self._row]
         if unknown:
             raise KeyError(f"no vector has id {unknown[0]!r}; nothing was removed")
@@ -277,11 +278,10 @@ class VectorIndex:
 
     def save(self, folder: str | Path) -> None:
         """Write the index, its ids and what it is into a folder, atomically."""
-        with new_folder(Path(folder), marker="index.json") as target:
+        with new_folder(Path(folder), "index.json") as target:
             import_module("faiss").write_index(self._index, str(target / "index.faiss"))
             np.save(target / "ids.npy", self.ids, allow_pickle=False)
             np.save(target / "removed.npy", self._removed, allow_pickle=False)
-            sums = {path.name: sha256_file(path) for path in sorted(target.iterdir())}
             about = {
                 "format": 2,
                 "kind": self.kind,
@@ -289,7 +289,6 @@ class VectorIndex:
                 "dimension": self.dimension,
                 "model_hash": self.model_hash,
                 "settings": self.settings,
-                "sha256": sums,
             }
             write_json(target / "index.json", about)
 
@@ -299,11 +298,12 @@ class VectorIndex:
 
         Another `model_hash` than the index's is an error too.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"{folder} holds no index; build it and save it")
         try:
-            about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            listing = (folder / "index.json").read_bytes()
+            about = json.loads(listing)
             if about.pop("format") != 2:
                 raise ValueError("another version of this package wrote it")
             for name, expected in about.pop("sha256").items():
@@ -315,6 +315,8 @@ class VectorIndex:
                 _index=import_module("faiss").read_index(str(folder / "index.faiss")),
                 _removed=np.load(folder / "removed.npy", allow_pickle=False),
             )
+            if (folder / "index.json").read_bytes() != listing:
+                raise ValueError("it is being saved: load it again")
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise ValueError(
                 f"the index in {folder} is damaged ({error}); build it again"
@@ -431,9 +433,32 @@ def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # 
     return both
 
 
-def _checked_ids(ids: ArrayLike, count: int) -> Ids:
-    """Return ids as int64 or strings ``[count]``, or say what is wrong."""
-    found = np.array(np.asarray(ids).tolist())  # a column of a data frame is of objects
-    if count and (len(set(found.tolist())) < count or found.dtype.kind not in "iuU"):
-        raise ValueError(f"{count} vectors need {count} different integers or strings")
-    return found if found.dtype.kind == "U" else found.astype(np.int64)
+def _checked_ids(ids: ArrayLike | Collection[Any], count: int) -> Ids:
+    """Return new ids as int64 or strings ``[count]``, or say what is wrong."""
+    listed = _id_list(ids)
+    if isinstance(ids, set | frozenset) or not len(set(listed)) == len(listed) == count:
+        raise ValueError(
+            f"{count} vectors need {count} different ids in a list; here is a "
+            f"{type(ids).__name__} of {len(listed)}, {len(set(listed))} different"
+        )
+    kind: type[Any] = str if listed and isinstance(listed[0], str) else np.int64
+    return np.array(listed, kind)
+
+
+def _id_list(ids: ArrayLike | Collection[Any]) -> list[Any]:
+    """Return ids as Python's integers, or strings, or say what is wrong."""
+    given: Any = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        given = [given]
+    found = [i.item() if hasattr(i, "item") else i for i in given]
+    bad, kinds = found, {type(i) for i in found}
+    if kinds <= {str}:  # NumPy would cut NULs off
+        bad = [i for i in found if i.rstrip("\0") != i or not i]
+    elif kinds == {int}:
+        bad = [i for i in found if i == -1 or not -(2**63) <= i < 2**63]
+    if bad:
+        raise ValueError(
+            f"{str(bad)[:80]} are no ids: give integers of 64 bits, or strings that do "
+            "not end in NUL, but not both; -1 and '' say that nothing was found"
+        )
+    return found

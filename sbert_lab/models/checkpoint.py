@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 from sbert_lab._utils import (
+    LISTING,
     new_folder,
     quiet_transformers,
     random_state_kept,
@@ -50,7 +51,7 @@ POOLING_FLAGS = {
 
 _Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
-_SUMS = "sbert_lab.json"
+_SUMS = LISTING
 _SETTINGS = "config_sentence_transformers.json"
 
 
@@ -420,8 +421,8 @@ def _load(
 
 @contextmanager
 def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[Path]:
-    """Yield a new folder with transformer and tokenizer; seal it with checksums."""
-    with new_folder(folder, marker="config.json") as target:
+    """Yield a new folder with transformer and tokenizer."""
+    with new_folder(folder, _SUMS) as target:
         with quiet_transformers():
             parts[0].save_pretrained(target)
             parts[1].save_pretrained(target)
@@ -429,6 +430,3 @@ def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[P
         config["model_max_length"] = max_seq_length
         write_json(target / "tokenizer_config.json", config)
         yield target
-        files = sorted(path for path in target.rglob("*") if path.is_file())
-        sums = {p.relative_to(target).as_posix(): sha256_file(p) for p in files}
-        write_json(target / _SUMS, {"format": 1, "sha256": sums})

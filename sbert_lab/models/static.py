@@ -67,7 +67,7 @@ class StaticEncoder:
     def save(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads, atomically."""
         vectors, tensor, tokenizer = _KINDS[0]
-        with new_folder(Path(folder), marker=vectors) as target:
+        with new_folder(Path(folder), "static_vectors.json") as target:
             table = np.ascontiguousarray(self.vectors)
             save_file({tensor: table}, target / vectors)
             self.tokenizer.save(str(target / tokenizer))

@@ -37,7 +37,14 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from sbert_lab._utils import progress, random_state_kept, write_bytes, write_json
+from sbert_lab._utils import (
+    LISTING,
+    new_folder,
+    progress,
+    random_state_kept,
+    write_bytes,
+    write_json,
+)
 from sbert_lab.datasets.leaks import find_leaks
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import Evaluator
@@ -196,6 +203,12 @@ class SentenceTrainer(Trainer):
         All that is random follows from ``args.seed``; the global random state stays as
         it was. A loss that is not finite is a `FloatingPointError`.
         """
+        for path in _numbered(str(self.args.output_dir)).values():
+            if self.args.save_strategy != "no" and not (path / _PLAN).is_file():
+                raise FileExistsError(
+                    f"{path} is no checkpoint of ours, and in the place of one: move "
+                    "it, or give another output_dir"
+                )
         folder: str | None = None
         if resume_from_checkpoint:
             found = Path(str(resume_from_checkpoint))
@@ -333,14 +346,21 @@ class SentenceTrainer(Trainer):
         """Write the encoder as a model folder, the objective's weights beside it."""
         if not self.args.should_save:
             return
-        folder = Path(output_dir or str(self.args.output_dir))
-        if any(folder.glob("checkpoint-*")):
-            raise FileExistsError(f"{folder} holds checkpoints; save elsewhere")
-        self.encoder.save(folder)
+        home = Path(str(self.args.output_dir))
+        others = {*home.glob("checkpoint-*/")}.difference(_numbered(home).values())
+        if others and self.args.save_total_limit:
+            log.warning("save_total_limit is off, since it would remove %s", others)
+            self.args.save_total_limit = None
+        folder = Path(output_dir or home)
         own = self.trained.own_parameters()
         tensors = {name: p.detach().cpu().contiguous() for name, p in own.items()}
-        write_bytes(folder / _OBJECTIVE, save(tensors))
-        write_json(folder / _PLAN, self._plan())
+        with new_folder(folder) as target:
+            self.encoder.save(target)
+            write_bytes(target / _OBJECTIVE, save(tensors))
+            write_json(target / _PLAN, self._plan())
+            if (folder / LISTING).is_file():
+                # No checkpoint any more, until transformers has written the rest.
+                (folder / _STATE).unlink(missing_ok=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: object) -> None:
         saved = type(self.encoder).from_pretrained(
@@ -467,7 +487,7 @@ def fit(
         total = trainer.last_step()
         with progress(total, "train", minimum=100) as move:
             trainer.add_callback(_Watched(move))
-            trainer.train(last_checkpoint(home))
+            trainer.train(last_checkpoint(str(args.output_dir)))
     return tuple(
         (int(entry["step"]), float(entry["loss"]))
         for entry in trainer.state.log_history
@@ -583,16 +603,21 @@ def _check_no_leak(data: TrainingData, evaluators: Sequence[Evaluator]) -> None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """Return the last checkpoint in a folder that is whole; tell of those after it."""
-    found = {
-        int(path.name.removeprefix("checkpoint-")): path
-        for path in Path(folder).glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit()
-    }
+    found = _numbered(folder)
     for number in sorted(found, reverse=True):
         if not (damage := _damage(found[number])):
             return found[number]
         log.warning("%s is passed over: %s", found[number].name, damage)
     return None
+
+
+def _numbered(folder: str | Path) -> dict[int, Path]:
+    """Return the folders that have the name of a checkpoint, by step."""
+    named = {
+        path.name.removeprefix("checkpoint-"): path
+        for path in Path(folder).glob("checkpoint-*/")
+    }
+    return {int(step): path for step, path in named.items() if step.isdecimal()}
 
 
 def _damage(checkpoint: Path) -> str:

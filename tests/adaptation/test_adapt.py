@@ -144,6 +144,14 @@ def test_when_all_is_done_nothing_is_done_again(base, whole, monkeypatch):
     monkeypatch.setattr(module, "train_on_pairs", stop)
     assert run(base, whole[0]) == whole[1]
     assert names(whole[0]) == FINISHED
+    kept = whole[0] / "work" / "notes", whole[0] / ".model.backup"
+    for path in kept:
+        path.mkdir(parents=True)
+    run(base, whole[0])
+    assert names(whole[0]) == FINISHED | {"work", ".model.backup"}
+    assert names(whole[0] / "work") == {"notes"}
+    for path in (*kept, whole[0] / "work"):
+        path.rmdir()
 
 
 def test_another_adaptation_is_refused(base, whole):
@@ -161,6 +169,11 @@ def test_a_folder_of_something_else_is_refused(base, tmp_path):
     with pytest.raises(FileExistsError, match="other files"):
         run(base, tmp_path)
     assert names(tmp_path) == {"thesis.tex"}
+    for text in ("[1]", "to do:"):
+        (tmp_path / "plan.json").write_text(text)
+        with pytest.raises(FileExistsError, match="another base, method"):
+            run(base, tmp_path)
+        assert (tmp_path / "plan.json").read_text() == text
     with pytest.raises(NotADirectoryError):
         run(base, tmp_path / "thesis.tex")
 

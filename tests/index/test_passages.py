@@ -202,7 +202,14 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     memory.save(tmp_path / "memory")
     encoder, judge = Counting(), tiny_cross_encoder()
     again = Passages.load(tmp_path / "memory", encoder)
-    assert again.documents == memory.documents
+    about = tmp_path / "memory" / "passages.json"
+    content = about.read_bytes()
+    old = json.loads(content)
+    old |= {"format": 2, "sha256": old["sha256"]["documents.json"]}
+    about.write_text(json.dumps(old))  # as another version wrote it
+    before = Passages.load(tmp_path / "memory", encoder)
+    about.write_bytes(content)
+    assert before.documents == again.documents == memory.documents
     assert encoder.seen == []
     for query in ("the cat", "a brown fox", "zebra"):
         assert again.search(query, 50) == memory.search(query, 50)

@@ -3,6 +3,7 @@
 import faiss
 import numpy as np
 import pytest
+import torch
 
 from sbert_lab import VectorIndex, exact_search
 from sbert_lab.index import vector_index
@@ -254,6 +255,15 @@ def test_failed_save_keeps_the_old_index(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def test_an_index_that_is_saved_while_it_is_read_is_never_mixed(tmp_path, monkeypatch):
+    first, other = VectorIndex.build(CORPUS[:9]), VectorIndex.build(CORPUS[9:18])
+    first.save(tmp_path)
+    real = faiss.read_index
+    monkeypatch.setattr(faiss, "read_index", lambda p: other.save(tmp_path) or real(p))
+    with pytest.raises(ValueError, match="being saved: load it again"):
+        VectorIndex.load(tmp_path)
+
+
 BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), CORPUS[:300])
 
 
@@ -268,12 +278,50 @@ BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), CORPUS[:300])
         ("hnsw has M", CORPUS, None, "hnsw", {"nprobe": 3}),
         ("training points", CORPUS[:100], None, "ivfpq", {}),
         ("3 different", CORPUS[:3], ["a", "b", "a"], "flat", {}),
-        ("3 different", CORPUS[:3], [1.5, 2.5, 3.5], "flat", {}),
+        ("3 different", CORPUS[:3], [1, 2, 3, 4], "flat", {}),
+        ("3 different.*a set of 3", CORPUS[:3], {1, 2, 3}, "flat", {}),
     ],
 )
 def test_bad_input_is_refused(message, vectors, ids, kind, settings):
     with pytest.raises((ValueError, RuntimeError), match=message):
         VectorIndex.build(vectors, ids, kind, **settings)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [0, 2**63 + 5], [0, -(2**63) - 1], np.array([2**63], np.uint64), [0, -1],
+        ["a", ""], ["a", "b\0"], ["a", 1], [2, True], [1.0, 2.0], [b"a"], [None],
+        [[1], [2]],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_id_is_refused(ids):
+    with pytest.raises(ValueError, match="are no ids: give integers of 64 bits"):
+        VectorIndex.build(CORPUS[: len(ids)], ids)
+    with pytest.raises(ValueError, match="are no ids: give integers of 64 bits"):
+        VectorIndex.build(CORPUS[:1]).remove(ids)
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        ([2**63 - 1, -(2**63)], [2**63 - 1, -(2**63)]),
+        (np.array([3, 4], np.uint64), [3, 4]),
+        ([np.int8(3), torch.tensor(4)], [3, 4]),
+        (iter("ab"), ["a", "b"]),
+        (["\ud800", "a\0b"], ["\ud800", "a\0b"]),
+        (["x" * 10_000, np.str_("é")], ["x" * 10_000, "é"]),
+    ],
+)
+def test_ids_come_back_as_they_were_given(tmp_path, ids, wanted):
+    VectorIndex.build(CORPUS[:2], ids).save(tmp_path)
+    index = VectorIndex.load(tmp_path)
+    assert index.search(CORPUS[:2], 1).ids[:, 0].tolist() == wanted
+    index.add(CORPUS[:0], [])  # nothing, of no kind
+    index.remove(set(wanted[:1]))
+    index.remove(wanted[1])
+    assert len(index) == 0
 
 
 def test_bad_changes_are_refused():

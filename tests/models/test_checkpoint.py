@@ -11,8 +11,7 @@ import pytest
 import torch
 from conftest import tiny_encoder, tiny_parts
 
-from sbert_lab import SentenceEncoder
-from sbert_lab.models import checkpoint
+from sbert_lab import SentenceEncoder, _utils
 from sbert_lab.models.checkpoint import CheckpointError, Dense, read
 
 TEXTS = ["the cat sat on the mat", "a quick brown fox", "", "dog", "red bird flew " * 9]
@@ -206,7 +205,7 @@ def test_killed_save_leaves_the_previous_folder_whole(tmp_path, monkeypatch):
     def die(_):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(checkpoint, "sha256_file", die)
+    monkeypatch.setattr(_utils, "sha256_file", die)
     process = multiprocessing.get_context("fork").Process(
         target=other.save, args=[folder]
     )
@@ -215,3 +214,19 @@ def test_killed_save_leaves_the_previous_folder_whole(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert process.exitcode == -signal.SIGKILL
     assert load(folder).fingerprint() == tiny_encoder().fingerprint()
+
+
+def test_saving_keeps_what_an_earlier_save_did_not_write(tmp_path):
+    clone, own = tmp_path / "clone", {".git/HEAD": "ref", "LICENSE": "", "thesis": "t"}
+    tiny_encoder(**LAYOUTS["dense"]).save(clone)
+    for name, text in own.items():
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text(text)
+    tiny_encoder(seed=9).save(clone)
+    assert load(clone).fingerprint() == tiny_encoder(seed=9).fingerprint()
+    assert {name: (clone / name).read_text() for name in own} == own
+    assert not (clone / "2_Dense").exists()
+    (clone / "sbert_lab.json").unlink()  # as if another program had written the rest
+    with pytest.raises(FileExistsError, match="is not of an earlier save"):
+        tiny_encoder().save(clone)
+    assert load(clone).fingerprint() == tiny_encoder(seed=9).fingerprint()

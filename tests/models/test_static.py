@@ -57,7 +57,8 @@ def test_saves_and_loads(folder, tmp_path):
         again = StaticEncoder.from_pretrained(target)
         np.testing.assert_array_equal(again.vectors, table)
         np.testing.assert_allclose(again.encode(texts), made.encode(texts), atol=1e-7)
-    assert {path.name for path in target.iterdir()} == {FILE, "tokenizer.json"}
+    listed = {FILE, "tokenizer.json", "static_vectors.json"}
+    assert {path.name for path in target.iterdir()} == listed
 
 
 def test_damaged_and_missing_files_are_named(folder):

@@ -43,6 +43,7 @@ from sbert_lab.losses import (
 )
 from sbert_lab.training import TrainingData
 from sbert_lab.training.batch_samplers import BatchSampler
+from sbert_lab.training.trainer import last_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -367,10 +368,33 @@ def test_a_checkpoint_is_a_model_and_saving_never_removes_one(folder, tmp_path):
         assert ours.fingerprint() == encoder.fingerprint()
         theirs = SentenceTransformer(str(saved), device="cpu")
         np.testing.assert_allclose(theirs.encode(texts), expected, rtol=0, atol=1e-6)
-    (tmp_path / "config.json").write_text("{}")  # as an earlier model leaves one
-    with pytest.raises(FileExistsError, match="checkpoints"):
-        trainer.save_model()  # where the checkpoints are
+    trainer.save_model()  # where the checkpoints are
+    load(tmp_path)
     assert (tmp_path / "checkpoint-4" / "trainer_state.json").is_file()
+    (tmp_path / "plan.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"plan\.json is not of an earlier save"):
+        trainer.save_model()
+
+
+def test_checkpoints_of_others_are_kept(folder, tmp_path, caplog):
+    options = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    (tmp_path / "checkpoint-best").mkdir(parents=True)
+    trainer = train(load(folder), tmp_path, classed(16), SoftmaxLoss(WIDTH), **options)
+    assert "save_total_limit is off" in caplog.text
+    found = {f"checkpoint-{name}" for name in (1, 2, 3, 4, "best")}
+    assert {path.name for path in tmp_path.iterdir()} == found
+    (tmp_path / "checkpoint-4" / "plan.json").unlink()
+    for resume in (None, True, tmp_path / "checkpoint-4"):
+        with pytest.raises(FileExistsError, match="checkpoint-4 is no checkpoint of"):
+            trainer.train(resume)
+
+
+def test_a_checkpoint_that_is_written_anew_is_none_until_it_is_whole(folder, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 4}
+    first = train(load(folder), tmp_path, classed(16), SoftmaxLoss(WIDTH), **options)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    first.save_model(str(tmp_path / "checkpoint-4"))
+    assert last_checkpoint(tmp_path) is None
 
 
 # A loss that is not finite

@@ -31,7 +31,7 @@ def export(data: Path, run: Path, folder: Path, title: str = "A small BERT") -> 
     model.config.hidden_dropout_prob = 0.1
     model.config.attention_probs_dropout_prob = 0.1
     card = model_card(title, model.config, model.num_parameters(), run, data)
-    with new_folder(folder, "config.json") as new:
+    with new_folder(folder, "export.json") as new:
         model.save_pretrained(new)
         for name in TOKENIZER_FILES:
             write_bytes(new / name, (data / name).read_bytes())
