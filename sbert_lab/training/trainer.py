@@ -179,11 +179,11 @@ class SentenceTrainer(Trainer):
             role = objective.roles[-1] if data.label is None else "label"
             values = data.columns[role][0] if data.label is None else data.label
             idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
-            told = (
-                f"{data.source}: {idle} of {len(data)} rows are in batches of one {role}"
-                " and teach nothing: bring others or negatives, make batches larger, or "
-                "for few classes take SoftmaxLoss or ContrastiveLoss"
+            told = f"{data.source}: {idle} of {len(data)} rows are in batches of one "
+            told += (
+                f"{role} and teach nothing: bring others, negatives, larger batches,"
             )
+            told += " or for few classes SoftmaxLoss"
             if len({*values}) == 1:
                 raise DataError([told])
             if idle:
@@ -417,10 +417,7 @@ class SentenceTrainer(Trainer):
         return [callback for callback in every if isinstance(callback, ExportableState)]
 
     def _restore_callbacks(self) -> bool:
-        """Give callbacks what they had counted; return whether their patience is over.
-
-        Their settings stay; transformers, if asked, would take back the old ones too.
-        """
+        """Give callbacks their counts, not old settings; True if patience is over."""
         saved: Any = self.state.stateful_callbacks
         over = False
         for callback in reversed(self._stateful()):
