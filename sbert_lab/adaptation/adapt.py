@@ -28,7 +28,7 @@ from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, locate
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ def adapt(
     folder = Path(out).expanduser()
     work = folder / "work"
     encoder = SentenceEncoder.from_pretrained(str(base))
+    metric_of(encoder)  # it is measured by that in the end
     plan = {
         "base": encoder.fingerprint(),
         "method": method,

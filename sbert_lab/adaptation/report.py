@@ -15,7 +15,7 @@ from sbert_lab.evaluation.figures import intervals, legend_below, new_figure, pn
 from sbert_lab.evaluation.metrics import Values, pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 
 OUTCOME, REPORT = "outcome.json", "report.md"
 
@@ -33,9 +33,9 @@ def measure(
     found: dict[str, Values] = {}
     if search is not None:
         sides = encoder.encode_query, encoder.encode_document
-        found[_NDCG], found[_RECALL] = search_quality(
-            *sides, search.queries, search.corpus, search.relevant
-        )
+        task = search.queries, search.corpus, search.relevant
+        both = search_quality(*sides, *task, metric_of(encoder))
+        found[_NDCG], found[_RECALL] = both
     for name, pairs in general.items():
         first, second = np.split(encoder.encode([*pairs.first, *pairs.second]), 2)
         found[f"{name}, {_SPEARMAN}"] = pairwise_cosine(first, second)

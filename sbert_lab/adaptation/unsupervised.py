@@ -19,7 +19,7 @@ from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import Curve
 
@@ -124,7 +124,7 @@ def margin_columns(
 
     `triplets` are columns ``anchor``, ``positive`` and ``negative``. A cross-encoder's
     scores are those before any activation: behind a sigmoid the margins of easy pairs
-    would all be 1. An encoder's are cosines.
+    would all be 1. An encoder's are by its own metric.
     """
     right = list(zip(triplets["anchor"], triplets["positive"], strict=True))
     wrong = list(zip(triplets["anchor"], triplets["negative"], strict=True))
@@ -140,7 +140,9 @@ def margin_columns(
             (teacher.encode_document, documents),
         ):
             texts, place = np.unique(column, return_inverse=True)
-            sides.append(normalized(encode(texts.tolist()))[place])
+            vectors = encode(texts.tolist())[place]
+            dot = metric_of(teacher) == "dot"
+            sides.append(vectors if dot else normalized(vectors))
         scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
     score = dict(zip(different, scores.tolist(), strict=True))
     label = [score[p] - score[n] for p, n in zip(right, wrong, strict=True)]

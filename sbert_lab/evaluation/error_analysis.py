@@ -2,6 +2,10 @@
 
 import re
 
+import regex
+
+from sbert_lab.models.lexical import spelled
+
 #: Words that say little about what a sentence is about.
 STOP_WORDS = frozenset(
     """
@@ -16,7 +20,7 @@ STOP_WORDS = frozenset(
     """.split()
 )
 
-_WORD = re.compile(r"[a-z0-9]+")
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _NEGATION = re.compile(
     r"\b(?:no|not|nor|none|never|neither|nobody|nothing|nowhere|without|cannot)\b"
     r"|n['’]t\b",
@@ -26,7 +30,7 @@ _NEGATION = re.compile(
 
 def word_overlap(first: str, second: str) -> float:
     """Return the share of words, but stop words, that two texts have in common."""
-    a, b = (set(_WORD.findall(text.lower())) - STOP_WORDS for text in (first, second))
+    a, b = (set(_WORD.findall(spelled(text))) - STOP_WORDS for text in (first, second))
     return len(a & b) / max(1, len(a | b))
 
 

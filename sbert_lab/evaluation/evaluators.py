@@ -1,15 +1,16 @@
 """Evaluators: what is measured while a model is trained, under a name of its own."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from sbert_lab._utils import Metric, Vectors
+from sbert_lab._utils import Metric, Vectors, whole_number
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.batching import check_texts
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 
 #: Texts in, vectors ``[n, d]`` out: `SentenceEncoder.encode`, or any other encoder's.
 Encode = Callable[[Sequence[str]], Vectors]
@@ -20,13 +21,14 @@ def search_quality(
     encode_document: Encode,
     queries: Sequence[str],
     corpus: Sequence[str],
-    relevant: Sequence[Collection[int]],
-    metric: Metric = "cosine",
+    relevant: Sequence[metrics.Relevant],
+    metric: Metric,
     k: int = 10,
 ) -> tuple[metrics.Values, metrics.Values]:
     """Return nDCG@k and recall@k of each query, ``[q]`` each, by exact search.
 
-    ``relevant`` holds for each query the rows of the corpus that answer it.
+    ``relevant`` holds for each query the rows of the corpus that answer it. `metric` is
+    that of the encoder: `metric_of`.
     """
     asked, texts = encode_query(queries), encode_document(corpus)
     found = exact_search(asked, texts, k, metric)[1].tolist()
@@ -72,7 +74,8 @@ class RetrievalEvaluator:
     """Find the right documents for queries: ``ndcg_at_k`` and ``recall_at_k``.
 
     ``corpus`` maps ids to documents, ``relevant`` holds for each query the ids that
-    answer it, and the best k documents are looked at.
+    answer it, or their grades, and the best k documents are looked at. They are
+    compared as the model says, by cosine or dot product.
     """
 
     def __init__(
@@ -80,25 +83,29 @@ class RetrievalEvaluator:
         name: str,
         queries: Sequence[str],
         corpus: Mapping[str, str],
-        relevant: Sequence[Collection[str]],
+        relevant: Sequence[metrics.Relevant],
         k: int = 10,
     ) -> None:
-        if len(queries) != len(relevant):
+        if not len(queries) == len(relevant) > 0:
             raise ValueError(f"{len(queries)} queries and {len(relevant)} answers")
-        unknown = sorted({i for ids in relevant for i in ids} - corpus.keys())
+        answers = [metrics.positive(wanted) for wanted in relevant]
+        unknown = sorted({key for one in answers for key in one} - corpus.keys())
         if unknown:
             raise ValueError(f"relevant ids that the corpus lacks: {unknown[:3]}")
-        self.name, self.queries, self.k = name, list(queries), k
+        self.name, self.queries, self.k = (
+            name,
+            check_texts(queries, "queries"),
+            whole_number(k, "k"),
+        )
         self.corpus = list(corpus.values())
         row_of = {key: row for row, key in enumerate(corpus)}
-        self.relevant = [{row_of[key] for key in ids} for ids in relevant]
+        self.relevant = [{row_of[key]: g for key, g in one.items()} for one in answers]
 
     def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
         """Return the means over the queries."""
         sides = encoder.encode_query, encoder.encode_document
-        ndcg, recall = search_quality(
-            *sides, self.queries, self.corpus, self.relevant, k=self.k
-        )
+        task = self.queries, self.corpus, self.relevant
+        ndcg, recall = search_quality(*sides, *task, metric_of(encoder), self.k)
         return {
             f"ndcg_at_{self.k}": float(ndcg.mean()),
             f"recall_at_{self.k}": float(recall.mean()),

@@ -1,16 +1,20 @@
 """Metrics: one number a query, so that `statistics` can say how sure their mean is.
 
 Retrieval metrics take the ids that came back, nearest first. What answers a query are
-ids, or grades by id; a grade of 0 or below means "judged, and not relevant".
+ids, or grades by id; a grade of 0 or below means "judged, and not relevant". An id that
+comes back again gains nothing, and takes its place.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+from sbert_lab._utils import whole_number
+from sbert_lab.index.exact import checked
 
 Values = NDArray[np.float64]
 Found = Sequence[Sequence[Any]]
@@ -29,14 +33,13 @@ def ndcg_at_k(found: Found, relevant: Sequence[Relevant], k: int = 10) -> Values
         # In order and with the C library's log2: trec_eval's value to the bit.
         total = 0.0
         for place, grade in enumerate(grades, 1):
-            total += max(0, grade) / math.log2(place + 1)
+            total += grade / math.log2(place + 1)
         return total
 
     values = []
-    for row, wanted in zip(found, relevant, strict=True):
-        graded = wanted if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 1)
+    for row, graded in _judged(found, relevant, k):
         ideal = gain(sorted(graded.values(), reverse=True)[:k])
-        got = gain(graded.get(key, 0) for key in row[:k])
+        got = gain(graded.pop(key, 0) for key in row)
         values.append(got / ideal if ideal else 0.0)
     return np.array(values, np.float64)
 
@@ -50,20 +53,20 @@ def average_precision_at_k(
     relevant ids, as in trec_eval. Source: Buckley and Voorhees 2000.
     """
     values = []
-    for row, wanted in zip(found, map(_positive, relevant), strict=True):
-        hits, total = 0, 0.0
-        for place, key in enumerate(row[:k], 1):
-            if key in wanted:
+    for row, graded in _judged(found, relevant, k):
+        hits, total, answers = 0, 0.0, len(graded)
+        for place, key in enumerate(row, 1):
+            if graded.pop(key, 0):
                 hits += 1
                 total += hits / place
-        values.append(total / max(1, len(wanted)))
+        values.append(total / max(1, answers))
     return np.array(values, np.float64)
 
 
 def recall_at_k(found: Found, relevant: Sequence[Relevant], k: int = 10) -> Values:
     """Return the share of relevant ids among the first k, per query."""
-    rows = zip(found, map(_positive, relevant), strict=True)
-    return np.array([len(set(row[:k]) & w) / max(1, len(w)) for row, w in rows])
+    rows = _judged(found, relevant, k)
+    return np.array([len(g.keys() & set(row)) / max(1, len(g)) for row, g in rows])
 
 
 def overlap_at_k(found: Found, other: Found, k: int = 10) -> Values:
@@ -72,20 +75,65 @@ def overlap_at_k(found: Found, other: Found, k: int = 10) -> Values:
 
 
 def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
-    """Return Spearman's rank correlation, ties sharing their mean rank."""
+    """Return Spearman's rank correlation, ties sharing their mean rank.
+
+    It is 0 where one side never varies.
+    """
+    both = np.stack([np.asarray(side, np.float64) for side in (predicted, gold)])
+    if both.ndim != 2 or both.shape[1] < 2 or not np.isfinite(both).all():
+        raise ValueError(f"{both.shape[1:]} are not two or more finite scores a side")
+    if not np.ptp(both, axis=1).all():
+        return 0.0
     return float(stats.spearmanr(predicted, gold).statistic)
 
 
 def pairwise_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> Values:
     """Return the cosine of each row with its partner, ``[n, d], [n, d] -> [n]``."""
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape}: give rows and partners")
+    checked(first, "vectors")
+    checked(second, "vectors")
     a, b = first.astype(np.float64), second.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: Values = (a * b).sum(1) / np.maximum(norms, 1e-12)
+    cosines: Values = (a * b).sum(1) / np.where(norms > 0, norms, 1)
     return cosines
 
 
-def _positive(wanted: Relevant) -> set[Any]:
-    """Return the ids that answer the query: of graded ones, those above 0."""
-    if isinstance(wanted, Mapping):
-        return {key for key, grade in wanted.items() if grade > 0}
-    return set(wanted)
+def positive(wanted: Relevant) -> dict[Any, float]:
+    """Return the ids that answer a query and their grades, 1 where none are given."""
+    if not isinstance(wanted, Mapping):
+        return dict.fromkeys(_ids(wanted), 1)
+    if not all(map(math.isfinite, wanted.values())):
+        raise ValueError(f"grades must be finite numbers: {dict(wanted)}")
+    return {key: grade for key, grade in wanted.items() if grade > 0}
+
+
+def _judged(
+    found: Found, relevant: Sequence[Relevant], k: int
+) -> Iterator[tuple[list[Any], dict[Any, float]]]:
+    """Yield the first k ids and the answers of each query, or say what is wrong."""
+    k = whole_number(k, "k")
+    try:
+        for row, wanted in zip(found, relevant, strict=True):
+            if isinstance(row, Set | Mapping):
+                raise TypeError(f"a {type(row).__name__} has no order")
+            ids, answers = _ids(row), positive(wanted)
+            text = [{isinstance(key, str) for key in keys} for keys in (ids, answers)]
+            if all(text) and text[0].isdisjoint(text[1]):
+                raise TypeError(
+                    f"{ids[0]!r} and {min(answers)!r} are of different kinds"
+                )
+            yield ids[:k], answers
+    except (TypeError, ValueError) as error:
+        cure = "give for each query a list of ids, and the answers' ids or grades"
+        raise ValueError(f"{error}: {cure}") from error
+
+
+def _ids(values: Iterable[Any]) -> list[Any]:
+    """Return ids as a list, those of arrays and tensors as Python's own."""
+    if isinstance(values, str | bytes | Iterator):  # an iterator is read but once
+        raise TypeError(f"{values!r:.40} is no list of ids")
+    listed = list(getattr(values, "tolist", lambda: values)())
+    if any(key != key for key in {*listed}):
+        raise TypeError("NaN is no id")
+    return listed

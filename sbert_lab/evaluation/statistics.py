@@ -82,7 +82,7 @@ def bootstrap_score(
     the runs belong to, all seeds of the first one first: a seed's value is their mean.
     """
     models = [_rows(m) for m in (predicted, baseline) if m is not None]
-    y = _gold(gold, models)
+    y = _gold(gold, models, score)
     if cells < 1 or len(models[0]) % cells:
         raise ValueError(f"{len(models[0])} runs cannot be {cells} cells of equal size")
     owner = _group_numbers(len(y), groups)
@@ -124,7 +124,7 @@ def permutation_score(
 
     A pair's two similarities are swapped at random, as ranks within a model.
     """
-    y = _gold(gold, [_rows(ours), _rows(theirs)])
+    y = _gold(gold, [_rows(ours), _rows(theirs)], score)
     a, b = rankdata(ours), rankdata(theirs)
     owner = _group_numbers(len(y), groups)
     once, ranks = np.ones((1, len(y))), rankdata(y)[None]
@@ -269,8 +269,10 @@ def _rows(values: ArrayLike) -> Floats:
     return rows
 
 
-def _gold(gold: ArrayLike, models: list[Floats]) -> Floats:
+def _gold(gold: ArrayLike, models: list[Floats], score: Score) -> Floats:
     y: Floats = _rows(gold)[0]
+    if score != "spearman" and not np.isin(y, (0, 1)).all():
+        raise ValueError(f"score={score!r}: gold must be 1 and 0; or say spearman")
     if any(m.shape != (len(models[0]), len(y)) for m in models):
         raise ValueError("give a similarity by each model for each gold score")
     return y

@@ -25,7 +25,7 @@ from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.registry import cache_home
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 from sbert_lab.training import TrainingData
 from sbert_lab.training.hard_negatives import Mined
 
@@ -163,12 +163,12 @@ def _scores(reader: CrossEncoder, weights: str, pairs: list[tuple[str, str]]) ->
 def candidates(
     encoder: SentenceEncoder, task: RetrievalTask, k: int, cache: EmbeddingCache
 ) -> Candidates:
-    """Return each query's k nearest entries by cosine, all entries compared."""
+    """Return each query's k nearest entries, all entries compared."""
     queries, corpus = (
         encoder.encode(texts, cache=cache, show_progress=False)
         for texts in (task.queries, task.corpus_texts)
     )
-    scores, rows = exact_search(queries, corpus, k, "cosine")
+    scores, rows = exact_search(queries, corpus, k, metric_of(encoder))
     return Candidates(task, rows, scores, np.empty((len(rows), 0), np.float32))
 
 

@@ -41,7 +41,7 @@ from sbert_lab.models.checkpoint import Layout, load_transformer
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home, resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 from sbert_lab.training import (
     SentenceTrainer,
     SentenceTrainingArguments,
@@ -269,7 +269,8 @@ class Yardstick:
             rows = {code: row for row, code in enumerate(task.corpus_codes)}
             right = [[rows[code]] for code in task.relevant]
             texts = task.queries, task.corpus_texts
-            found[RETRIEVAL] = search_quality(encode, encode, *texts, right)[0]
+            metric = metric_of(encoder)
+            found[RETRIEVAL] = search_quality(encode, encode, *texts, right, metric)[0]
         return found
 
     def score(

@@ -44,7 +44,7 @@ def splitter(
     if longest := getattr(encoder, "max_seq_length", None):
         reads = int(longest) - len(words.encode(document_prompt(encoder)).ids)
     wanted = reads if max_tokens is None else max_tokens
-    if not 1 <= wanted <= reads or not 0 <= overlap < wanted:
+    if wanted not in range(1, reads + 1) or overlap not in range(wanted):
         raise ValueError(
             f"max_tokens={wanted}, overlap={overlap}: at most the {reads} tokens that "
             "the encoder reads, and an overlap of fewer"

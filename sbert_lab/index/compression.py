@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.index.exact import checked, normalized
 
 
@@ -23,7 +23,7 @@ class Pca:
     def fit(cls, vectors: Vectors, dimension: int) -> Self:
         """Find the `dimension` directions from vectors ``[n, d]`` of the corpus."""
         rows = checked(vectors, "vectors")
-        _check(dimension, min(rows.shape))
+        dimension = whole_number(dimension, "dimension", 1, min(rows.shape))
         covariance = np.atleast_2d(np.cov(rows, rowvar=False))
         directions = np.linalg.eigh(covariance).eigenvectors  # smallest variance first
         largest = directions[:, ::-1][:, :dimension]
@@ -31,8 +31,10 @@ class Pca:
 
     def transform(self, vectors: Vectors) -> Vectors:
         """Project, ``[n, d] -> [n, m]``, and scale to unit length."""
-        projected: Vectors = checked(vectors, "vectors") @ self.components.T
-        return normalized(projected)
+        rows, width = checked(vectors, "vectors"), self.components.shape[1]
+        if rows.shape[1] != width:
+            raise ValueError(f"vectors are {list(rows.shape)}: give {width} columns")
+        return normalized(rows @ self.components.T)
 
 
 def truncate(vectors: Vectors, dimension: int) -> Vectors:
@@ -42,10 +44,5 @@ def truncate(vectors: Vectors, dimension: int) -> Vectors:
     any dimensions, and `Pca` loses less.
     """
     rows = checked(vectors, "vectors")
-    _check(dimension, rows.shape[1])
+    dimension = whole_number(dimension, "dimension", 1, rows.shape[1])
     return normalized(rows[:, :dimension])
-
-
-def _check(dimension: int, most: int) -> None:
-    if not 1 <= dimension <= most:
-        raise ValueError(f"dimension={dimension}: choose from 1 to {most}")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbert_lab._utils import METRICS, Metric, Vectors
+from sbert_lab._utils import METRICS, Metric, Vectors, whole_number
 
 _ROWS_AT_ONCE = 16_384  # corpus rows scored together
 _QUERIES_AT_ONCE = 1_024
@@ -12,7 +12,14 @@ _QUERIES_AT_ONCE = 1_024
 
 def normalized(vectors: Vectors) -> Vectors:
     """Scale rows to unit length, ``[n, d] -> [n, d]``; zero rows stay zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    odd = np.isinf(lengths) | (lengths < np.float32(1e-12))
+    if odd.any():  # squares of very large and very small numbers are beyond float32
+        size = np.abs(vectors).max(axis=1, keepdims=True)
+        odd &= (size > 0) & np.isfinite(size)
+        vectors = np.divide(vectors, size, out=vectors.copy(), where=odd)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
     return scaled
 
@@ -30,25 +37,24 @@ def exact_search(
     Queries are float32 ``[q, d]`` and the corpus ``[n, d]``, which may be a memory map:
     it is read once, block by block, and `normalized_corpus` says that its rows have
     unit length already. Returns float32 scores, falling, and int64 rows of the corpus,
-    ``[q, k]``, equal scores in order of row; fewer if the corpus is smaller.
+    ``[q, k]``, equal scores in order of row; fewer if the corpus is smaller. A
+    ValueError names a row that is not finite.
     """
     queries = checked(queries, "queries")
-    if k < 1:
-        raise ValueError(f"k={k}: ask for at least one neighbour")
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
-    if corpus.ndim != 2 or corpus.shape[1] != queries.shape[1]:
+    if np.ndim(corpus) != 2 or np.shape(corpus)[1] != queries.shape[1]:
         raise ValueError(
-            f"corpus is {list(corpus.shape)} and queries are {list(queries.shape)}: "
+            f"corpus is {list(np.shape(corpus))} and queries {list(queries.shape)}: "
             "both must have the same number of columns"
         )
-    k = min(k, len(corpus))
+    k = min(whole_number(k, "k"), len(corpus))
     if metric == "cosine":
         queries = normalized(queries)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     positions = np.full((len(queries), k), -1, np.int64)
     for start in range(0, len(corpus), _ROWS_AT_ONCE):
-        block = np.asarray(corpus[start : start + _ROWS_AT_ONCE], np.float32)
+        block = _reals(corpus[start : start + _ROWS_AT_ONCE], "corpus")
         if metric == "cosine" and not normalized_corpus:
             block = normalized(block)
         for first in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -67,7 +73,18 @@ def _keep_best(
     """Merge one block's best rows into the running top k, in place."""
     k = scores.shape[1]
     similar = torch.from_numpy(queries) @ torch.from_numpy(block).T  # [q, rows]
-    best, where = similar.topk(min(k, len(block)), dim=1)
+    if not similar.sum().isfinite():  # quick; the sum alone can be too large, too
+        bad = (~similar.isfinite()).any(0).nonzero()
+        if len(bad):
+            row = offset + int(bad[0])
+            raise ValueError(f"corpus: row {row} or its product is not finite")
+    best, where = similar.topk(min(k + 1, len(block)), dim=1)
+    if best.shape[1] > k:
+        # Of equal scores around the k-th place topk takes any.
+        for query in (best[:, k - 1] == best[:, k]).nonzero()[:, 0].tolist():
+            order = similar[query].argsort(descending=True, stable=True)[: k + 1]
+            where[query], best[query] = order, similar[query][order]
+        best, where = best[:, :k], where[:, :k]
     all_scores = np.concatenate([scores, best.numpy()], axis=1)
     all_positions = np.concatenate([positions, where.numpy() + offset], axis=1)
     order = np.lexsort((all_positions, -all_scores), axis=1)[:, :k]
@@ -77,11 +94,15 @@ def _keep_best(
 
 def checked(vectors: Vectors, name: str) -> Vectors:
     """Return `vectors` as contiguous float32 ``[n, d]``, or say what is wrong."""
-    array = np.asarray(vectors)
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} are {array.dtype} of {array.shape}, not reals [n, d]")
-    floats = np.ascontiguousarray(array, np.float32)
+    floats = _reals(vectors, name)
     bad = np.flatnonzero(~np.isfinite(floats).all(1))
     if len(bad):
         raise ValueError(f"{name}: row {bad[0]} is not finite ({len(bad)} such rows)")
     return floats
+
+
+def _reals(vectors: Vectors, name: str) -> Vectors:
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or np.ma.is_masked(vectors):
+        raise ValueError(f"{name} are {array.dtype} of {array.shape}, not reals [n, d]")
+    return np.ascontiguousarray(array, np.float32)

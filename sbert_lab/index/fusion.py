@@ -15,9 +15,9 @@ def reciprocal_rank_fusion(
 
     Each ranking holds row numbers ``[q, k_r]``, best first, -1 where nothing was found;
     all are of the same q queries and documents. A row scores the sum of
-    ``1 / (60 + rank)`` over those that found it, ranks counted from 1. Returns scores
-    and rows of the best `k`, or of all, ``[q, k']``, equal scores sorted by row; minus
-    infinity and -1 where fewer were found.
+    ``1 / (60 + rank)`` over those that found it, ranks counted from 1, where it stands
+    first. Returns scores and rows of the best `k`, or of all, ``[q, k']``, equal scores
+    sorted by row; minus infinity and -1 where fewer were found.
 
     Examples
     --------
@@ -34,7 +34,8 @@ def reciprocal_rank_fusion(
     for answers in zip(*found, strict=True):
         shares: dict[int, list[float]] = defaultdict(list)
         for rows in answers:
-            for rank, row in enumerate(rows.tolist(), 1):
+            places = reversed([*enumerate(rows.tolist(), 1)])  # the first one stays
+            for row, rank in {row: rank for rank, row in places}.items():
                 if row >= 0:
                     shares[row].append(1 / (60 + rank))
         # Summed exactly and compared rounded: the order of retrievers changes nothing.

@@ -5,6 +5,7 @@ The retrieval step of what gives a language model something to read (Lewis et al
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sbert_lab._utils import new_folder, sha256_file, write_json
+from sbert_lab._utils import new_folder, sha256_file, whole_number, write_json
 from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
 from sbert_lab.index.vector_index import VectorIndex
@@ -27,6 +28,10 @@ from sbert_lab.models.sentence_encoder import (
 )
 
 _ABOUT, _DOCUMENTS = "passages.json", "documents.json"
+
+#: What reads as the number of a passage, backslashes in front included.
+_NUMBER = re.compile(r"\\*[\[［]\s*\d+\s*[\]］]")
+_HEAD = re.compile(rf"^([\W_]*?)({_NUMBER.pattern})")
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,7 @@ class Passages:
         """
         if not check_texts([query], "query")[0].strip():
             raise ValueError("the query is empty; ask something")
-        if not 1 <= k <= candidates:
-            raise ValueError(f"k={k}: from 1 to candidates={candidates}")
+        k = whole_number(k, "k", 1, whole_number(candidates, "candidates"))
         if not self._ids:
             return []
         asked = encode_queries(self.encoder, [query])
@@ -225,12 +229,17 @@ class Passages:
 def cited(passages: Sequence[Cited]) -> str:
     """Write passages one below the other, numbered and with their sources.
 
-    For the prompt of a language model, which can then cite them as [1], [2] …
+    For the prompt of a language model, which can then cite them as [1], [2] … A number
+    in brackets that begins a line of a text, or stands in a name, gets a backslash in
+    front, one more if it has some: no text passes for the next passage.
     """
-    return "\n\n".join(
-        f"[{number}] {p.document}, characters {p.start}–{p.end}:\n{p.text}"
-        for number, p in enumerate(passages, 1)
-    )
+    blocks = []
+    for number, p in enumerate(passages, 1):
+        name = _NUMBER.sub(r"\\\g<0>", p.document)
+        lines = p.text.splitlines(keepends=True)
+        text = "".join(_HEAD.sub(r"\1\\\2", line) for line in lines)
+        blocks.append(f"[{number}] {name}, characters {p.start}–{p.end}:\n{text}")
+    return "\n\n".join(blocks)
 
 
 def _hash(encoder: Encoder) -> str:

@@ -22,6 +22,7 @@ from sbert_lab._utils import (
     Vectors,
     new_folder,
     sha256_file,
+    whole_number,
     write_json,
 )
 from sbert_lab.index.exact import checked, exact_search, normalized
@@ -49,6 +50,8 @@ _SAME = 1e-6  # scores that differ by less are the same distance, seen twice
 @dataclass(frozen=True)
 class Hits:
     """Answers to q queries: ids and float32 scores ``[q, k]``, nearest first.
+
+    Of equal scores the vector comes first that was added first.
 
     Where fewer than k were found the id is -1 or ``""`` and the score minus infinity.
     """
@@ -83,6 +86,11 @@ class VectorIndex:
     _removed: NDArray[np.bool_] = field(repr=False)
     _row: dict[Any, int] = field(repr=False, default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse a metric that is not searched by, built or loaded."""
+        if self.metric not in METRICS:
+            raise ValueError(f"metric={self.metric!r}: one of {', '.join(METRICS)}")
+
     @classmethod
     def build(
         cls,
@@ -106,8 +114,6 @@ class VectorIndex:
           of d up to about d / 8), ``nprobe`` (16); of ``pq``: ``m`` (up to d / 4);
         - of ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
         """
-        if metric not in METRICS:
-            raise ValueError(f"metric={metric!r}: one of {', '.join(METRICS)}")
         dimension = checked(vectors[:1], "vectors").shape[1]
         chosen = _settings(kind, len(vectors), dimension, settings)
         index = cls(
@@ -173,6 +179,7 @@ class VectorIndex:
         the encoder of the queries: another than the index's is an error.
         """
         self._same_model(model_hash)
+        k = whole_number(k, "k")
         scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k)
         nothing: Any = -1 if self.ids.dtype.kind == "i" else ""
         found = self.ids[rows] if len(self.ids) else rows
@@ -351,7 +358,9 @@ class VectorIndex:
         if self.kind == "binary":  # FAISS counts different bits
             scores = self.dimension - 2 * scores
             scores /= self.dimension if self.metric == "cosine" else 1
-        return np.where(rows < 0, -np.inf, scores).astype(np.float32), rows
+        scores = np.where(rows < 0, -np.inf, scores).astype(np.float32)
+        order = np.lexsort((rows, -scores), axis=1)  # FAISS: equal ones in any order
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
     def _prepared(self, vectors: Vectors) -> Vectors:
         """Return vectors as float32 ``[n, dimension]``, scaled for cosine."""

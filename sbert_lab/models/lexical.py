@@ -3,26 +3,41 @@
 Both are fitted on the corpus to be searched, and are what a trained model must beat.
 """
 
+import sys
+import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
-from sbert_lab._utils import Vectors
+from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.models.batching import check_texts
+
+#: Written without spaces or, as Korean, with endings grown onto the words.
+_RUN = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+"
+)
+_LETTERS = regex.compile(r"[\p{L}\p{M}\p{Nd}\p{Han}]+")
+#: Invisible signs, but for the space of no width, and vowel points, mostly left out.
+_UNWRITTEN = regex.compile(r"(?V1)[\p{Cf}--\u200b]|[\p{M}&&[\p{scx=Arab}\p{scx=Hebr}]]")
+#: Two signs or more; or one letter, which in "don't" and "O'Neill" is no word.
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}_]{2,}|(?<!\w['’])\p{L}(?!['’]\w)")
 
 
 class Bm25:
     """BM25 over a corpus, by the library bm25s: word counts, weighed by rarity.
 
-    The variant of Lucene (Kamphuis et al. 2020), k1 1.5 and b 0.75. Words are runs of
-    two or more letters or digits, in lower case, without Lucene's English stop words.
+    The variant of Lucene (Kamphuis et al. 2020), k1 1.5 and b 0.75. Words, of texts as
+    `spelled`, are runs of two or more letters or digits and single letters that stand
+    alone, without Lucene's English stop words.
 
     Source: Robertson and Zaragoza 2009, section 3.
     """
 
     def __init__(self, corpus: Sequence[str]) -> None:
-        import bm25s  # type: ignore[import-untyped]
+        import bm25s
 
         words = _words(corpus)
         if not any(words):
@@ -64,7 +79,8 @@ class Bm25:
 
         Those of equal scores are in order. k is at most the size of the corpus.
         """
-        texts, k = check_texts(queries, "queries"), min(k, self._size)
+        texts = check_texts(queries, "queries")
+        k = min(whole_number(k, "k"), self._size)
         scores = np.zeros((len(texts), k), np.float32)
         positions = np.zeros((len(texts), k), np.int64)
         for i, text in enumerate(texts):
@@ -87,9 +103,14 @@ class LsaEncoder:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self._weigher = TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True, dtype=np.float32
+            preprocessor=spelled,
+            analyzer="char_wb",
+            ngram_range=(2, 2),
+            sublinear_tf=True,
+            dtype=np.float32,
         )
         weights = self._weigher.fit_transform(check_texts(corpus))
+        whole_number(dimension, "dimension", most=weights.shape[1])
         self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
         self.dimension = len(self._svd.components_)
 
@@ -100,11 +121,29 @@ class LsaEncoder:
         return np.asarray(found[0] if isinstance(texts, str) else found, np.float32)
 
 
+def spelled(text: str) -> str:
+    """Return a text in lower case, each word in one of the spellings that Unicode has.
+
+    Letters of like meaning are one letter (NFKC), and vowel points of Arabic and Hebrew
+    are gone. Runs of scripts without spaces become their letters, and the pairs of
+    neighbours, as Lucene's analyser for Chinese, Japanese and Korean has them.
+    """
+    if text.isascii():
+        return text.lower()
+    text = _UNWRITTEN.sub("", unicodedata.normalize("NFC", text))
+    text = _LETTERS.sub(lambda m: unicodedata.normalize("NFKC", m[0]).casefold(), text)
+    return str(_RUN.sub(lambda run: f" {' '.join(_grams(run[0]))} ", text))
+
+
+def _grams(run: str) -> list[str]:
+    letters = regex.findall(r"\P{M}\p{M}*|\p{M}+", run)
+    return letters + [a + b for a, b in pairwise(letters)]
+
+
 def _words(texts: Sequence[str]) -> list[list[str]]:
     """Return the words of each text that BM25 counts."""
-    import bm25s
+    from bm25s.stopwords import STOPWORDS_EN
 
-    found: list[list[str]] = bm25s.tokenize(
-        check_texts(texts), stopwords="en", return_ids=False, show_progress=False
-    )
-    return found
+    stop = {*STOPWORDS_EN}
+    found = (_WORD.findall(spelled(text)) for text in check_texts(texts))
+    return [[sys.intern(word) for word in own if word not in stop] for own in found]

@@ -15,7 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import Advance, Metric, Vectors, progress, whole_number
+from sbert_lab._utils import (
+    METRICS,
+    Advance,
+    Metric,
+    Vectors,
+    progress,
+    whole_number,
+)
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
@@ -57,8 +64,14 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
 
 
 def metric_of(encoder: Encoder) -> Metric:
-    """Return the measure that the vectors are made for, ``"cosine"`` unless it says."""
-    return cast(Metric, getattr(encoder, "metric", "cosine"))
+    """Return how vectors are compared, cosine unless it says; see `METRICS`."""
+    found = getattr(encoder, "metric", "cosine")
+    if found not in METRICS:
+        raise ValueError(
+            f"{found!r} is not what is searched by here: set similarity_fn_name in the "
+            "model's config_sentence_transformers.json to cosine or dot"
+        )
+    return cast(Metric, found)
 
 
 class SentenceEncoder(TransformerModel):
@@ -126,6 +139,11 @@ class SentenceEncoder(TransformerModel):
     def dimension(self) -> int:
         """Width of the vectors that `encode` returns by default."""
         return self.layout.truncate_dim or self._full_dimension
+
+    @property
+    def metric(self) -> str:
+        """How the model compares vectors: cosine, dot, euclidean or manhattan."""
+        return self.layout.similarity
 
     @property
     def _full_dimension(self) -> int:

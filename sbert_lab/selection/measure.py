@@ -87,6 +87,9 @@ def measure_all(
         corpus, queries = search.corpus, search.queries
         about = f"{pairs.source.name}, {len(pairs)} pairs"
     models = {name: candidate(what).load(corpus) for name, what in names.items()}
+    for model in models.values():
+        if not isinstance(model, Bm25):
+            metric_of(model)  # says early that one cannot be searched by
     measured: dict[str, Quality] = {}
     with progress(len(models), "quality", minimum=1) as move:
         for name, model in models.items():

@@ -202,6 +202,11 @@ def test_data_that_cannot_be_used_is_refused(base, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             run(base, tmp_path / "out", data, **options)
+    other = load(base)
+    other.layout = replace(other.layout, similarity="euclidean")
+    other.save(tmp_path / "base")
+    with pytest.raises(ValueError, match="'euclidean'.*similarity_fn_name"):
+        run(tmp_path / "base", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

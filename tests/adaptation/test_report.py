@@ -84,8 +84,8 @@ def test_the_verdict_follows_from_the_intervals(own, ladder, said, use):
 class Vectors:
     """An encoder of given vectors, text by text."""
 
-    def __init__(self, table):
-        self.table = table
+    def __init__(self, table, metric):
+        self.table, self.metric = table, metric
 
     def encode(self, texts, **_):
         return np.array([self.table[text] for text in texts], np.float32)
@@ -93,7 +93,8 @@ class Vectors:
     encode_query = encode_document = encode
 
 
-def test_two_models_are_compared_item_by_item():
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_two_models_are_compared_item_by_item(metric):
     """Against loops over queries and pairs."""
     rng = np.random.default_rng(0)
     queries, corpus = [f"q{i}" for i in range(30)], [f"d{i}" for i in range(150)]
@@ -105,15 +106,18 @@ def test_two_models_are_compared_item_by_item():
     sets = general()
     texts = [*queries, *corpus, *sets["made up"].first, *sets["made up"].second]
     tables = [{text: rng.normal(size=3) for text in texts} for _ in range(2)]
-    measured = [measure(Vectors(table), search, sets) for table in tables]
+    models = [Vectors(table, metric) for table in tables]
+    measured = [measure(model, search, sets) for model in models]
     outcome = compare(search, sets, *measured)
     ndcg, recall, similarity = outcome["comparisons"]
     both = []
     for side, table in zip(("before", "after"), tables, strict=True):
         values, shares = [], []
         for query, answers in zip(queries, relevant, strict=True):
-            q = table[query] / np.linalg.norm(table[query])
-            scores = [table[d] @ q / np.linalg.norm(table[d]) for d in corpus]
+            scores = [table[d] @ table[query] for d in corpus]
+            if metric == "cosine":
+                lengths = [np.linalg.norm(table[d]) for d in corpus]
+                scores = np.divide(scores, lengths)
             order = list(np.argsort(-np.array(scores)))
             places = [order.index(a) + 1 for a in answers]
             gain = sum(1 / np.log2(p + 1) for p in places if p <= 10)

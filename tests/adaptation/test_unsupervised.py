@@ -186,6 +186,21 @@ def test_margins_of_a_cross_encoder_are_those_before_its_sigmoid(base):
         assert label == pytest.approx(float(right) - float(wrong), abs=1e-5)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_margins_of_an_encoder_are_by_its_own_metric(base, metric):
+    teacher = load(base)
+    teacher.head = torch.nn.Sequential()  # lengths differ
+    teacher.layout = replace(teacher.layout, similarity=metric)
+    rows = margin_columns(teacher, triplets_of(TEXTS))
+    a, p, n = (
+        teacher.encode(rows[role], normalize=metric == "cosine")
+        for role in ("anchor", "positive", "negative")
+    )
+    np.testing.assert_allclose(
+        rows["label"], (a * (p - n)).sum(1), rtol=1e-3, atol=1e-5
+    )
+
+
 def test_labels_are_scaled_and_texts_prompted(base, teacher, trained_with):
     """So that the root mean square of the margins is the encoder's own."""
     encoder, columns = load(base), margin_columns(teacher, triplets_of(TEXTS))

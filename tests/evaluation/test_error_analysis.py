@@ -12,6 +12,9 @@ def test_overlap_is_the_share_of_common_content_words():
         ("a dog bites a man", "a dog sleeps", 1 / 4),
         ("it is not", "they were", 0),
         ("", "a cat", 0),
+        ("हिन्दी में", "हिन्दी", 1 / 2),
+        ("Café", "cafe\u0301", 1),
+        ("猫", "猫。", 1),
     ):
         assert word_overlap(first, second) == word_overlap(second, first) == share
 

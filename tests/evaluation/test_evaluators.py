@@ -76,6 +76,17 @@ def test_retrieval_by_hand():
     assert list(evaluator.held_out()) == [("10 3",), ("85 1",)]
 
 
+def test_retrieval_is_by_the_models_own_metric():
+    compass = Compass()
+    evaluator = RetrievalEvaluator("x", QUERIES[:1], CORPUS, [{"near": 1, "far": 0}], 1)
+    assert evaluator(compass)["recall_at_1"] == 0
+    compass.metric = "dot"  # near is longer than east
+    assert evaluator(compass)["recall_at_1"] == 1
+    compass.metric = "euclidean"
+    with pytest.raises(ValueError, match="'euclidean' .* similarity_fn_name"):
+        evaluator(compass)
+
+
 def test_k_may_be_larger_than_the_corpus_and_a_query_have_no_answer():
     found = RetrievalEvaluator("x", QUERIES, CORPUS, [{"far"}, set()])(Compass())
     assert found == {"ndcg_at_10": pytest.approx(0.25), "recall_at_10": 0.5}
@@ -84,5 +95,13 @@ def test_k_may_be_larger_than_the_corpus_and_a_query_have_no_answer():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"the corpus lacks: \['south', 'west'\]"):
         RetrievalEvaluator("x", QUERIES, CORPUS, [{"near", "west"}, {"south"}])
-    with pytest.raises(ValueError, match="2 queries and 1 answers"):
-        RetrievalEvaluator("x", QUERIES, CORPUS, [{"near"}])
+    for queries, k, message in (
+        (QUERIES, 1, "2 queries and 1 answers"),
+        ([], 1, "0 queries"),
+        (["10 3"], 0, "k=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RetrievalEvaluator("x", queries, CORPUS, [{"near"}], k)
+    for queries, answer in (("a", ["near"]), (["10 3"], "near")):
+        with pytest.raises(TypeError, match="list of (strings|ids)"):
+            RetrievalEvaluator("x", queries, CORPUS | dict.fromkeys("near"), [answer])

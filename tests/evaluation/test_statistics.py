@@ -174,6 +174,8 @@ def test_what_has_no_interval_is_refused(bad):
         bootstrap_score([1.0, 2.0], bad)
     with pytest.raises(ValueError, match="groups for"):
         bootstrap_mean([1.0, 2.0], groups=["a"])
+    with pytest.raises(ValueError, match="must be 1 and 0"):
+        permutation_score([1, 2], [2, 1], [5, 0], score="average_precision")
 
 
 # Tests of differences

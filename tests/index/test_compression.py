@@ -34,10 +34,12 @@ def test_truncated_rows_have_unit_length_and_the_same_direction():
 
 
 def test_more_dimensions_than_there_are_are_refused():
-    for wrong in (0, 21):
-        with pytest.raises(ValueError, match="choose from 1"):
+    for wrong in (0, 21, "2"):
+        with pytest.raises(ValueError, match="a whole number, 1 to"):
             truncate(CORPUS, wrong)
-        with pytest.raises(ValueError, match="choose from 1"):
+        with pytest.raises(ValueError, match="a whole number, 1 to"):
             Pca.fit(CORPUS, wrong)
+    with pytest.raises(ValueError, match="give 20 columns"):
+        Pca.fit(CORPUS, 3).transform(CORPUS[:, :5])
     with pytest.raises(ValueError, match="not finite"):
         truncate(np.float32([[np.nan, 1]]), 1)

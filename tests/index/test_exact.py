@@ -29,12 +29,15 @@ def naive_search(queries, corpus, k, metric):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
-@given(seed=st.integers(0, 10_000), k=st.integers(1, 12), block=st.integers(1, 40))
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 40), block=st.integers(1, 40))
 @settings(deadline=None, max_examples=30)
 def test_exact_equals_naive_whatever_the_blocks(metric, seed, k, block):
     rng = np.random.default_rng(seed)
     queries = rng.normal(size=(3, 6)).astype(np.float32)
     corpus = rng.normal(size=(30, 6)).astype(np.float32)
+    if seed % 2:  # of one length, so that equal scores are equal in any arithmetic
+        queries, corpus = (np.sign(x).astype(np.int8) for x in (queries, corpus))
+        queries[:, 2:] = 0
     before = exact._ROWS_AT_ONCE, exact._QUERIES_AT_ONCE
     exact._ROWS_AT_ONCE, exact._QUERIES_AT_ONCE = block, 2
     try:
@@ -57,6 +60,27 @@ def test_equal_vectors_come_in_order_of_position():
     corpus = np.tile(np.eye(3, dtype=np.float32), (4, 1))
     positions = exact_search(np.eye(3, dtype=np.float32)[:1], corpus, 4)[1]
     assert positions.tolist() == [[0, 3, 6, 9]]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.filterwarnings("ignore:overflow|invalid value")
+def test_a_row_of_the_corpus_that_is_not_finite_is_named(monkeypatch, metric, value):
+    monkeypatch.setattr(exact, "_ROWS_AT_ONCE", 8)
+    corpus = CORPUS[:20].astype(np.float64)
+    corpus[13, 2] = value
+    with pytest.raises(ValueError, match="corpus: row 13 "):
+        exact_search(QUERIES, corpus, 5, metric)
+
+
+def test_very_large_and_small_numbers_have_the_same_cosines():
+    small, large = (CORPUS * np.float32(2.0**power) for power in (-100, 100))
+    wanted = exact_search(QUERIES, CORPUS, 5)
+    for corpus in (small, large):
+        np.testing.assert_allclose(exact_search(QUERIES, corpus, 5), wanted, atol=1e-6)
+    with pytest.raises(ValueError, match="row 0 or its product is not finite"):
+        exact_search(large, large, 5, "dot")
+    assert exact_search(QUERIES, CORPUS[:0], 5)[1].shape == (len(QUERIES), 0)
 
 
 def test_memory_does_not_grow_with_the_corpus(monkeypatch):
@@ -86,7 +110,9 @@ BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), QUERIES)
     ("message", "queries", "k", "metric"),
     [
         ("row 7 is not finite", BROKEN, 3, "cosine"),
-        ("at least one", QUERIES, 0, "cosine"),
+        ("k=0: a whole number", QUERIES, 0, "cosine"),
+        ("queries are complex", QUERIES * 1j, 3, "cosine"),
+        ("not reals", np.ma.masked_less(QUERIES, 0), 3, "cosine"),
         ("same number of columns", QUERIES[:, :5], 3, "cosine"),
         ("cosine, dot", QUERIES, 3, "l2"),
     ],

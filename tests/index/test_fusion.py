@@ -18,7 +18,7 @@ def naive(rankings, k=None):
     scores: dict[int, Fraction] = {}
     for ranking in rankings:
         for rank, row in enumerate(ranking, 1):
-            if row != -1:
+            if row != -1 and row not in ranking[: rank - 1]:
                 scores[row] = scores.get(row, Fraction(0)) + Fraction(1, 60 + rank)
     best = sorted((-score, row) for row, score in scores.items())
     return [(float(-score), row) for score, row in best[:k]]
@@ -33,7 +33,7 @@ def fused(draw):
         width = draw(st.integers(0, documents))
         rng = np.random.default_rng(draw(st.integers(0, 2**32)))
         rows = rng.permuted(np.tile(np.arange(documents), (queries, 1)), axis=1)
-        rows = rows[:, :width]
+        rows = rows[:, :width] // draw(st.integers(1, 2))  # by 2: each stands twice
         rankings.append(np.where(rng.random(rows.shape) < 0.2, -1, rows))
     return rankings, draw(st.none() | st.integers(1, 14))
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, tiny_encoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_cross_encoder import tiny_cross_encoder
 
 from sbert_lab import exact_search
 from sbert_lab.index import passages
 from sbert_lab.index.chunking import chunk, splitter
 from sbert_lab.index.fusion import reciprocal_rank_fusion
-from sbert_lab.index.passages import Passages, cited
+from sbert_lab.index.passages import Cited, Passages, cited
 from sbert_lab.models.lexical import Bm25
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -229,6 +231,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     [
         {"seed": 1},
         {"pooling": ("cls",)},
+        {"similarity": "dot"},
         {"prompts": {"document": "passage : "}},
     ],
     ids=str,
@@ -298,12 +301,66 @@ def test_citations_are_numbered_and_can_be_looked_up():
     assert cited([]) == ""
 
 
+HEAD = re.compile(r"^([\W_]*?)(\\*)(?=[\[［]\s*\d+\s*[\]］])")
+LINE = st.text("[［2٢]］ \\_-x\n\r\u2028\u200b\x85")
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(LINE, LINE), max_size=4))
+def test_no_text_passes_for_a_citation(texts):
+    found = [
+        Cited("".join(filter(str.isprintable, name)), 0, 9, text, 0.5)
+        for name, text in texts
+    ]
+    heads = [HEAD.match(line) for line in cited(found).splitlines()]
+    assert sum(head is not None and not head[2] for head in heads) == len(found)
+    for one in found:  # a backslash less, and it is the text again
+        block = cited([one]).split(", characters 0–9:\n")[-1].splitlines(keepends=True)
+        undone = [HEAD.sub(lambda m: m[1] + m[2][1:], line) for line in block]
+        assert "".join(undone) == one.text
+    assert cited([Cited("[2] x", 0, 9, "[3] y", 0.5)]) == (
+        "[1] \\[2] x, characters 0–9:\n\\[3] y"
+    )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_vectors_are_compared_as_the_model_says(metric):
+    encoder = tiny_encoder(similarity=metric)
+    memory = Passages(encoder)
+    memory.add_all({word: word for word in WORDS})
+    scores, rows = exact_search(
+        encoder.encode(["cat"]), encoder.encode(WORDS), 40, metric
+    )
+    found = memory.search("cat", 40)
+    assert [one.text for one in found] == [WORDS[i] for i in rows[0]]
+    np.testing.assert_allclose([one.score for one in found], scores[0], atol=1e-5)
+    with pytest.raises(ValueError, match="similarity_fn_name"):
+        Passages(tiny_encoder(similarity="manhattan"))
+
+
+def test_words_decide_where_the_tokenizer_knows_none():
+    memory = Passages(tiny_encoder(), hybrid=True)
+    texts = [
+        "東京の天気",
+        "大阪の料理",
+        "学校で勉強",
+        "हिन्दी में",
+        "ภาษาไทย",
+        "vitamin D",
+    ]
+    memory.add_all(dict(zip("abcdef", texts, strict=True)))
+    for query, name in zip(
+        ("天気", "料理", "勉強", "हिन्दी", "ไทย", "D"), "abcdef", strict=True
+    ):
+        assert memory.search(query, 1)[0].document == name
+
+
 def test_what_is_wrong_is_said():
     memory = Passages(tiny_encoder())
     with pytest.raises(ValueError, match="query is empty"):
         memory.search(" ")
     for k in (0, 101):
-        with pytest.raises(ValueError, match=f"k={k}: from 1 to candidates=100"):
+        with pytest.raises(ValueError, match=f"k={k}: a whole number, 1 to 100"):
             memory.search("a", k)
     for name in ("  ", "two\nlines", 3):
         with pytest.raises(ValueError, match="name of a document"):

@@ -79,6 +79,23 @@ def test_it_is_what_faiss_says(kind, metric):
     same(index.search(QUERIES, 10), scores, positions)
 
 
+def test_equal_scores_are_in_order_of_rows():
+    corpus = np.tile(np.eye(32, dtype=np.float32)[:2], (1_000, 1))
+    for count in (2, 60):  # FAISS goes another way for many
+        found = VectorIndex.build(corpus).search(corpus[:count], 5).ids
+        np.testing.assert_array_equal(found, exact_search(corpus[:count], corpus, 5)[1])
+    with pytest.raises(ValueError, match="k=0: a whole number"):
+        VectorIndex.build(corpus).search(corpus, 0)
+
+
+def test_an_index_of_another_metric_is_not_loaded(tmp_path):
+    VectorIndex.build(CORPUS[:9], metric="dot").save(tmp_path)
+    about = tmp_path / "index.json"
+    about.write_text(about.read_text().replace('"dot"', '"l2"'))
+    with pytest.raises(ValueError, match="metric='l2': one of cosine, dot"):
+        VectorIndex.load(tmp_path)
+
+
 def naive_bits(count):
     """Count different bits of whole numbers; fewest first."""
     asked, kept = (

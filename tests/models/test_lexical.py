@@ -1,13 +1,16 @@
 """BM25 is its formula, ties in order; latent semantic analysis equals a plain SVD."""
 
 import math
+import unicodedata
 
+import bm25s
 import numpy as np
 import pytest
 from conftest import states
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab._utils import project_root
+from sbert_lab.models.lexical import Bm25, LsaEncoder, _words, spelled
 
 CORPUS = [
     "The cat sat on the mat",
@@ -54,6 +57,41 @@ def test_bm25_is_the_formula():
     assert bm25.vocabulary == {word for text in WORDS for word in text}
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("東京タワーで", "東 京 タ ワ ー で 東京 京タ タワ ワー ーで"),
+        ("학교에서 책", "학 교 에 서 학교 교에 에서 책"),
+        ("ﾃﾞｰﾀ", "デ ー タ デー ータ"),
+        ("T⽇本", "t 日 本 日本"),
+        ("กินข้าว", "กิ น ข้ า ว กิน นข้ ข้า าว"),
+        ("ខ្មែរ", "ខ្ មែ រ ខ្មែ មែរ"),
+        ("हिन्दी में लिखा", "हिन्दी में लिखा"),
+        ("كِتَابٌ", "كتاب"),
+        ("שָׁלוֹם", "שלום"),
+        ("می\u200cخواهم", "میخواهم"),
+        ("ＢＭ２５ ﬁne hos\u00adpital Straße", "bm25 fine hospital strasse"),
+        ("Vitamin D, C++ or 'R': don't, it’s O'Neill", "vitamin d c r don neill"),
+        ("10⁵ H₂O 1½ Tylenol™ 5 _", "10⁵ h₂o 1½ tylenol"),
+    ],
+)
+def test_words_of_many_scripts(text, words):
+    assert _words([text]) == [words.split()]
+    for form in ("NFC", "NFD"):
+        assert _words([unicodedata.normalize(form, text)]) == [words.split()]
+    assert Bm25([text, "..."]).scores([text])[0, 0] > 0
+
+
+def test_english_words_are_those_of_bm25s():
+    files = (project_root() / "data" / "authored").glob("*.*")
+    texts = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    options = {"stopwords": "en", "return_ids": False, "show_progress": False}
+    theirs = bm25s.tokenize(texts, **options)
+    ours = [[word for word in own if len(word) > 1] for own in _words(texts)]
+    assert ours == theirs
+    assert [spelled(text) for text in texts] == [text.lower() for text in texts]
+
+
 @pytest.mark.parametrize("k", [1, 3, 99])
 def test_search_is_by_score_then_by_position(k):
     bm25 = Bm25(CORPUS)
@@ -84,6 +122,8 @@ def test_lsa_is_the_projection_on_the_best_singular_vectors():
     np.testing.assert_allclose(np.abs(inside), 1, atol=0.02)
     np.testing.assert_allclose(found, weights @ encoder._svd.components_.T, atol=1e-5)
     assert not encoder.encode(["", "zzz"]).any()
+    one, same = LsaEncoder(["été ガス", "naïve"], 2).encode(["ÉTÉ ｶﾞｽ", "été ガス"])
+    np.testing.assert_array_equal(one, same)
 
 
 def test_lsa_is_deterministic():
@@ -94,6 +134,10 @@ def test_lsa_is_deterministic():
 
 
 def test_says_what_is_wrong():
+    with pytest.raises(ValueError, match="k=1.5: a whole number"):
+        Bm25(CORPUS).search(QUERIES, 1.5)
+    with pytest.raises(TypeError, match="queries must be a list of strings"):
+        Bm25(CORPUS).search("the cat", 3)
     for fit in (Bm25, lambda texts: LsaEncoder(texts, 1)):
         for texts, error, message in (
             (["", " "], ValueError, "has a word|empty vocabulary"),

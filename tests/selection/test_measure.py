@@ -1,6 +1,7 @@
 """Quality on pairs against a naive nDCG; costs against a clock of the test's own."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,6 +138,9 @@ def test_a_survey_holds_quality_costs_and_differences(known):
     assert gap.mean == pytest.approx(between)
     assert all(row.cost.keys() == COSTS.keys() for row in survey.rows)
     assert survey.about["quality on"] == "own.csv, 5 pairs"
+    known.layout = replace(known.layout, similarity="manhattan")
+    with pytest.raises(ValueError, match="'manhattan'.*similarity_fn_name"):
+        measure_all(NAMES, pairs=own, **QUICK)
 
 
 @pytest.fixture
