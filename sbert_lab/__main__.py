@@ -10,25 +10,41 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sbert_lab.adaptation.recipe import add_options as add_adapt_options
-from sbert_lab.experiments.profiles import PROFILES
-from sbert_lab.selection.command import add_options as add_select_options
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status.
+
+    What is wrong with a file, an argument or a disk is told in a line, as is ^C.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        try:
+            options = _parser().parse_args(arguments)
+            return int(options.command(options))
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader had seen enough: `… doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, ArithmeticError, ModuleNotFoundError) as error:
+        from sbert_lab.models.registry import cache_home
+
+        inside = str(cache_home()) in str(error)
+        cure = "; SBERT_LAB_CACHE names another folder" if inside else ""
+        raise SystemExit(f"{error}{cure}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Imported here, where ^C is caught: they take seconds.
+    from sbert_lab.adaptation.recipe import add_options as add_adapt_options
+    from sbert_lab.experiments.profiles import PROFILES, current
+    from sbert_lab.selection.command import add_options as add_select_options
+
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True)
     flag: dict[str, Any] = {"action": "store_true"}
 
     notebooks = commands.add_parser("notebooks", help="run notebooks top to bottom")
@@ -36,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.add_argument(
         "--profile",
         choices=PROFILES,
-        default=os.environ.get("SBERT_LAB_PROFILE", "laptop"),
+        default=current().name,
         help="by default SBERT_LAB_PROFILE, else laptop",
     )
     notebooks.add_argument("--update", **flag, help="write outputs and records back")
@@ -62,12 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         "benchmark", help="measure a model in six tasks on ICD-10-CM, with no network"
     )
     benchmark.add_argument("model", help="a name, a folder, or a hub repository")
-    benchmark.add_argument(
+    what = benchmark.add_mutually_exclusive_group()
+    what.add_argument(
         "--published",
         **flag,
         help="instead: STS Benchmark, SICK-R and Banking77 beside the published scores",
     )
-    benchmark.add_argument(
+    what.add_argument(
         "--size",
         type=int,
         help="a quick look: so many rows a task (16 or more); not comparable",
@@ -84,10 +101,7 @@ def _notebooks(options: argparse.Namespace) -> int:
     """Run, verify or check the notebooks. 1 if one fails, differs or has a problem."""
     from sbert_lab.experiments import notebooks
 
-    try:
-        paths = notebooks.chosen(options.only)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    paths = notebooks.chosen(options.only)
     if options.findings:
         changed = notebooks.update_findings()
         print("FINDINGS.md renewed" if changed else "FINDINGS.md is up to date")
@@ -135,23 +149,19 @@ def _benchmark(options: argparse.Namespace) -> int:
     """Print a model's score in each task, and where the record is."""
     from sbert_lab.evaluation.benchmark import run_benchmark
     from sbert_lab.evaluation.mteb import TaskScore
-    from sbert_lab.models.checkpoint import CheckpointError
     from sbert_lab.models.registry import cache_home
 
     if options.size is not None and options.size < 16:
-        raise SystemExit(f"--size {options.size}: 16 or more")
+        raise ValueError(f"--size {options.size}: 16 or more")
     folder = cache_home() / "embeddings" if options.cache else None
 
     def show(one: TaskScore) -> None:
         line = f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s"
         print(line, flush=True)
 
-    try:
-        if options.published:
-            return _published(options)
-        scores, path = run_benchmark(options.model, options.size, folder, show)
-    except (FileNotFoundError, ModuleNotFoundError, CheckpointError) as error:
-        raise SystemExit(str(error)) from error
+    if options.published:
+        return _published(options)
+    scores, path = run_benchmark(options.model, options.size, folder, show)
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
     print(path)
     return 0

@@ -1,8 +1,12 @@
-"""The command line: what is here, and what it prints to."""
+"""The command line: what is here, what it prints to, and how it ends."""
 
+import os
 import subprocess
 import sys
 
+import pytest
+
+from sbert_lab import __main__ as module
 from sbert_lab.__main__ import main
 
 
@@ -13,8 +17,59 @@ def test_doctor(capsys):
     assert "PyTorch" in out
 
 
-def test_output_may_be_cut_off():
+def test_output_may_be_cut_off(monkeypatch):
     command = f"{sys.executable} -m sbert_lab doctor | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, check=True)
     assert done.stdout.startswith(b"Python 3")
     assert b"Traceback" not in done.stderr
+    ours, reader = os.pipe()[::-1]
+    os.close(reader)  # before the first byte: what is printed waits in a buffer
+    with os.fdopen(ours, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["--help"]) == 0
+
+
+def test_the_commands_are_listed(capsys):
+    for arguments in ([], ["selct"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        told = capsys.readouterr().err
+        assert all(n in told for n in ("notebooks", "select", "adapt", "benchmark"))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "cache/x"), "SBERT_LAB_CACHE names"),
+        (ModuleNotFoundError("No module named 'mteb'"), "No module named 'mteb'"),
+        (OverflowError("too large"), "too large"),
+        (KeyboardInterrupt(), "stopped"),
+    ],
+)
+def test_what_ends_a_command_is_a_line(error, told, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(module, "_doctor", fail)
+    monkeypatch.setenv("SBERT_LAB_CACHE", "cache")
+    if isinstance(error, KeyboardInterrupt):
+        assert main(["doctor"]) == 130
+        assert capsys.readouterr().err == f"{told}\n"
+        return
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor"])
+    assert told in str(caught.value.code)
+    assert "\n" not in str(caught.value.code)
+
+
+def test_a_mistake_is_told_in_a_line(monkeypatch):
+    for arguments, told in (
+        (["notebooks", "77"], "no notebook 77"),
+        (["benchmark", "no-such-model"], "no model or data set 'no-such-model'"),
+        (["benchmark", "x", "--size", "5"], "--size 5: 16 or more"),
+    ):
+        with pytest.raises(SystemExit, match=told):
+            main(arguments)
+    monkeypatch.setenv("SBERT_LAB_PROFILE", "other")
+    with pytest.raises(SystemExit, match="SBERT_LAB_PROFILE='other': choose one of"):
+        main(["notebooks", "04"])

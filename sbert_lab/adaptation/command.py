@@ -11,20 +11,20 @@ from sbert_lab.adaptation.report import REPORT, summary
 from sbert_lab.adaptation.unsupervised import Teacher
 from sbert_lab.datasets import pairs
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.registry import ChecksumError, resolve
+from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 def adapt(options: argparse.Namespace) -> str:
     """Do what the options say, and return what to print."""
     limit_memory()
+    if (options.pairs is None) == (options.texts is None):
+        raise ValueError("--pairs FILE, or --texts FILE if there are no pairs")
+    if (options.texts is None) != (options.method is None):
+        raise ValueError("--texts FILE and --method go together")
+    method = options.method or "pairs"
+    given = {n: v for n in RANGES if (v := getattr(options, n)) is not None}
     try:
-        if (options.pairs is None) == (options.texts is None):
-            raise ValueError("--pairs FILE, or --texts FILE if there are no pairs")
-        if (options.texts is None) != (options.method is None):
-            raise ValueError("--texts FILE and --method go together")
-        method = options.method or "pairs"
-        given = {n: v for n in RANGES if (v := getattr(options, n)) is not None}
         outcome = fill(
             options.base,
             _pairs(options.pairs, options) or read_texts(options.texts),
@@ -35,10 +35,9 @@ def adapt(options: argparse.Namespace) -> str:
             test=_pairs(options.test, options),
             corpus=read_texts(options.corpus) if options.corpus else None,
         )
-    except (OSError, ValueError, FloatingPointError, ChecksumError) as error:
-        raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command goes on from here") from None
+        told = "stopped; the same command goes on from here"
+        raise KeyboardInterrupt(told) from None
     model, report = options.out / "model", options.out / REPORT
     return f"{summary(outcome)}\n\nmodel: {model}\nreport: {report}"
 
@@ -46,16 +45,17 @@ def adapt(options: argparse.Namespace) -> str:
 def read_texts(path: Path) -> list[str]:
     """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
     if path.suffix.lower() == ".txt":
-        return [line for line in pairs.read_utf8(path).splitlines() if line.strip()]
-    texts = []
-    for row, record in pairs.read_table(path)[1]:
-        text = record.get("text")
-        if not isinstance(text, str) or not text.strip():
-            raise pairs.DataError(
-                f"{path}, row {row}: no column 'text', or an empty one"
-            )
-        texts.append(text)
-    return texts
+        return [line for line in pairs.lines(pairs.read_utf8(path)) if line.strip()]
+    names, records = pairs.read_table(path, ["text"])
+    if "text" not in names:
+        raise pairs.DataError(pairs.missing(path, "text", names))
+    if problems := [
+        f"{path}, row {row}, column 'text': {problem}"
+        for row, record in records
+        if (problem := pairs.problem_of("text", record.get("text")))
+    ]:
+        raise pairs.DataError(problems)
+    return [record["text"] for _, record in records]
 
 
 def _pairs(path: Path | None, options: argparse.Namespace) -> pairs.Pairs | None:
@@ -63,8 +63,6 @@ def _pairs(path: Path | None, options: argparse.Namespace) -> pairs.Pairs | None
     if path is None:
         return None
     columns = {r: name for r in pairs.TEXT_ROLES if (name := getattr(options, r))}
-    if columns:
-        columns = {"anchor": "anchor", "positive": "positive"} | columns
     return pairs.read_pairs(path, columns or None)
 
 

@@ -2,14 +2,17 @@
 
 Every problem of a file is reported at once, with its row and column. Rows are numbered
 as an editor numbers lines: the header of a CSV is row 1, and a record of several lines
-has the number of its last.
+has the number of its last. Those of Parquet and of a JSON array are counted from 1.
 """
 
 import csv
 import gzip
 import io
 import json
+import math
+import re
 import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -84,30 +87,35 @@ class Pairs:
 
 
 def plain(text: str) -> str:
-    """Return a text without what does not make it another one: case, spacing, form."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Return a text without what does not make it another one: case, spacing, form.
+
+    Form is how é is coded, not what a character means: 10⁵ is not 105.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+
+
+def lines(text: str) -> list[str]:
+    """Split where an editor does; `str.splitlines` also does at a form feed."""
+    return re.split(r"\r\n|\r|\n", text)
 
 
 def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pairs:
-    """Read and check a file of pairs: CSV, TSV, JSONL or Parquet, in UTF-8.
+    """Read and check a file of pairs: CSV, TSV, JSON, JSONL or Parquet, in UTF-8.
 
     `columns` gives a role its column, e.g. ``{"anchor": "question"}``; others are then
     ignored. Without it the columns are called after `ROLES`, and others are an error,
     for a misspelt ``negative`` would be lost.
     """
     path = Path(path)
-    names, records = read_table(path)
-    given = columns or {name: name for name in names}
-    used = {"anchor": "anchor", "positive": "positive", **given}
+    used = {"anchor": "anchor", "positive": "positive", **(columns or {})}
+    names, records = read_table(path, tuple(used.values()))
+    used |= {} if columns else {name: name for name in names}
     problems = [
-        f"{path}: column {name!r} is missing; the file has "
-        f"{', '.join(map(repr, names))} (a .csv has commas, a .tsv tabs)"
-        for name in used.values()
-        if name not in names
+        missing(path, name, names) for name in used.values() if name not in names
     ]
     problems += [
         f"{path}: {role!r} is no role; name the columns of {', '.join(ROLES)} with "
-        "columns=…, or rename them"
+        'columns={"anchor": …}, in a command with --anchor …, or rename them'
         for role in used
         if role not in ROLES
     ]
@@ -118,6 +126,13 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
     return _checked(path, used, records)
 
 
+def missing(path: Path, name: str, names: Sequence[str]) -> str:
+    """Return that a column is missing, in words."""
+    meant = "".join(f"; did you mean {n!r}?" for n in names if plain(n) == plain(name))
+    shown = ", ".join(repr(other[:60]) for other in names) or "none"
+    return f"{path}: column {name!r} is missing; the file has {shown}{meant}"
+
+
 def _checked(path: Path, used: dict[str, str], records: Records) -> Pairs:
     problems = [] if records else [f"{path}: there are no rows"]
     kept: dict[str, list[Any]] = {role: [] for role in used}
@@ -125,7 +140,7 @@ def _checked(path: Path, used: dict[str, str], records: Records) -> Pairs:
     for row, record in records:
         for role, name in used.items():
             kept[role].append(record.get(name))
-            if problem := _problem(role, record.get(name)):
+            if problem := problem_of(role, record.get(name)):
                 problems.append(f"{path}, row {row}, column {name!r}: {problem}")
         key = tuple(plain(str(kept[r][-1] or "")) for r in TEXT_ROLES if r in used)
         if seen.setdefault(key, row) != row and all(key[:2]):
@@ -140,37 +155,40 @@ def _checked(path: Path, used: dict[str, str], records: Records) -> Pairs:
     return Pairs(**columns, source=path, rows=tuple(row for row, _ in records))
 
 
-def _problem(role: str, value: object) -> str:
+def problem_of(role: str, value: object) -> str:
     """Return what is wrong with a cell, or an empty string."""
     if role == "label":
-        with suppress(ValueError, TypeError):
-            if float(value) == float(value):  # type: ignore[arg-type]
+        with suppress(ValueError, TypeError, OverflowError):
+            if math.isfinite(float(value)) and "_" not in str(value):  # type: ignore[arg-type]
                 return ""
-        return f"a label must be a number, not {value!r}"
+        return f"a label must be a number, such as 0.5, not {value!r:.60}"
     if value is not None and not isinstance(value, str):
-        return f"a text, not {type(value).__name__} {value!r}"
+        return f"a text, not {type(value).__name__} {value!r:.60}"
+    if value and (half := re.search("[\ud800-\udfff]", value)):
+        return f"half a character, {half[0]!r}, which UTF-8 has not: write it whole"
     return "" if value and value.strip() else "the text is empty"
 
 
-def read_table(path: Path) -> Table:
-    """Read CSV, TSV, JSON lines (also as ``.jsonl.gz``) or Parquet."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
+def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
+    """Read CSV, TSV, JSON, JSON lines (these also as ``.gz``) or Parquet.
 
-        try:
-            table = parquet.read_table(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-        return list(table.column_names), list(enumerate(table.to_pylist(), 1))
-    if kind in (".csv", ".tsv"):
-        return _csv(path, "\t" if kind == ".tsv" else ",")
-    if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
-        return _jsonl(path)
-    raise DataError(f"{path}: {kind or 'no'} suffix; give .csv, .tsv, .jsonl, .parquet")
+    By the columns `wanted` a table of texts is told whose cells hold its separators.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, or a folder")
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    if kind == ".parquet":
+        names, records = _parquet(path)
+    elif kind in (".csv", ".tsv"):
+        names, records = _csv(path, wanted)
+    elif kind in (".json", ".jsonl"):
+        names, records = _json(path)
+    else:
+        known = "give .csv, .tsv, .jsonl, .json or .parquet"
+        raise DataError(f"{path}: {kind or 'no'} suffix; {known}")
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a column occurs twice in {names}")
+    return names, records
 
 
 def read_authored(name: str) -> list[dict[str, str]]:
@@ -182,51 +200,103 @@ def read_authored(name: str) -> list[dict[str, str]]:
 def read_utf8(path: Path) -> str:
     """Return the text of a file, or say where it is not UTF-8."""
     content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
     try:
-        return content.decode("utf-8-sig")
+        if path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+        text = content.decode("utf-8-sig")
+        start = content.index(0) if "\0" in text else None  # UTF-16, .xlsx
     except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
+        start = error.start
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a readable .gz file ({error})") from error
+    if start is not None:
+        row = len(lines(content[:start].decode(errors="ignore")))
         raise DataError(
-            f"{path}, row {row}: byte 0x{content[error.start]:02x} is not UTF-8; "
+            f"{path}, row {row}: byte 0x{content[start]:02x} is not UTF-8; "
             "save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”)"
-        ) from error
+        )
+    return text
 
 
-def _csv(path: Path, separator: str) -> Table:
-    text = io.StringIO(read_utf8(path), newline="")
-    reader = csv.DictReader(text, delimiter=separator, strict=True)
+def _parquet(path: Path) -> Table:
+    import pyarrow
+    from pyarrow import parquet
+
     try:
-        records = [(reader.line_num, row) for row in reader]
+        table = parquet.read_table(path)
+        return list(table.column_names), list(enumerate(table.to_pylist(), 1))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+
+
+def _csv(path: Path, wanted: Sequence[str]) -> Table:
+    file = io.StringIO(read_utf8(path), newline="")
+    csv.field_size_limit(2**31 - 1)  # a text may be long
+
+    def headings(separator: str) -> tuple[int, int]:
+        file.seek(0)
+        first = next(filter(None, csv.reader(file, delimiter=separator)), ())
+        names = list(map(plain, first))
+        return sum(plain(name) in names for name in wanted), len(names)
+
+    # Of equals the first. \x1f is in no text: one column needs no separator.
+    marks = "\x1f\t,;|" if path.suffix.lower() == ".tsv" else "\x1f,;\t|"
+    rows, last = [], 0
+    try:
+        separator = max(marks, key=headings)
+        file.seek(0)
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        for cells in reader:
+            last = reader.line_num
+            if any(map(str.strip, cells)):
+                rows.append((last, cells))
     except csv.Error as error:
         raise DataError(
-            f"{path}, row {reader.line_num + 1}: {error}; a text with quotes or "
+            f"{path}, row {last + 1}: {error}; a text with quotes or "
             'separators stands in quotes, and its own quotes are doubled ("")'
         ) from error
-    names = list(reader.fieldnames or ())
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}, row 1: a column occurs twice in {names}")
+    names = rows.pop(0)[1] if rows else []
+    while names and not names[-1].strip():  # a spreadsheet writes empty columns, too
+        names.pop()
     problems = [
         f"{path}, row {row}: more cells than headings; put quotes around a text that "
         "holds the separator"
-        for row, record in records
-        if None in record
+        for row, cells in rows
+        if any(map(str.strip, cells[len(names) :]))
     ]
     if problems:
         raise DataError(problems)
-    return names, records
+    short = [""] * len(names)
+    return names, [
+        (row, dict(zip(names, cells + short, strict=False))) for row, cells in rows
+    ]
 
 
-def _jsonl(path: Path) -> Table:
-    records: Records = []
-    for row, line in enumerate(read_utf8(path).split("\n"), 1):
+def _json(path: Path) -> Table:
+    """Read an object a line, or an array of objects."""
+    text, records = read_utf8(path), Records()
+    array = text.lstrip().startswith("[")
+    for row, part in enumerate([text] if array else lines(text), 1):
+        if not part.strip():
+            continue
         try:
-            records += [(row, dict(json.loads(line)))] if line.strip() else []
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}, row {row}: no JSON object ({error})") from error
+            found: Any = json.loads(part, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            row += getattr(error, "lineno", 1) - 1
+            told = f"no JSON object ({error}); give one a line, or an array of them"
+            raise DataError(f"{path}, row {row}: {told}") from error
+        for number, record in enumerate(found, 1) if array else [(row, found)]:
+            if not isinstance(record, dict):
+                raise DataError(f"{path}, row {number}: no JSON object: {record!r:.60}")
+            records.append((number, record))
     names = list(dict.fromkeys(name for _, record in records for name in record))
     return names, records
+
+
+def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(items)) < len(items):
+        raise ValueError(f"a name occurs twice in {[name for name, _ in items]}")
+    return dict(items)
 
 
 def split_pairs(

@@ -71,7 +71,7 @@ def run(
         timeout=None,
         kernel_name="python3",
         record_timing=False,
-        extra_arguments=["--IPKernelApp.log_level=40"],  # no start-up advice
+        extra_arguments=["--IPKernelApp.log_level=50"],  # advice, ^C
         resources={"metadata": {"path": str(path.parent)}},
     )
     environment = os.environ | {
@@ -83,6 +83,10 @@ def run(
         client.execute(env=environment)
     except CellExecutionError as error:
         raise NotebookFailed(f"{path.name} stopped with an error:\n{error}") from error
+    except Exception:
+        if hasattr(client, "_async_cleanup_kernel_future"):  # its own answer to ^C
+            raise KeyboardInterrupt from None
+        raise
     if not written.is_file():
         raise NotebookFailed(f"{path.name} wrote no record; end it with exp.finish()")
     for cell in _code_cells(notebook):

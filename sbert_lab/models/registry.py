@@ -9,6 +9,7 @@ import logging
 import os
 import zipfile
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from sbert_lab._utils import new_folder, project_root, sha256_file
 log = logging.getLogger(__name__)
 
 
-class ChecksumError(RuntimeError):
+class ChecksumError(ValueError):
     """A file's content is not what the registry says it is."""
 
 
@@ -97,9 +98,12 @@ def resolve(name_or_path: str | Path, *, allow_hub: bool = True) -> Path:
         found = _from_hub(Entry(name, "model", "", "", hub=name), allow_hub)
         if found is not None:
             return found
+    near = get_close_matches(path.name, BY_NAME)
     raise FileNotFoundError(
-        f"no model or data set {str(name_or_path)!r}: no folder, none of the hub, none "
-        f"of {', '.join(BY_NAME)}; see `python -m sbert_lab doctor`"
+        f"no model or data set {str(name_or_path)!r}"
+        f"{'; did you mean ' if near else ''}{' or '.join(near)}{'?' if near else '.'} "
+        "Give a folder, owner/name of the hub (if it can be reached), or a name that "
+        "`python -m sbert_lab doctor` lists"
     )
 
 

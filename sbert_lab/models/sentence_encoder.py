@@ -8,7 +8,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -226,15 +226,13 @@ class SentenceEncoder(TransformerModel):
         """`encode` with `prompt_for` documents, unless another one is given."""
         return self.encode(texts, **self._prompted("document", options))
 
-    def prompt_for(self, side: Literal["query", "document"]) -> str:
-        """Return what stands before a query or document; an empty prompt is one."""
+    def prompt_for(self, side: str) -> str:
+        """Return the prompt of a ``"query"`` or ``"document"``; an empty one is one."""
         others = ("passage", "corpus") if side == "document" else ()
         named = (side, *others, self.layout.default_prompt or "")
         return next((self.prompts[n] for n in named if n in self.prompts), "")
 
-    def _prompted(
-        self, side: Literal["query", "document"], options: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _prompted(self, side: str, options: dict[str, Any]) -> dict[str, Any]:
         given = options.get("prompt"), options.get("prompt_name")
         mine = {"prompt": self.prompt_for(side)} if given == (None, None) else {}
         return options | mine

@@ -2,9 +2,10 @@
 
 import argparse
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
-from sbert_lab._utils import committed_results, results_folder
+from sbert_lab._utils import RESULTS, committed_results, results_folder
 from sbert_lab.selection.recommend import (
     Constraints,
     NothingFits,
@@ -24,12 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of `select`."""
     limits = parser.add_argument_group("constraints")
     limits.add_argument("--task", help="whose score counts; the default is Retrieval")
-    limits.add_argument("--min-quality", type=float, help="a fraction, such as 0.45")
-    limits.add_argument("--max-ms", type=float, help="milliseconds a query")
-    limits.add_argument("--max-mb", type=float, help="memory of model and index")
+    limits.add_argument("--min-quality", type=positive, help="a fraction, such as 0.45")
+    limits.add_argument("--max-ms", type=positive, help="milliseconds a query")
+    limits.add_argument("--max-mb", type=positive, help="memory of model and index")
     limits.add_argument("--max-dimensions", type=int)
     limits.add_argument(
-        "--corpus-size", type=float, default=1e5, help="entries; 1e6 is a million"
+        "--corpus-size", type=positive, default=1e5, help="entries; 1e6 is a million"
     )
     data = parser.add_argument_group("what is measured")
     source = data.add_mutually_exclusive_group()
@@ -45,48 +46,55 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive(text: str) -> float:
+    """Read a number of the command line: no NaN, which no comparison notices."""
+    if not 0 < (value := float(text)) < inf:
+        raise ValueError
+    return value
+
+
 def select(options: argparse.Namespace) -> tuple[str, int]:
     """Do what the options say; returns what to print, and the exit status.
 
     The status is 1 where nothing keeps the constraints.
     """
-    from sbert_lab.models.registry import ChecksumError
-
     note = "These rows were recorded; --measure or --pairs FILE measures here."
+    if options.measure or options.pairs:
+        survey, note = _measured(options)
+    else:
+        path = options.survey or committed_results("laptop") / RECORDED
+        survey = read_survey(path)
+        if options.models:
+            chosen = map(survey.row, dict.fromkeys(options.models))
+            survey = replace(survey, rows=list(chosen))
+    limits = Constraints(
+        task=options.task or next(iter(survey.differences), ""),
+        min_quality=options.min_quality,
+        max_ms=options.max_ms,
+        max_mb=options.max_mb,
+        max_dimensions=options.max_dimensions,
+        corpus=int(options.corpus_size),
+    )
     try:
-        if options.measure or options.pairs:
-            survey, note = _measured(options)
-        else:
-            path = options.survey or committed_results("laptop") / RECORDED
-            survey = read_survey(path)
-            if options.models:
-                survey = replace(survey, rows=list(map(survey.row, options.models)))
-        limits = Constraints(
-            task=options.task or next(iter(survey.differences)),
-            min_quality=options.min_quality,
-            max_ms=options.max_ms,
-            max_mb=options.max_mb,
-            max_dimensions=options.max_dimensions,
-            corpus=int(options.corpus_size),
-        )
-        try:
-            verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
-            status = 0
-        except NothingFits as error:
-            verdict, status = str(error), 1
-    except (OSError, ValueError, ChecksumError, ModuleNotFoundError) as error:
-        raise SystemExit(str(error)) from error
+        verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
+        status = 0
+    except NothingFits as error:
+        verdict, status = str(error), 1
     return "\n".join([*_as_table(survey, limits), "", verdict, note]), status
 
 
 def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
     """Measure the candidates now; returns the rows, which are kept, and a note."""
+    from sbert_lab.datasets.icd10cm_tasks import KINDS
     from sbert_lab.datasets.pairs import read_pairs
     from sbert_lab.models.embedding_cache import EmbeddingCache
     from sbert_lab.models.registry import cache_home
     from sbert_lab.selection.candidates import names_here
-    from sbert_lab.selection.measure import measure_all
+    from sbert_lab.selection.measure import OWN, measure_all
 
+    known = (OWN,) if options.pairs else KINDS
+    if options.task and options.task not in known:
+        raise ValueError(f"--task {options.task!r}: one of {', '.join(known)}")
     pairs, kept = None, RECORDED
     if options.pairs is not None:
         columns = {"anchor": options.anchor, "positive": options.positive}
@@ -97,7 +105,10 @@ def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
     cache = EmbeddingCache(cache_home() / "embeddings")
     survey, _ = measure_all(names, pairs=pairs, cache=cache)
     path = results_folder("selection") / kept
-    write_survey(path, survey)
+    try:
+        write_survey(path, survey)
+    except OSError as error:  # what took minutes is shown all the same
+        return survey, f"The rows are not kept ({error}); {RESULTS} names a folder."
     return survey, f"The rows are kept: --survey {path} shows them again."
 
 

@@ -5,6 +5,7 @@ the median of several rounds.
 """
 
 import multiprocessing
+import os
 import platform
 import re
 import sys
@@ -16,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from itertools import combinations
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +257,16 @@ def footprint(
     way = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(way)
     context.set_forkserver_preload(_PRELOADED)
+    if way == "forkserver":
+        # Silent, for errors come back as results do, and ^C is this process's to tell.
+        told = os.dup(2)
+        try:
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), 2)
+                forkserver.ensure_running()
+        finally:
+            os.dup2(told, 2)
+            os.close(told)
     with ProcessPoolExecutor(1, mp_context=context) as fresh:
         return fresh.submit(_footprint, name_or_path, corpus, texts).result()
 

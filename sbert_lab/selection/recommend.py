@@ -8,6 +8,7 @@ it is, for all that was measured: of these the cheapest is recommended.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +118,20 @@ class Constraints:
     max_dimensions: int | None = None
     corpus: int = 100_000
 
-    def broken_by(self, row: Row) -> list[str]:
-        """Return which constraints a row breaks, in words."""
-        score, found = row.quality[self.task].mean, []
-        if self.min_quality is not None and score < self.min_quality:
-            found.append(f"quality {score:.3f}, below {self.min_quality:g}")
-        if self.max_ms is not None and (ms := row.ms(self.corpus)) > self.max_ms:
-            found.append(f"{ms:.3g} ms a query, over {self.max_ms:g}")
-        if self.max_mb is not None and (mb := row.mb(self.corpus)) > self.max_mb:
-            found.append(f"{mb:,.0f} MB, over {self.max_mb:,g}")
-        most = self.max_dimensions
-        if most is not None and not row.lexical and row.dimension > most:
-            found.append(f"{row.dimension} dimensions, over {most}")
+    def broken_by(self, row: Row) -> dict[str, float]:
+        """Return which constraints a row breaks, in words, and how many times over."""
+        score, width = row.quality[self.task].mean, 0 if row.lexical else row.dimension
+        ms, mb = row.ms(self.corpus), row.mb(self.corpus)
+        found = {}
+        for limit, value, sign, words in (
+            (self.min_quality, score, -1, f"quality {score:.3f}, below"),
+            (self.max_ms, ms, 1, f"{ms:.3g} ms a query, over"),
+            (self.max_mb, mb, 1, f"{mb:,.0f} MB, over"),
+            (self.max_dimensions, width, 1, f"{width} dimensions, over"),
+        ):
+            if limit is not None and sign * (value - limit) > 0:
+                times = max(value, 1e-9) / max(limit, 1e-9)  # a limit may be 0
+                found[f"{words} {limit:,g}"] = times**sign
         return found
 
 
@@ -141,7 +144,7 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
     known = measured_on(survey, task)
     fitting = [row for row in known if not limits.broken_by(row)]
     if not fitting:
-        nearest = min(known, key=lambda row: len(limits.broken_by(row)))
+        nearest = min(known, key=lambda row: prod(limits.broken_by(row).values()))
         raise NothingFits(
             f"No candidate keeps every constraint. Nearest is {nearest.name}: "
             f"{'; '.join(limits.broken_by(nearest))}."

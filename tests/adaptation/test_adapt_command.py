@@ -133,12 +133,28 @@ def test_from_a_file_to_a_model(home, capsys, monkeypatch):
 
 def test_texts_are_read_or_refused_with_their_row(tmp_path):
     for name, content in (
-        ("a.txt", "one\n\n  \ntwo, three\n"),
-        ("a.csv", 'id,text\n1,one\n2,"two, three"\n'),
-        ("a.jsonl", '{"text": "one"}\n{"text": "two, three", "x": 1}'),
+        ("a.txt", "one\n\n  \ntwo,\f\u2028three\n"),
+        ("a.txt", "\ufeffone\r\rtwo,\f\u2028three\r\n"),
+        ("a.csv", 'id,text\n1,one\n2,"two,\f\u2028three"\n'),
+        ("a.csv", "text\none\ntwo,\f\u2028three\n"),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two,\\f\u2028three", "x": 1}'),
+    ):
+        (tmp_path / name).write_bytes(content.encode())
+        assert command.read_texts(tmp_path / name) == ["one", "two,\f\u2028three"]
+    for name, content, problem in (
+        ("a.csv", "id,text\n1,\n", "row 2, column 'text': the text is empty"),
+        ("a.csv", "id,Text\n1,a\n", "'text' is missing; .*did you mean 'Text'"),
+        ("a.jsonl", '{"text": "\\ud800"}', "row 1, column 'text': half a character"),
     ):
         (tmp_path / name).write_text(content)
-        assert command.read_texts(tmp_path / name) == ["one", "two, three"]
-    (tmp_path / "a.csv").write_text("id,text\n1,\n")
-    with pytest.raises(DataError, match="row 2"):
-        command.read_texts(tmp_path / "a.csv")
+        with pytest.raises(DataError, match=problem):
+            command.read_texts(tmp_path / name)
+
+
+def test_a_stop_says_how_to_go_on(home, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "fill", stop)
+    assert main(line(home, pairs="pairs.csv")) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"

@@ -1,7 +1,10 @@
 """Pairs: bad rows are refused, splits share no text."""
 
+import csv
 import gzip
+import io
 import json
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sbert_lab.datasets.leaks import check_no_leak
+from sbert_lab.datasets.leaks import check_no_leak, find_leaks
 from sbert_lab.datasets.pairs import (
     LEAST,
     DataError,
@@ -92,7 +95,23 @@ def test_own_column_names_and_further_columns(path):
         ("p.csv", b"anchor,anchor\na,b\n", "occurs twice"),
         ("p.csv", b"anchor,positive\n", "no rows"),
         ("p.jsonl", b'{"anchor": "a", "positive": "b"}\n{"a": \n', "row 2: no JSON"),
-        ("p.jsonl", b'\n[1]\n', "row 2: no JSON"),
+        ("p.jsonl", b'\n{"anchor": "a"}\n[1]\n', "row 3: no JSON"),
+        ("p.json", b'[{"anchor": "a"},\n 5]', "row 2: no JSON object: 5"),
+        ("p.json", b'[{"anchor": "a"},\n\n{]', "row 3: no JSON"),
+        ("p.jsonl", b"[" * 100_000, "row 1: no JSON"),
+        ("p.jsonl", b'{"anchor": "a", "anchor": "b"}', "a name occurs twice"),
+        ("p.jsonl", b'{"anchor": "a\\ud800", "positive": "b"}', "row 1, .*half a char"),
+        ("p.csv.gz", gzip.compress(b"anchor,positive\na,b")[:-9], "readable .gz"),
+        ("p.csv", "anchor,positive\na,b".encode("utf-16"), "1: byte 0xff.*CSV UTF"),
+        ("p.csv", b"PK\x03\x04\x14\x00", "row 1: byte 0x00 is not UTF-8.*spreadsheet"),
+        ("p.csv", b"", "'anchor' is missing; the file has none"),
+        ("p.csv", b"anchor, positive\na,b\n", "did you mean ' positive'"),
+        ("p.csv", b"q,a\nx,y\n", "'q' is no role.*with columns=.*--anchor"),
+        ("p.csv", b"anchor,,positive,\na,,b,c\n", "more cells than headings"),
+        ("p.csv", b"anchor,,positive,,x\na,,b,,c\n", "occurs twice"),
+        ("p.csv", b'anchor;positive;label\na;b;"1,0"\n', "such as 0.5, not '1,0'"),
+        ("p.csv", b"anchor,positive,label\na,b,inf\n", "row 2, .*label.*'inf'"),
+        ("p.csv", b"anchor,positive,label\na,b,1_0\n", "row 2, .*label.*'1_0'"),
         ("p.csv", b"anchor,positive,label\na,b,nan\n", "row 2, .*label.*'nan'"),
         ("p.jsonl", b'{"anchor": 5, "positive": "x"}\n', "row 1, .*int 5"),
         ("p.xlsx", b"", r"give .csv, .*\.parquet"),
@@ -119,9 +138,83 @@ def test_marks_of_a_spreadsheet_and_zipped_lines(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text('anchor,positive\na "quoted"x,b\n', encoding="utf-8-sig")
     assert read_pairs(path).anchor == ('a "quoted"x',)
+    path.write_text(f"anchor,positive\n{'a' * 200_000},b\n")
+    assert read_pairs(path).anchor == ("a" * 200_000,)
     zipped = tmp_path / "p.jsonl.gz"
     zipped.write_bytes(gzip.compress(b'{"a": 1}\n\n{"b": "2"}\n'))
     assert read_table(zipped) == (["a", "b"], [(1, {"a": 1}), (3, {"b": "2"})])
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(",;\t|"),
+    st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\n", csv.QUOTE_ALL)]),
+    st.sampled_from(["csv", "tsv"]),
+    st.lists(st.tuples(texts, texts, texts), max_size=8),
+)
+def test_what_csv_writes_is_read_back(tmp_path_factory, mark, style, suffix, rows):
+    """Whatever the cells hold, and separators in a heading nobody asked for."""
+    names = ["question", "an answer", "remarks, if any; or\t|none"]
+    file = io.StringIO(newline="")
+    end, quoting = style
+    writer = csv.writer(file, delimiter=mark, lineterminator=end, quoting=quoting)
+    writer.writerows([names, *rows])
+    path = tmp_path_factory.getbasetemp() / f"written.{suffix}"
+    path.write_bytes(file.getvalue().encode())
+    found, records = read_table(path, ["an answer", "Question"])
+    assert found == names
+    expected = [row for row in rows if any(map(str.strip, row))]
+    assert [tuple(record.values()) for _, record in records] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "anchor"),
+    [
+        ("p.csv", 'anchor;positive\n"a, b, c";d, e\n1,5;2,5\n', ("a, b, c", "1,5")),
+        ("p.csv", "positive\tanchor\tnegative\na, b;\tc, d;\te\n", ("c, d;",)),
+        ("p.csv", "anchor,positive,,\na,b,,\n,,,\nc,d,,,,\n , \n", ("a", "c")),
+        ("p.csv", '\r\n"anchor",positive\r\n"a\r\nb",c\r\n', ("a\r\nb",)),
+        ("p.csv", "anchor,positive\n105 CFU,x\n10⁵ CFU,x\n", ("105 CFU", "10⁵ CFU")),
+        ("p.csv.gz", "anchor,positive\na,b\n", ("a",)),
+        ("p.jsonl", '\n[{"anchor": "a",\n"positive": "b"}]', ("a",)),
+        ("p.json", '{"anchor": "a", "positive": "b\u2028c"}\r', ("a",)),
+    ],
+)  # fmt: skip
+def test_what_spreadsheets_and_programs_write_is_read(tmp_path, name, content, anchor):
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if ".gz" in name else data)
+    assert read_pairs(tmp_path / name).anchor == anchor
+
+
+def test_labels_of_every_kind_of_number(tmp_path):
+    path = tmp_path / "p.parquet"
+    for labels in ([Decimal("0.50"), Decimal(1)], [True, False], [1, 2]):
+        rows = [r | {"label": x} for r, x in zip(GOOD, labels, strict=False)]
+        assert read_pairs(write(path, rows)).label == tuple(map(float, labels))
+    for label in (None, float("nan")):
+        with pytest.raises(DataError, match="column 'label': a label must be a number"):
+            read_pairs(write(path, [r | {"label": label} for r in GOOD]))
+    parquet.write_table(pa.table([["a"], ["b"]], names=["anchor", "anchor"]), path)
+    with pytest.raises(DataError, match="not a readable"):
+        read_pairs(path)
+
+
+def test_which_texts_are_the_same():
+    """In the dedupe, the leak check, the groups of a split, and what is relevant."""
+    for one, other, same in (
+        ("10⁵ CFU/ml", "105 CFU/ml", False),
+        ("½ tablet", "1⁄2 tablet", False),
+        ("é\u00a0x", "E\u0301  X", True),
+        ("Straße \u212b", "STRASSE å", True),
+    ):
+        pairs = pairs_of([(one, "a"), (other, "b"), ("c", "d")])
+        assert (plain(one) == plain(other)) is same
+        assert (len(set(row_groups(pairs).tolist())) == 2) is same
+        assert (len(retrieval_from_pairs(pairs).queries) == 2) is same
+        assert bool(find_leaks([[one]], [[other]])) is same
 
 
 # Splitting

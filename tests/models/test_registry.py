@@ -65,8 +65,12 @@ def test_absent_and_unknown_names_say_what_to_type(tmp_path, monkeypatch):
     assert status(BY_NAME["bert-mini"])[:2] == ("absent", None)
     with pytest.raises(FileNotFoundError, match="bert-mini is not on.*git checkout"):
         resolve("bert-mini", allow_hub=False)
-    with pytest.raises(FileNotFoundError, match="all-MiniLM-L6-v2.*doctor"):
-        resolve("no-such-model", allow_hub=False)
+    with pytest.raises(
+        FileNotFoundError, match="v3'; did you mean all-MiniLM-L6-v2 or"
+    ):
+        resolve("sentence-transformers/all-MiniLM-l6-v3", allow_hub=False)
+    with pytest.raises(FileNotFoundError, match="'no-such'. Give a folder.*doctor"):
+        resolve("no-such", allow_hub=False)
 
 
 def test_hub_snapshot_in_the_cache_is_found(tmp_path, monkeypatch):
@@ -84,7 +88,7 @@ def test_hub_snapshot_in_the_cache_is_found(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         found.encode(["the cat"]), tiny_encoder().encode(["the cat"])
     )
-    with pytest.raises(FileNotFoundError, match="none of the hub"):
+    with pytest.raises(FileNotFoundError, match="owner/name of the hub"):
         resolve("owner/another")
 
 

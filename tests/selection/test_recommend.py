@@ -96,15 +96,15 @@ def test_follows_the_constraints(limits, expected):
 def test_says_which_constraint_each_one_breaks():
     limits = Constraints(max_ms=13, max_dimensions=400, max_mb=500, min_quality=0.45)
     assert {row.name: limits.broken_by(row) for row in ROWS} == {
-        "words": ["quality 0.300, below 0.45"],
-        "static": ["quality 0.400, below 0.45"],
-        "small": ["15 ms a query, over 13"],
-        "quick": [],
-        "large": [
-            "50 ms a query, over 13",
-            "757 MB, over 500",
-            "768 dimensions, over 400",
-        ],
+        "words": {"quality 0.300, below 0.45": pytest.approx(0.45 / 0.30)},
+        "static": {"quality 0.400, below 0.45": pytest.approx(0.45 / 0.40)},
+        "small": {"15 ms a query, over 13": pytest.approx(15 / 13)},
+        "quick": {},
+        "large": {
+            "50 ms a query, over 13": pytest.approx(50 / 13),
+            "757 MB, over 500": pytest.approx(757.2 / 500),
+            "768 dimensions, over 400": 768 / 400,
+        },
     }
 
 
@@ -129,10 +129,20 @@ def test_a_difference_turned_round():
     assert back.low == pytest.approx(0.1 - 0.015)
 
 
-def test_nothing_fits():
-    nearest = "No candidate keeps every constraint. Nearest is large: 50 ms a query"
-    with pytest.raises(NothingFits, match=nearest):
-        recommend(SURVEY, Constraints(min_quality=0.55, max_ms=20))
+@pytest.mark.parametrize(
+    ("limits", "nearest"),
+    [
+        ({"max_ms": 0.0001}, "words: 2.1 ms a query, over 0.0001"),
+        ({"min_quality": 0.9}, "large: quality"),
+        ({"min_quality": 0.55, "max_ms": 20}, "small: quality 0.500, below 0.55"),
+        ({"min_quality": 0.501, "max_ms": 14.9}, "small: quality.*; 15 ms"),
+    ],
+)
+def test_nothing_fits(limits, nearest):
+    """Nearest is what is fewest times over its constraints, all taken together."""
+    told = f"No candidate keeps every constraint. Nearest is {nearest}"
+    with pytest.raises(NothingFits, match=told):
+        recommend(SURVEY, Constraints(**limits))
 
 
 def test_a_row_without_the_task_is_left_out():

@@ -71,7 +71,7 @@ def test_status_is_1_when_nothing_fits(say):
 
 
 def test_other_rows(say, tmp_path):
-    text = say("--models", "words", "quick")
+    text = say("--models", "words", "quick", "words")
     assert "Recommended: quick" in text
     assert "large" not in text
     assert refused("--models", "small", "other").startswith("no row 'other'; there are")
@@ -89,6 +89,22 @@ def test_measure_keeps_its_rows(say, measured, tmp_path):
     path = tmp_path / "results" / "selection" / "selection.json"
     assert f"--survey {path} shows them again" in text
     assert list(read_survey(path).rows) == list(ROWS)
+
+
+def test_rows_that_cannot_be_kept_are_shown(say, measured, tmp_path):
+    (tmp_path / "results").write_text("a file")
+    text = say("--measure")
+    assert "Recommended: large" in text
+    assert "The rows are not kept" in text.splitlines()[-1]
+    assert "SBERT_LAB_RESULTS" in text.splitlines()[-1]
+
+
+def test_what_cannot_be_asked_is_refused_before_measuring(measured, capsys):
+    assert refused("--measure", "--task", "x").startswith("--task 'x': one of Retrie")
+    for value in ("nan", "inf", "-1", "0", "many"):
+        assert refused("--measure", f"--max-ms={value}") == 2
+        assert "argument --max-ms: invalid positive" in capsys.readouterr().err
+    assert not measured
 
 
 def test_columns_of_pairs(say, measured, tmp_path):
