@@ -180,10 +180,8 @@ class SentenceTrainer(Trainer):
             values = data.columns[role][0] if data.label is None else data.label
             idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
             told = f"{data.source}: {idle} of {len(data)} rows are in batches of one "
-            told += (
-                f"{role} and teach nothing: bring others, negatives, larger batches,"
-            )
-            told += " or for few classes SoftmaxLoss"
+            told += f"{role} and teach nothing: bring others, negatives, larger "
+            told += "batches or, for few classes, SoftmaxLoss"
             if len({*values}) == 1:
                 raise DataError([told])
             if idle:
