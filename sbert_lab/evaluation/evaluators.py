@@ -92,11 +92,8 @@ class RetrievalEvaluator:
         unknown = sorted({key for one in answers for key in one} - corpus.keys())
         if unknown:
             raise ValueError(f"relevant ids that the corpus lacks: {unknown[:3]}")
-        self.name, self.queries, self.k = (
-            name,
-            check_texts(queries, "queries"),
-            whole_number(k, "k"),
-        )
+        self.name, self.k = name, whole_number(k, "k")
+        self.queries = check_texts(queries, "queries")
         self.corpus = list(corpus.values())
         row_of = {key: row for row, key in enumerate(corpus)}
         self.relevant = [{row_of[key]: g for key, g in one.items()} for one in answers]

@@ -120,9 +120,7 @@ def _judged(
             ids, answers = _ids(row), positive(wanted)
             text = [{isinstance(key, str) for key in keys} for keys in (ids, answers)]
             if all(text) and text[0].isdisjoint(text[1]):
-                raise TypeError(
-                    f"{ids[0]!r} and {min(answers)!r} are of different kinds"
-                )
+                raise TypeError(f"{ids[0]!r} and {min(answers)!r} differ in kind")
             yield ids[:k], answers
     except (TypeError, ValueError) as error:
         cure = "give for each query a list of ids, and the answers' ids or grades"

@@ -18,7 +18,7 @@ def normalized(vectors: Vectors) -> Vectors:
     if odd.any():  # squares of very large and very small numbers are beyond float32
         size = np.abs(vectors).max(axis=1, keepdims=True)
         odd &= (size > 0) & np.isfinite(size)
-        vectors = np.divide(vectors, size, out=vectors.copy(), where=odd)
+        vectors = vectors / np.where(odd, size, np.float32(1))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
     return scaled

@@ -7,6 +7,7 @@ run. ``sbert_lab.json`` in a folder holds the checksums of all its files.
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ POOLING_FLAGS = {
 
 _Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
+_ADAPTER = "adapter_model.safetensors"
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt", "*.model")
 _SUMS = LISTING
 _SETTINGS = "config_sentence_transformers.json"
 
@@ -75,6 +78,8 @@ class Dense(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map ``[B, D]`` to ``[B, D']``."""
+        # Pooled vectors are float32, whatever the weights were made.
+        vectors = vectors.to(self.linear.weight.dtype)
         mapped: Tensor = self.activation(self.linear(vectors))
         return mapped
 
@@ -128,9 +133,8 @@ def read(folder: str | Path) -> Layout:
     modes = pooling.get("pooling_mode") or [
         name for flag, name in POOLING_FLAGS.items() if pooling.get(flag)
     ]
-    config = _json(folder / modules[0][1] / "config.json")
     return Layout(
-        dimension=config.get("hidden_size") or config.get("dim") or config["d_model"],
+        dimension=_config(folder / modules[0][1])[1],
         pooling=(modes,) if isinstance(modes, str) else tuple(modes),
         include_prompt=bool(pooling.get("include_prompt", True)),
         head=tuple(
@@ -149,9 +153,16 @@ def read(folder: str | Path) -> Layout:
 
 def load_transformer(folder: Path) -> "Parts":
     """Load a transformer in float32, and its tokenizer; only a pooler may be absent."""
-    from transformers import AutoModel
+    from transformers import (
+        MODEL_FOR_TEXT_ENCODING_MAPPING,
+        AutoModel,
+        AutoModelForTextEncoding,
+    )
 
-    parts, absent = _load(folder, AutoModel, lambda _, name: name.startswith("pooler."))
+    # Of T5 and its like the encoder alone; it is the same model for all others.
+    encodes = _config(folder)[0] in MODEL_FOR_TEXT_ENCODING_MAPPING
+    auto = AutoModelForTextEncoding if encodes else AutoModel
+    parts, absent = _load(folder, auto, lambda _, name: name.startswith("pooler."))
     if absent:
         parts[0].pooler = None  # else random, and saved as if learnt
     return parts
@@ -264,14 +275,16 @@ def spelled(activation: nn.Module) -> str:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(
+    path: Path,
+    problem: str = "is missing, damaged or not what it should be; copy it again",
+) -> Iterator[None]:
     """Turn what a missing or damaged file makes a library raise into our error."""
     try:
         yield
     except Exception as error:
         raise CheckpointError(
-            f"{path} is missing, damaged or not what it should be; copy it again "
-            f"({type(error).__name__}: {error})"
+            f"{path} {problem} ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -281,9 +294,12 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     from transformers import AutoTokenizer
 
     safe = {"local_files_only": True, "trust_remote_code": False}
-    with explained(folder), quiet_transformers():
+    problem = (
+        "has no tokenizer that is read here; copy tokenizer.json of this model, or "
+    )
+    with explained(folder, f"{problem}pip install sentencepiece"), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-    backend = tokenizer.backend_tokenizer
+        backend = tokenizer.backend_tokenizer
     # A BERT's tokenizer is saved without it, others with it.
     lower = "Lowercase()" in repr(backend.normalizer)
     if _length(folder).get("do_lower_case") and not lower:
@@ -310,9 +326,16 @@ def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]
     check_files(folder)
     modules = _modules(folder)
     inside = folder / modules[0][1]
+    weights = {file.name for file in inside.glob("*.safetensors")} - {_ADAPTER}
+    adapter = _json(inside / "adapter_config.json", optional=True)
     _check(
-        any(inside.glob("*.safetensors"))
-        and any((inside / name).is_file() for name in ("tokenizer.json", "vocab.txt")),
+        weights or not adapter,
+        f"{inside} holds an adapter without its base model; merge it into that "
+        f"({adapter.get('base_model_name_or_path')}) with peft (merge_and_unload), and "
+        "save model and tokenizer in a new folder",
+    )
+    _check(
+        weights and any(any(inside.glob(name)) for name in _TOKENIZERS),
         f"{inside} needs model.safetensors and tokenizer.json; copy both from the same "
         "model. A pickle (*.bin) can run code and is not read",
     )
@@ -346,6 +369,22 @@ def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def _config(transformer: Path) -> tuple[type, int]:
+    """Return the class of a transformer's settings, and the width of its vectors."""
+    from transformers import AutoConfig
+
+    problem = (
+        "holds no config.json, or of a model that is not of texts alone, or that "
+        "transformers itself lacks; copy it again or choose another"
+    )
+    with explained(transformer, problem), quiet_transformers():
+        # Families have names of their own for what these settings give one name.
+        config = AutoConfig.from_pretrained(
+            transformer, local_files_only=True, trust_remote_code=False
+        )
+        return type(config), int(config.hidden_size)
+
+
 def _modules(folder: Path) -> _Modules:
     listing = folder / "modules.json"
     if not listing.is_file():
@@ -373,8 +412,14 @@ def _dense(folder: Path) -> Dense:
     path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = _activation(folder, path)
     _check(not config.get("use_residual"), f"{folder}: a residual is not read here")
-    with explained(folder / "model.safetensors"):
-        weights = load_file(folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    _check(
+        file.is_file() or not (folder / "pytorch_model.bin").is_file(),
+        f"{folder} has pytorch_model.bin alone, a pickle, which can run code and is "
+        "not read; load and save the model with a new sentence-transformers",
+    )
+    with explained(file):
+        weights = load_file(file)
         return Dense({name: w.float() for name, w in weights.items()}, activation)
 
 
@@ -407,6 +452,7 @@ def _load(
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
+            adapter_kwargs={"subfolder": "none"},  # merged below, whoever loads
             **options,
         )
     absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
@@ -416,7 +462,53 @@ def _load(
         f"{folder}: the weights do not belong to this config.json: {len(missing)} "
         f"tensors missing, first {missing[:1]}; copy both from the same model",
     )
+    if hasattr(model.config, "auto_map"):
+        log.warning("%s has code of its own; no code from a folder is run", folder)
+    if (folder / "adapter_config.json").is_file():
+        model = _merged(model, folder)
+    _try(model, tokenizer, folder)
     return (model, tokenizer), absent
+
+
+def _merged(model: Any, folder: Path) -> Any:  # noqa: ANN401
+    """Return a model with the adapter of its folder, such as LoRA, in its weights."""
+    with explained(folder, "has an adapter; to merge it, `pip install peft`"):
+        from peft import PeftModel
+
+    # Else peft would look for a pickle.
+    _check((folder / _ADAPTER).is_file(), f"{folder} needs {_ADAPTER}; copy it again")
+    with explained(folder / _ADAPTER), warnings.catch_warnings(), random_state_kept():
+        warnings.filterwarnings("error", ".*missing adapter keys")
+        merged = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return merged.requires_grad_(requires_grad=True)  # peft froze it
+
+
+def _try(model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401
+    """Refuse a model that reads no padded texts; tell of one that padding changes."""
+    kind = type(model).__name__
+    problem = f"holds a {kind}, which cannot read padded texts; mend or choose another"
+    with explained(folder, problem), torch.no_grad(), random_state_kept():
+        tokens = tokenizer("a")
+        ids = torch.tensor([tokens["input_ids"]] * 2)
+        padded = nn.functional.pad(ids, (0, 1), value=pad_id(model, tokenizer))
+        mask = nn.functional.pad(torch.ones_like(ids), (0, 1))
+        alone = model(input_ids=ids, attention_mask=mask[:, :-1])[0]
+        among = model(input_ids=padded, attention_mask=mask)[0][:, : alone.shape[1]]
+        if alone.ndim == 3 and alone.shape[2] != model.config.hidden_size:
+            raise ValueError(f"vectors of {alone.shape[2]}, which is not hidden_size")
+        if any(tokens.get("token_type_ids", ())):
+            raise ValueError("an XLNet's tokenizer, which types the tokens of one text")
+    if not torch.allclose(alone, among, rtol=1e-3, atol=1e-3, equal_nan=True):
+        log.warning(
+            "padding changes what a %s computes: token_budget=1 reads texts alone", kind
+        )
+
+
+def pad_id(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
+    """Return the id that a model takes for padding; some look for it among the ids."""
+    known = getattr(model.config, "vocab_size", None) or len(tokenizer)
+    ids = (getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id)
+    return next((i for i in ids if i is not None and 0 <= i < known), 0)
 
 
 @contextmanager

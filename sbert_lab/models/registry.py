@@ -168,7 +168,8 @@ def _from_hub(entry: Entry, allow_hub: bool) -> Path | None:
                 ignore_patterns=["onnx/*", "openvino/*"],
             )
             return Path(folder)
-        except (HfHubHTTPError, OSError) as error:  # not cached, or not reached
+        # Not cached, not reached, or no name that the hub could have.
+        except (HfHubHTTPError, OSError, ValueError) as error:
             log.info("hub: %s: %s", entry.hub, error)
     return None
 

@@ -15,14 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sbert_lab._utils import (
-    METRICS,
-    Advance,
-    Metric,
-    Vectors,
-    progress,
-    whole_number,
-)
+from sbert_lab._utils import METRICS, Advance, Metric, Vectors, progress, whole_number
 from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
@@ -64,7 +57,7 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
 
 
 def metric_of(encoder: Encoder) -> Metric:
-    """Return how vectors are compared, cosine unless it says; see `METRICS`."""
+    """Return how vectors are compared, cosine unless it says, or refuse to search."""
     found = getattr(encoder, "metric", "cosine")
     if found not in METRICS:
         raise ValueError(

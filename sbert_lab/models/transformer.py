@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sbert_lab._utils import Vectors, whole_number
 from sbert_lab.models.batching import check_texts
-from sbert_lab.models.checkpoint import CheckpointError
+from sbert_lab.models.checkpoint import CheckpointError, pad_id
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -44,6 +44,12 @@ class TransformerModel(nn.Module):
         self.transformer = transformer
         self.tokenizer = tokenizer
         self.last_truncated = self.last_unknown = 0
+        most = _positions(transformer)
+        if most and isinstance(max_seq_length, int) and max_seq_length > most:
+            # Folders say so of a RoBERTa; short texts are none the worse.
+            message = "max_seq_length %d is more than the %d positions: cut there"
+            log.warning(message, max_seq_length, most)
+            max_seq_length = most
         self.max_seq_length = max_seq_length  # makes the tokenizer's copy
         self._hashed: tuple[object, str] = (None, "")
 
@@ -54,7 +60,7 @@ class TransformerModel(nn.Module):
 
     @max_seq_length.setter
     def max_seq_length(self, wanted: int | None) -> None:
-        positions = getattr(self.transformer.config, "max_position_embeddings", None)
+        positions = _positions(self.transformer)
         if wanted is None:
             limits = (self.tokenizer.model_max_length, positions)
             wanted = min((n for n in limits if n and n < _NO_LIMIT), default=512)
@@ -64,7 +70,7 @@ class TransformerModel(nn.Module):
         if positions is not None and wanted > positions:
             raise CheckpointError(
                 f"max_seq_length {wanted} is more than the {positions} positions of "
-                "the transformer; lower it in sentence_bert_config.json"
+                "the transformer; lower it, or set None for the most"
             )
         self._max_seq_length = wanted
         self._backend = fast_tokenizer(self.tokenizer, wanted)
@@ -81,7 +87,7 @@ class TransformerModel(nn.Module):
     @property
     def pad_id(self) -> int:
         """Id of the padding token."""
-        return self.tokenizer.pad_token_id or 0
+        return pad_id(self.transformer, self.tokenizer)
 
     def on_device(self, device: str | torch.device | None) -> Self:
         """Move to `device`, by default a GPU if there is one, ready for use."""
@@ -106,6 +112,14 @@ class TransformerModel(nn.Module):
     def _encodings(self, inputs: list[Any], prompt: str = "") -> "list[Encoding]":
         """Tokenise, and add to the counts of texts that are cut or unknown."""
         found = self._backend.encode_batch_fast(inputs)
+        rows = getattr(self.transformer.config, "vocab_size", None)
+        more = rows and self._backend.get_vocab_size() > rows
+        if more and any(max(encoding.ids, default=0) >= rows for encoding in found):
+            raise CheckpointError(
+                f"a text has a token that is none of the model's {rows}; call "
+                "transformer.resize_token_embeddings(len(tokenizer)) and train, or "
+                "take the model's own tokenizer"
+            )
         known = len(self._backend.encode(prompt, add_special_tokens=False).ids)
         self.last_truncated += sum(bool(encoding.overflowing) for encoding in found)
         self.last_unknown += count_unknown(found, self._unknown, known)
@@ -156,6 +170,17 @@ class TransformerModel(nn.Module):
                 digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
             self._hashed = ((versions, written), digest.hexdigest())
         return self._hashed[1]
+
+
+def _positions(transformer: Any) -> int | None:  # noqa: ANN401
+    """Return how many tokens have a position; None if any number may be given."""
+    for name, part in transformer.named_modules():
+        first = getattr(part, "padding_idx", None)
+        if name.endswith("position_embeddings") and first is not None:
+            # A RoBERTa and its kin count from the row after the padding's.
+            return int(part.num_embeddings) - first - 1
+    positions = getattr(transformer.config, "max_position_embeddings", None) or -1
+    return positions if positions > 0 else None  # an XLNet says -1
 
 
 def fast_tokenizer(

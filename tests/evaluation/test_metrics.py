@@ -57,7 +57,7 @@ def test_ids_come_in_any_container(metric):
         ([{"a"}], [["a"]], 1, "a set has no order: give for each query"),
         ([{"a": 0.5}], [["a"]], 1, "a dict has no order"),
         ([[math.nan]], [[1]], 1, "NaN is no id"),
-        ([["1"]], [[1]], 1, "'1' and 1 are of different kinds"),
+        ([["1"]], [[1]], 1, "'1' and 1 differ in kind"),
         ([[["a"]]], [["a"]], 1, "unhashable.*: give for each query"),
         ([["a"]], [], 1, "zip.*: give for each query"),
         ([["a"]], [{"a": None}], 1, "real number.*: give for each query"),

@@ -5,11 +5,12 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_encoder, tiny_parts
+from conftest import WORDS, tiny_encoder, tiny_parts, word_tokenizer
 
 from sbert_lab import SentenceEncoder, _utils
 from sbert_lab.models.checkpoint import CheckpointError, Dense, read
@@ -164,9 +165,25 @@ DAMAGE = {
         lambda f: edit(f / "2_Dense" / "config.json", activation_function="os.system"),
         r"os\.system.*no code",
     ),
-    "length out of range": (
-        lambda f: edit(f / "sentence_bert_config.json", max_seq_length=999),
-        "32 positions",
+    "Dense pickled": (
+        lambda f: (f / "2_Dense/model.safetensors").rename(
+            f / "2_Dense/pytorch_model.bin"
+        ),
+        "a pickle.*load and save the model",
+    ),
+    "code of its own": (
+        lambda f: edit(
+            f / "config.json", model_type="mine", auto_map={"AutoConfig": "a.B"}
+        ),
+        "transformers itself lacks",
+    ),
+    "pictures too": (
+        lambda f: (f / "config.json").write_text('{"model_type": "clip"}'),
+        "not of texts alone",
+    ),
+    "half of a tokenizer": (
+        lambda f: (f / "tokenizer.json").rename(f / "vocab.json"),
+        "tokenizer.json",
     ),
 }
 
@@ -179,6 +196,145 @@ def test_damage_is_explained(tmp_path, name):
     damage, message = DAMAGE[name]
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
+        load(folder)
+
+
+def family(folder, kind, **changes):
+    """Save a random transformer of a family, and a tokenizer without a limit."""
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    words = word_tokenizer(WORDS, 32).backend_tokenizer
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]")
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"vocab_size": len(fast), "pad_token_id": 0, "eos_token_id": 3, "d_head": 8}
+    # Each family has names of its own for these in the file.
+    config = AutoConfig.for_model(kind, **shape | ids | changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModel.from_config(config)
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.3)
+    fast.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+LIMITS = {"gpt2": 21, "xlm": 21, "roberta": 20, "mpnet": 19, "xlnet": 512, "t5": 512}
+
+
+@pytest.mark.parametrize(("kind", "limit"), LIMITS.items())
+def test_other_families_are_as_the_peer_reads_them(tmp_path, kind, limit):
+    """Of 21 positions a RoBERTa's first rows are no place; an XLNet has no limit."""
+    from sentence_transformers import SentenceTransformer
+
+    positions = {"max_position_embeddings": 21} if limit < 512 else {}
+    family(tmp_path / "m", kind, **positions)
+    found = load(tmp_path / "m")
+    assert (found.dimension, found.max_seq_length) == (16, limit)
+    theirs = SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    theirs.max_seq_length = limit  # more, and the peer fails at a longer text
+    vectors = found.encode(TEXTS)
+    np.testing.assert_allclose(vectors, theirs.encode(TEXTS), atol=1e-5)
+    found.save(tmp_path / "again")
+    np.testing.assert_array_equal(load(tmp_path / "again").encode(TEXTS), vectors)
+
+
+def test_what_reads_no_padded_texts_is_refused_or_told(tmp_path, caplog):
+    family(tmp_path / "marian", "marian")
+    with pytest.raises(CheckpointError, match="MarianModel, which cannot read padded"):
+        load(tmp_path / "marian")
+    family(tmp_path / "convbert", "convbert", embedding_size=16)
+    found = load(tmp_path / "convbert")
+    assert (
+        "padding changes what a ConvBertModel computes: token_budget=1" in caplog.text
+    )
+    one = np.concatenate([found.encode([text]) for text in TEXTS])
+    np.testing.assert_array_equal(found.encode(TEXTS, token_budget=1), one)
+
+
+def test_a_limit_beyond_the_positions_is_cut_there(tmp_path, caplog):
+    """As the peer's for texts that fit; with a longer one the peer fails."""
+    encoder = tiny_encoder()
+    encoder.save(tmp_path / "m")
+    (tmp_path / "m" / "sbert_lab.json").unlink()
+    edit(tmp_path / "m" / "sentence_bert_config.json", max_seq_length=999)
+    found = load(tmp_path / "m")
+    assert "999 is more than the 32 positions" in caplog.text
+    texts = [*TEXTS, "red bird flew " * 50]
+    np.testing.assert_array_equal(found.encode(texts), encoder.encode(texts))
+    with pytest.raises(CheckpointError, match="32 positions"):
+        found.max_seq_length = 33
+
+
+def test_a_vocabulary_and_merges_are_a_tokenizer(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import ByteLevelBPETokenizer
+
+    family(tmp_path, "roberta", vocab_size=300, pad_token_id=1)
+    byte_pairs = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    byte_pairs.train_from_iterator(TEXTS, 300, 2, False, special)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    byte_pairs.save_model(str(tmp_path))  # vocab.json and merges.txt
+    theirs = SentenceTransformer(str(tmp_path), device="cpu")
+    found = load(tmp_path)
+    found.max_seq_length = theirs.max_seq_length = 20
+    np.testing.assert_allclose(found.encode(TEXTS), theirs.encode(TEXTS), atol=1e-5)
+
+
+def test_a_token_beyond_the_table_is_told(tmp_path):
+    encoder = tiny_encoder()
+    encoder.tokenizer.add_tokens(["zebra"])
+    encoder.max_seq_length = None  # copies the tokenizer
+    assert encoder.encode("the cat").shape == (16,)
+    with pytest.raises(CheckpointError, match="resize_token_embeddings"):
+        encoder.encode("the zebra")
+    encoder.transformer.resize_token_embeddings(len(encoder.tokenizer))
+    assert encoder.encode("the zebra").shape == (16,)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
+@pytest.mark.parametrize("name", ["normalize", "dense"])
+def test_weights_of_another_width(name, dtype):
+    encoder = tiny_encoder(**LAYOUTS[name])
+    wanted = encoder.encode(TEXTS)
+    found = encoder.to(dtype).encode(TEXTS)
+    assert found.dtype == np.float32
+    close = {torch.half: 2e-3, torch.bfloat16: 2e-2, torch.double: 1e-5}[dtype]
+    np.testing.assert_allclose(found, wanted, atol=close * np.abs(wanted).max())
+
+
+def test_an_adapter_beside_the_weights_is_merged(tmp_path, monkeypatch):
+    from peft import LoraConfig, get_peft_model
+    from sentence_transformers import SentenceTransformer
+
+    folder = tmp_path / "m"
+    family(folder, "roberta")
+    plain = load(folder)
+    before = plain.encode(TEXTS)
+    options = {"target_modules": ["query", "value"], "init_lora_weights": False}
+    with torch.random.fork_rng():
+        adapted = get_peft_model(plain.transformer, LoraConfig(r=2, **options))
+    adapted.save_pretrained(folder)
+    edit(folder / "adapter_config.json", base_model_name_or_path=str(folder))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    theirs.max_seq_length = plain.max_seq_length
+    found = load(folder)
+    vectors = found.encode(TEXTS)
+    assert np.abs(vectors - before).max() > 1e-2
+    np.testing.assert_allclose(vectors, theirs.encode(TEXTS), atol=1e-5)
+    assert all(weight.requires_grad for weight in found.transformer.parameters())
+    found.save(tmp_path / "again")
+    np.testing.assert_array_equal(load(tmp_path / "again").encode(TEXTS), vectors)
+
+    edit(folder / "adapter_config.json", target_modules=["query", "value", "key"])
+    with pytest.raises(CheckpointError, match="missing adapter keys"):
+        load(folder)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(CheckpointError, match="pip install peft"):
+        load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="without its base model.*merge"):
         load(folder)
 
 

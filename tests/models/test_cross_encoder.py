@@ -212,6 +212,25 @@ def test_transformers_without_segments(tmp_path, kind):
     assert_close(CrossEncoder(model, tokenizer).predict(FIRST, SECOND), theirs)
 
 
+@pytest.mark.parametrize("kind", ["Roberta", "GPT2"])
+def test_places_and_padding_as_the_model_counts_them(tmp_path, kind):
+    """Of a tokenizer that has no limit, and another padding than the model or none."""
+    model, tokenizer = others(kind)
+    model.config.pad_token_id = 9  # by which a GPT-2 finds the last token
+    model.save_pretrained(tmp_path)
+    tokenizer.model_max_length, tokenizer.pad_token = 10**9, None
+    tokenizer.save_pretrained(tmp_path)
+    encoder = load(tmp_path)
+    assert encoder.max_seq_length == {"Roberta": 30, "GPT2": 40}[kind]
+    first, second = [*FIRST, LONG], [*SECOND, LONG]
+    found = encoder.predict(first, second, activation=None)
+    assert_close(found, one_by_one(encoder, first, second))
+    edit(tmp_path / "config.json", pad_token_id=None)
+    if kind == "GPT2":
+        with pytest.raises(CheckpointError, match="no padding token"):
+            load(tmp_path)
+
+
 def test_older_spellings_of_the_activation(changed):
     name, path = "sbert_ce_default_activation_function", "torch.nn.modules"
     config = changed / "config.json"

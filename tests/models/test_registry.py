@@ -69,8 +69,9 @@ def test_absent_and_unknown_names_say_what_to_type(tmp_path, monkeypatch):
         FileNotFoundError, match="v3'; did you mean all-MiniLM-L6-v2 or"
     ):
         resolve("sentence-transformers/all-MiniLM-l6-v3", allow_hub=False)
-    with pytest.raises(FileNotFoundError, match="'no-such'. Give a folder.*doctor"):
-        resolve("no-such", allow_hub=False)
+    for name in ("no-such", "~/no-such", "./no-such"):
+        with pytest.raises(FileNotFoundError, match="no-such'. Give a folder.*doctor"):
+            resolve(name, allow_hub=False)
 
 
 def test_hub_snapshot_in_the_cache_is_found(tmp_path, monkeypatch):
