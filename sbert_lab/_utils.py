@@ -125,8 +125,9 @@ def _explained(target: Path, beside: Path) -> Iterator[None]:
         if found in (None, errno.ENOENT):
             raise
         free = shutil.disk_usage(next(filter(os.path.isdir, target.parents))).free
-        files = filter(os.path.isfile, (beside, *beside.rglob("*")))
-        needed = sum(map(os.path.getsize, files))
+        inside = [Path(at, name) for at, _, names in os.walk(beside) for name in names]
+        written = filter(os.path.isfile, [beside, *inside])
+        needed = sum(map(os.path.getsize, written))
         raise OSError(
             found,
             f"{target} is not saved, and what was there is unchanged: "
