@@ -136,7 +136,7 @@ def spelled(text: str) -> str:
 
 
 def _grams(run: str) -> list[str]:
-    letters = regex.findall(r"\P{M}\p{M}*|\p{M}+", run)
+    letters: list[str] = regex.findall(r"\P{M}\p{M}*|\p{M}+", run)
     return letters + [a + b for a, b in pairwise(letters)]
 
 
