@@ -369,7 +369,7 @@ def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _config(transformer: Path) -> tuple[type, int]:
+def _config(transformer: Path) -> tuple[type[Any], int]:
     """Return the class of a transformer's settings, and the width of its vectors."""
     from transformers import AutoConfig
 
