@@ -26,7 +26,6 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-import torch
 from conftest import WORDS, tiny_encoder
 from tiny_cross_encoder import tiny_cross_encoder
 
@@ -52,13 +51,11 @@ class Refused(str):
 
 
 def attempt(call):
-    """Return what a call returns, or `Refused` if an error names the cure.
-
-    It does if a ``raise`` of ours made it; the system's errors do if they name a file.
-    """
+    """Return what a call returns, or `Refused` where an error names the cure."""
     try:
         return call()
     except (ValueError, TypeError, OSError, KeyError) as error:
+        # A ``raise`` of the package does, or the system where it names the file.
         last = traceback.extract_tb(error.__traceback__)[-1]
         ours = PACKAGE in Path(last.filename).parents and last.line.startswith("raise ")
         if ours or getattr(error, "filename", None):
@@ -306,8 +303,7 @@ ODD_TEXTS = (
     "", " \t\n", "\0", "the\0cat", "cat\0", "\ud800 cat", "cat \udfff", "x" * 999_999,
     "cat " * 99_999, "שָׁלוֹם חתול", "قِطّة على", "👩‍👩‍👧‍👦🐈", "e" + "\u0301" * 99,
     "\u0301", "ｆｕｌｌ　ｗｉｄｔｈ", "แมวนั่ง", "猫坐在", "बिल्ली",
-    "\u202ecat", "\ufeffcat", "a\u2028b\x85c\r", "\x1b[31mcat", "\uffff",
-    "[SEP] [PAD] cat", "İß ﬃ", "C", '"!,?…',
+    "\u202ecat", "\ufeffcat", "a\u2028b\x85c\r", "\x1b[31mcat", "C", "[SEP]",
 )  # fmt: skip
 NO_IDS = (-1, "", 2**63, 2**64, True, 1.5, NAN, None, b"x", "a\0", [1], {1}, (1,))
 
@@ -365,8 +361,8 @@ def wrong(lab, rng):
         "add": (lambda odd: index.add(rows, odd), ids),
         "ndcg": (lambda odd: metrics.ndcg_at_k([[3, 1]] * len(odd), odd), grades),
     }
-    name = one_of(rng, [*cases])
-    door, odd = cases[name][0], one_of(rng, cases[name][1])
+    name, (door, odd_ones) = one_of(rng, [*cases.items()])
+    odd = one_of(rng, odd_ones)
 
     def trial():
         before = index.search(rows, 9)
@@ -391,10 +387,7 @@ def inject(lab, kind, seed):
     lab.copy("", "nothing")
 
     def work():
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
         logging.disable()
-        torch.set_num_threads(1)
         return trial()
 
     return what, child(work)
@@ -418,10 +411,9 @@ def main():
             counts[kind][ended.partition(" ")[0]] += 1
             if "FAILED" in ended:
                 sys.stderr.write(f"--only {kind} --seed {seed}: {what}: {ended}\n")
-    outcomes = ("refused", "unharmed", "FAILED")
     for kind, ended in counts.items():
-        row = "".join(f"{ended[name]:6} {name}" for name in outcomes)
-        sys.stdout.write(f"{kind:10} {ended.total():6} injected{row}\n")
+        row = [f"{ended[name]:6} {name}" for name in ("refused", "unharmed", "FAILED")]
+        sys.stdout.write(f"{kind:10} {ended.total():6} injected{''.join(row)}\n")
     return int(any(ended["FAILED"] for ended in counts.values()))
 
 
