@@ -67,9 +67,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: the old file or the new one, never half."""
     path = Path(os.path.realpath(path))  # a link stays, and what it names is written
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    try:
+        with _explained(path, beside):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -77,8 +77,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             if path.exists():
                 shutil.copymode(path, beside)
             beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (whatever json takes)
@@ -98,22 +99,22 @@ def new_folder(target: Path, listing: str = LISTING) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(target.expanduser()))
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}"
-    with _explained(target):
-        _check_place(target)
-        try:
+    try:
+        with _explained(target, beside):
+            _check_place(target)
             beside.mkdir(parents=True)
             yield beside
             _list_files(beside, listing)
             if target.exists():
                 _keep_others(target, beside, _listed(target, listing))
             _swap(beside, target)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """Turn what a disk makes of writing into one line with the path and the cure."""
+def _explained(target: Path, beside: Path) -> Iterator[None]:
+    """Turn what a disk makes of writing `beside` into a line with path and cure."""
     try:
         yield
     except Exception as error:
@@ -124,11 +125,14 @@ def _explained(target: Path) -> Iterator[None]:
         if found in (None, errno.ENOENT):
             raise
         free = shutil.disk_usage(next(filter(os.path.isdir, target.parents))).free
+        inside = [Path(at, name) for at, _, names in os.walk(beside) for name in names]
+        written = filter(os.path.isfile, [beside, *inside])
+        needed = sum(map(os.path.getsize, written))
         raise OSError(
             found,
             f"{target} is not saved, and what was there is unchanged: "
-            f"{os.strerror(found)}; {free:,} bytes are free: give another place, or "
-            "make room",
+            f"{os.strerror(found)}; it needs more than {needed:,} bytes, {free:,} are "
+            "free: give another place, or make room",
         ) from error
 
 

@@ -89,11 +89,10 @@ def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
 
 def pairwise_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> Values:
     """Return the cosine of each row with its partner, ``[n, d], [n, d] -> [n]``."""
-    if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape}: give rows and partners")
-    checked(first, "vectors")
-    checked(second, "vectors")
-    a, b = first.astype(np.float64), second.astype(np.float64)
+    shapes = checked(first, "first").shape, checked(second, "second").shape
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{shapes[0]} and {shapes[1]}: give each row its partner")
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines: Values = (a * b).sum(1) / np.where(norms > 0, norms, 1)
     return cosines

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -286,9 +287,13 @@ class VectorIndex:
     def save(self, folder: str | Path) -> None:
         """Write the index, its ids and what it is into a folder, atomically."""
         with new_folder(Path(folder), "index.json") as target:
-            import_module("faiss").write_index(self._index, str(target / "index.faiss"))
-            np.save(target / "ids.npy", self.ids, allow_pickle=False)
-            np.save(target / "removed.npy", self._removed, allow_pickle=False)
+            # FAISS and NumPy close a file without seeing that the disk was full.
+            held = import_module("faiss").serialize_index(self._index)
+            (target / "index.faiss").write_bytes(held)
+            for name, array in (("ids", self.ids), ("removed", self._removed)):
+                memory = BytesIO()
+                np.save(memory, array, allow_pickle=False)
+                (target / f"{name}.npy").write_bytes(memory.getvalue())
             about = {
                 "format": 2,
                 "kind": self.kind,

@@ -308,15 +308,15 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     return tokenizer
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: Path, listing: str = LISTING) -> None:
     """Refuse a folder in which a file is not the one that was saved."""
-    sums = _json(folder / _SUMS, optional=True).get("sha256", {})
+    sums = _json(folder / listing, optional=True).get("sha256", {})
     for name, expected in sums.items():
         file = folder / name
         _check(
             file.is_file() and sha256_file(file) == expected,
             f"{file} is missing or not the file that was saved (its sha256 differs); "
-            f"copy it again or, if you changed it on purpose, delete {_SUMS}",
+            f"copy it again or, if you changed it on purpose, delete {listing}",
         )
 
 
@@ -369,7 +369,7 @@ def _json(path: Path, *, optional: bool = False) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _config(transformer: Path) -> tuple[type, int]:
+def _config(transformer: Path) -> tuple[type[Any], int]:
     """Return the class of a transformer's settings, and the width of its vectors."""
     from transformers import AutoConfig
 

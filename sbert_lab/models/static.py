@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from sbert_lab._utils import new_folder
 from sbert_lab.models.batching import check_texts
-from sbert_lab.models.checkpoint import explained
+from sbert_lab.models.checkpoint import check_files, explained
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.models.transformer import (
@@ -35,6 +35,9 @@ _KINDS = (
         "tokenizers/l2_supercat_tokenizer_config.json",
     ),
 )
+
+#: The checksums of our folders.
+_LISTING = "static_vectors.json"
 
 #: ``a`` of the smooth inverse frequency ``a / (a + p)`` by which a token of share ``p``
 #: is multiplied; the best on development data.
@@ -60,6 +63,7 @@ class StaticEncoder:
         folder = resolve(name_or_path)
         own, other = _KINDS
         file, tensor, tokenizer = other if (folder / other[0]).is_file() else own
+        check_files(folder, _LISTING)
         with explained(folder / file):
             vectors = load_file(folder / file)[tensor]
             return cls(vectors, Tokenizer.from_file(str(folder / tokenizer)))
@@ -67,7 +71,7 @@ class StaticEncoder:
     def save(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads, atomically."""
         vectors, tensor, tokenizer = _KINDS[0]
-        with new_folder(Path(folder), "static_vectors.json") as target:
+        with new_folder(Path(folder), _LISTING) as target:
             table = np.ascontiguousarray(self.vectors)
             save_file({tensor: table}, target / vectors)
             self.tokenizer.save(str(target / tokenizer))

@@ -530,7 +530,7 @@ def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> 
     padded tokens: in a random batch of short texts half of them would be padding.
     """
     lengths = np.array([len(ids) for ids in texts])
-    pad = encoder.tokenizer.pad_token_id or 0
+    pad = encoder.pad_id  # by which a decoder finds its last token
     parts, order = [], []
     for rows in token_budget_batches(lengths, budget):
         ids, mask = pad_right([texts[row] for row in rows], pad)

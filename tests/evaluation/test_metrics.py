@@ -95,6 +95,10 @@ def test_spearman_and_cosine_equal_scipy():
     ranks = [stats.rankdata(v) for v in (gold, pairwise_cosine(a, b))]
     correlation = np.corrcoef(*ranks)[0, 1]
     assert spearman(pairwise_cosine(a, b), gold) == pytest.approx(correlation)
+    assert pairwise_cosine(a.tolist(), b.tolist()) == pytest.approx(expected, abs=1e-6)
+    for partner in (b[:1], np.ma.masked_less(b, 0), b[0], b > 0):
+        with pytest.raises(ValueError, match="give each row|not reals"):
+            pairwise_cosine(a, partner)
     small = (a * np.float32(1e-30)), (b * np.float32(1e-30))
     np.testing.assert_allclose(pairwise_cosine(*small), expected, atol=1e-6)
 

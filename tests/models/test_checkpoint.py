@@ -181,10 +181,6 @@ DAMAGE = {
         lambda f: (f / "config.json").write_text('{"model_type": "clip"}'),
         "not of texts alone",
     ),
-    "half of a tokenizer": (
-        lambda f: (f / "tokenizer.json").rename(f / "vocab.json"),
-        "tokenizer.json",
-    ),
 }
 
 

@@ -59,6 +59,9 @@ def test_saves_and_loads(folder, tmp_path):
         np.testing.assert_allclose(again.encode(texts), made.encode(texts), atol=1e-7)
     listed = {FILE, "tokenizer.json", "static_vectors.json"}
     assert {path.name for path in target.iterdir()} == listed
+    (target / FILE).write_bytes((folder / FILE).read_bytes())  # sound, of another
+    with pytest.raises(CheckpointError, match="its sha256 differs"):
+        StaticEncoder.from_pretrained(target)
 
 
 def test_damaged_and_missing_files_are_named(folder):
