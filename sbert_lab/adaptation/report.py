@@ -33,8 +33,8 @@ def measure(
     found: dict[str, Values] = {}
     if search is not None:
         sides = encoder.encode_query, encoder.encode_document
-        task = search.queries, search.corpus, search.relevant
-        both = search_quality(*sides, *task, metric_of(encoder))
+        texts, metric = (search.queries, search.corpus), metric_of(encoder)
+        both = search_quality(*sides, *texts, search.relevant, metric)
         found[_NDCG], found[_RECALL] = both
     for name, pairs in general.items():
         first, second = np.split(encoder.encode([*pairs.first, *pairs.second]), 2)

@@ -101,8 +101,8 @@ class RetrievalEvaluator:
     def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
         """Return the means over the queries."""
         sides = encoder.encode_query, encoder.encode_document
-        task = self.queries, self.corpus, self.relevant
-        ndcg, recall = search_quality(*sides, *task, metric_of(encoder), self.k)
+        texts, metric = (self.queries, self.corpus), metric_of(encoder)
+        ndcg, recall = search_quality(*sides, *texts, self.relevant, metric, self.k)
         return {
             f"ndcg_at_{self.k}": float(ndcg.mean()),
             f"recall_at_{self.k}": float(recall.mean()),

@@ -18,7 +18,8 @@ def normalized(vectors: Vectors) -> Vectors:
     if odd.any():  # squares of very large and very small numbers are beyond float32
         size = np.abs(vectors).max(axis=1, keepdims=True)
         odd &= (size > 0) & np.isfinite(size)
-        vectors = vectors / np.where(odd, size, np.float32(1))
+        size[~odd] = 1
+        vectors = vectors / size
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
     return scaled
@@ -82,8 +83,8 @@ def _keep_best(
     if best.shape[1] > k:
         # Of equal scores around the k-th place topk takes any.
         for query in (best[:, k - 1] == best[:, k]).nonzero()[:, 0].tolist():
-            order = similar[query].argsort(descending=True, stable=True)[: k + 1]
-            where[query], best[query] = order, similar[query][order]
+            first = similar[query].argsort(descending=True, stable=True)[: k + 1]
+            where[query], best[query] = first, similar[query][first]
         best, where = best[:, :k], where[:, :k]
     all_scores = np.concatenate([scores, best.numpy()], axis=1)
     all_positions = np.concatenate([positions, where.numpy() + offset], axis=1)

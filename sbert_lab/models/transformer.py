@@ -112,7 +112,7 @@ class TransformerModel(nn.Module):
     def _encodings(self, inputs: list[Any], prompt: str = "") -> "list[Encoding]":
         """Tokenise, and add to the counts of texts that are cut or unknown."""
         found = self._backend.encode_batch_fast(inputs)
-        rows = getattr(self.transformer.config, "vocab_size", None)
+        rows = int(getattr(self.transformer.config, "vocab_size", None) or 0)
         more = rows and self._backend.get_vocab_size() > rows
         if more and any(max(encoding.ids, default=0) >= rows for encoding in found):
             raise CheckpointError(
@@ -178,8 +178,8 @@ def _positions(transformer: Any) -> int | None:  # noqa: ANN401
         first = getattr(part, "padding_idx", None)
         if name.endswith("position_embeddings") and first is not None:
             # A RoBERTa and its kin count from the row after the padding's.
-            return int(part.num_embeddings) - first - 1
-    positions = getattr(transformer.config, "max_position_embeddings", None) or -1
+            return int(part.num_embeddings - first - 1)
+    positions = int(getattr(transformer.config, "max_position_embeddings", None) or -1)
     return positions if positions > 0 else None  # an XLNet says -1
 
 

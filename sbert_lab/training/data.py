@@ -196,7 +196,7 @@ def check_columns(data: TrainingData, objective: Objective) -> None:
         problems += [
             f"{data.source}, row {data.row_names[row]}: {counts[row]} negatives; "
             f"{name} needs {one}: leave such rows out"
-            for row in np.flatnonzero((counts < 1) | (counts > most))
+            for row in np.flatnonzero((counts < 1) | (counts > most)).tolist()
         ]
     if problems:
         raise DataError(problems)
