@@ -39,7 +39,7 @@ from sbert_lab.models.transformer import fast_tokenizer
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import fit
 
-SECONDS = 30.0  # that a fault may take
+SECONDS = 120.0  # that a fault may take
 NOBODY = 65534  # a user who owns no file
 PACKAGE = Path(_utils.__file__).parent
 INDEXES = ("flat", "hnsw", "ivfpq", "int8", "pq", "binary", "binary+int8")

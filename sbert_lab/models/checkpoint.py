@@ -311,6 +311,7 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
 def check_files(folder: Path, listing: str = LISTING) -> None:
     """Refuse a folder in which a file is not the one that was saved."""
     sums = _json(folder / listing, optional=True).get("sha256", {})
+    _check(isinstance(sums, dict), f"{folder / listing} is damaged; copy it again")
     for name, expected in sums.items():
         file = folder / name
         _check(
@@ -420,7 +421,15 @@ def _dense(folder: Path) -> Dense:
     )
     with explained(file):
         weights = load_file(file)
-        return Dense({name: w.float() for name, w in weights.items()}, activation)
+        layer = Dense({name: w.float() for name, w in weights.items()}, activation)
+    found = {n: getattr(layer.linear, n) for n in ("in_features", "out_features")}
+    _check(
+        found.items() <= config.items()
+        and all(w.is_floating_point() for w in weights.values()),
+        f"{file} holds {found}, or no reals, unlike config.json; copy both from the "
+        "same model",
+    )
+    return layer
 
 
 def _activation(folder: Path, path: object) -> str:

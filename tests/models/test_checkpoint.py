@@ -171,6 +171,14 @@ DAMAGE = {
         ),
         "a pickle.*load and save the model",
     ),
+    "Dense of another width": (
+        lambda f: edit(f / "2_Dense" / "config.json", in_features=99),
+        "unlike config.json; copy both",
+    ),
+    "checksums that are none": (
+        lambda f: (f / "sbert_lab.json").write_text('{"sha256": "x"}'),
+        "damaged; copy it again",
+    ),
     "code of its own": (
         lambda f: edit(
             f / "config.json", model_type="mine", auto_map={"AutoConfig": "a.B"}

@@ -185,8 +185,10 @@ def test_a_cached_loss_has_the_gradient_of_the_loss_in_bfloat16_too(folder, tmp_
     torch.testing.assert_close(cached, plain, rtol=1e-3, atol=2e-3)
     kinds = []
     handle = register_module_forward_hook(
-        lambda module, _, out: (
-            kinds.append(out.dtype) if isinstance(module, torch.nn.Linear) else None
+        lambda module, _, out: kinds.extend(
+            [out.dtype]
+            if isinstance(module, torch.nn.Linear) and module.training
+            else []
         )
     )
     try:
