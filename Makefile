@@ -5,6 +5,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PROCESSES = $(shell $(PY) -c "import os; print(min(8, os.cpu_count() + 1))")
 TIMED = start=$$(date +%s); trap 'echo "make $@: $$(( $$(date +%s) - start )) s"' EXIT;
 
 .PHONY: help setup notebooks test lab verify lint bench mpnet clean
@@ -27,15 +28,15 @@ $(READY): pyproject.toml constraints.txt
 notebooks: $(READY)  ## every notebook top to bottom; pages and records under build/
 	@$(TIMED) $(PY) -m sbert_lab notebooks
 
-# One thread a process, as many processes as cores: two threads that share a core with
-# another process wait for each other more than they work.
+# One thread a process, and one process more than cores, for one often waits for a kernel
+# or a disk: two threads that share a core wait for each other more than they work.
 test: $(READY)  ## style, types, tests, every notebook in the smoke profile
 	@$(TIMED) set -e; \
 	echo "ruff: style and format"; $(PY) -m ruff check .; $(PY) -m ruff format --check .; \
 	echo "notebooks: house style"; $(PY) -m sbert_lab notebooks --lint; \
 	echo "mypy: types; pytest: on every core"; \
 	failed=; $(PY) -m mypy & types=$$!; \
-	$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal || failed=1; \
+	$(PY) -m pytest -n $(PROCESSES) --dist worksteal || failed=1; \
 	wait $$types; test -z "$$failed"
 
 lab: $(READY)  ## open the notebooks in JupyterLab
