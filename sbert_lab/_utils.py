@@ -53,7 +53,8 @@ def whole_number(value: Any, name: str, least: int = 1, most: float = math.inf) 
     """Return an argument that must be a whole number from `least` to `most`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or not least <= value <= most:
-        raise ValueError(f"{name}={value!r}: a whole number, {least} to {most}")
+        told = f"{least} to {most}" if most < math.inf else f"{least} or more"
+        raise ValueError(f"{name}={value!r}: a whole number, {told}")
     return int(value)
 
 
@@ -194,7 +195,8 @@ def _keep_others(old: Path, new: Path, ours: set[Path]) -> None:
         with suppress(OSError):
             os.removedirs(new / path.parent.relative_to(old))
     if more := sorted(set(os.listdir(new)) - written):
-        log.warning("%s also holds what may be out of date now: %s", old, more)
+        message = "%s keeps %s; what was made of an earlier save there is out of date"
+        log.warning(message, old, more)
 
 
 def _swap(new: Path, target: Path) -> None:

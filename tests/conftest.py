@@ -141,17 +141,11 @@ def evaluation_data() -> Path:
     return home
 
 
-def pytest_collection_modifyitems(config, items):
-    """Notebooks last; of several processes, each has some first: none is left alone."""
-    slow = [item for item in items if item.get_closest_marker("notebook")]
-    rest = [item for item in items if item not in slow]
-    count = getattr(config, "workerinput", {}).get("workercount", 0)
-    if not count:
-        items[:] = rest + slow
-        return
-    ends = [len(rest) * number // count for number in range(count + 1)]
-    items[:] = [
-        item
-        for number in range(count)
-        for item in slow[number::count] + rest[ends[number] : ends[number + 1]]
-    ]
+def pytest_collection_modifyitems(items):
+    """Fast tests first, executed notebooks last."""
+    weight = {"slow": 1, "notebook": 2}
+    items.sort(
+        key=lambda item: max(
+            (weight.get(mark.name, 0) for mark in item.iter_markers()), default=0
+        )
+    )

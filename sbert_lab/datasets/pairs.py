@@ -304,9 +304,12 @@ def split_pairs(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the rows of training and of test, from 0, with no text on both sides.
 
-    Whole `row_groups` are drawn until the test has its share, or a little less; one
-    that is larger goes to training. A side with fewer than `LEAST` is a `DataError`.
+    Whole `row_groups` are drawn until the test has its share, but `LEAST` at least, or
+    a little less; one that is larger goes to training. A side with fewer than `LEAST`
+    is a `DataError`.
     """
+    if not (isinstance(test_share, float) and 0 < test_share < 1):
+        raise ValueError(f"test_share={test_share!r}: between 0 and 1, such as 0.2")
     group = row_groups(pairs)
     sizes = np.bincount(group)
     wanted = max(LEAST, round(test_share * len(pairs)))

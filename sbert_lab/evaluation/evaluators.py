@@ -86,6 +86,8 @@ class RetrievalEvaluator:
         relevant: Sequence[metrics.Relevant],
         k: int = 10,
     ) -> None:
+        if not isinstance(corpus, Mapping):
+            raise TypeError("corpus is a text by id; of a list, dict(enumerate(texts))")
         if not len(queries) == len(relevant) > 0:
             raise ValueError(f"{len(queries)} queries and {len(relevant)} answers")
         answers = [metrics.positive(wanted) for wanted in relevant]

@@ -131,6 +131,11 @@ class SentenceTrainer(Trainer):
         evaluators: Sequence[Evaluator] = (),
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        if isinstance(objective, type) or not isinstance(data, TrainingData):
+            raise TypeError(
+                "train on TrainingData, as TrainingData.from_pairs(pairs), with an "
+                "objective that is made, as MultipleNegativesRankingLoss()"
+            )
         pairwise = isinstance(objective, ListwiseCrossEntropy)
         if isinstance(encoder, CrossEncoder) != pairwise:
             raise TypeError(

@@ -293,6 +293,9 @@ def test_a_large_group_goes_to_training_or_is_refused():
     with pytest.raises(DataError, match="39 pairs are too few to train on 20 and test"):
         split_pairs(pairs_of(others[:39]))
     assert len(split_pairs(pairs_of(others[:40]))[1]) == 20
+    for share in (0, 1, -0.1, 1.5, "a"):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            split_pairs(pairs_of(others[:40]), share)
 
 
 # Searching
