@@ -143,9 +143,5 @@ def evaluation_data() -> Path:
 
 def pytest_collection_modifyitems(items):
     """Fast tests first, executed notebooks last."""
-    weight = {"slow": 1, "notebook": 2}
-    items.sort(
-        key=lambda item: max(
-            (weight.get(mark.name, 0) for mark in item.iter_markers()), default=0
-        )
-    )
+    kinds = ("notebook", "slow")
+    items.sort(key=lambda item: [item.get_closest_marker(k) is not None for k in kinds])

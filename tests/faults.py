@@ -387,14 +387,13 @@ def row(lab, rng):
     elif ending.startswith(".json"):
         odd = one_of(rng, [odd, None, 3, ["cat"], True, {"a": "b"}])
     anchors, positives = within(TEXTS, at, odd), TEXTS[::-1]
-    columns = {"anchor": anchors, "positive": positives}
     pairs = zip(anchors, positives, strict=True)
     records = [{"anchor": a, "positive": p} for a, p in pairs]
 
     def trial():
         path = lab.work / f"pairs{ending}"
         if ending == ".parquet":
-            pd.DataFrame(columns).to_parquet(path)
+            pd.DataFrame(records).to_parquet(path)
         elif ending == ".json":
             path.write_text(json.dumps(records))
         elif ending == ".jsonl":
@@ -402,7 +401,7 @@ def row(lab, rng):
         else:
             with path.open("w", newline="", errors="surrogatepass") as file:
                 table = csv.writer(file, delimiter="\t" if ending == ".tsv" else comma)
-                table.writerows([columns, *zip(anchors, positives, strict=True)])
+                table.writerows([records[0], *(record.values() for record in records)])
         got = attempt(lambda: read_pairs(path))
         if isinstance(got, Refused):
             assert str(path) in got, f"no path in: {got}"

@@ -69,7 +69,7 @@ def lines(folder: Path) -> int:
 def test_the_house_stays_small():
     """A budget for the whole, none for a file: a limit a file breeds files."""
     assert lines(PACKAGE) <= 13_000
-    assert lines(TESTS) <= 13_200
+    assert lines(TESTS) <= 13_000
     entries = {p.name for p in PACKAGE.iterdir()} - {"py.typed", "__pycache__"}
     assert len(entries) <= 12
 

@@ -1,13 +1,12 @@
 """Files are whole or absent, whatever happens while they are written."""
 
 import json
+import multiprocessing
 import os
 import re
 import resource
 import signal
-import subprocess
-import sys
-import textwrap
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,18 +167,14 @@ def test_a_full_disk_is_told_and_changes_nothing(tmp_path, small_files):
     assert content(tmp_path) == before
 
 
-def test_a_killed_writer_leaves_the_previous_folder(tmp_path):
+def test_a_killed_writer_leaves_the_previous_folder(tmp_path, monkeypatch):
     target = tmp_path / "model"
     fill(target, old="whole")
     (target / "mine").write_text("x")
-    script = f"""
-        import os, signal
-        from pathlib import Path
-        from sbert_lab import _utils
-        _utils._swap = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        with _utils.new_folder(Path({str(target)!r}), "list.json") as folder:
-            (folder / "new").write_text("half")
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    monkeypatch.setattr(_utils, "_swap", lambda *_: signal.raise_signal(signal.SIGKILL))
+    write = partial(fill, target, new="half")
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     assert content(target) == {"old": "whole", "mine": "x"}

@@ -263,17 +263,6 @@ def test_damaged_index_says_what_to_do(tmp_path, name, damage):
         VectorIndex.load(tmp_path / "index")
 
 
-def test_failed_save_keeps_the_old_index(tmp_path, monkeypatch):
-    folder = tmp_path / "index"
-    VectorIndex.build(CORPUS[:500], kind="flat").save(folder)
-    other = VectorIndex.build(CORPUS, kind="flat")
-    monkeypatch.setattr(vector_index, "write_json", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        other.save(folder)
-    assert len(VectorIndex.load(folder)) == 500
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
-
-
 def test_a_disk_that_is_full_at_a_files_end_is_told(tmp_path):
     """C's last write of a file fails when it is closed, which nobody looks at."""
     index = VectorIndex.build(CORPUS[:300], kind="binary")

@@ -1,10 +1,7 @@
 """The folder format: both spellings, both directions, and every kind of damage."""
 
 import json
-import multiprocessing
-import os
 import shutil
-import signal
 import sys
 
 import numpy as np
@@ -12,7 +9,7 @@ import pytest
 import torch
 from conftest import WORDS, tiny_encoder, tiny_parts, word_tokenizer
 
-from sbert_lab import SentenceEncoder, _utils
+from sbert_lab import SentenceEncoder
 from sbert_lab.models.checkpoint import CheckpointError, Dense, read
 
 TEXTS = ["the cat sat on the mat", "a quick brown fox", "", "dog", "red bird flew " * 9]
@@ -355,25 +352,6 @@ def test_checksums_tell_a_flipped_bit_and_a_missing_file(tmp_path):
         load(folder)
     with pytest.raises(CheckpointError, match="not a folder"):
         read(tmp_path / "none")
-
-
-def test_killed_save_leaves_the_previous_folder_whole(tmp_path, monkeypatch):
-    folder = tmp_path / "model"
-    tiny_encoder().save(folder)
-    other = tiny_encoder(seed=9)
-
-    def die(_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr(_utils, "sha256_file", die)
-    process = multiprocessing.get_context("fork").Process(
-        target=other.save, args=[folder]
-    )
-    process.start()
-    process.join(60)
-    monkeypatch.undo()
-    assert process.exitcode == -signal.SIGKILL
-    assert load(folder).fingerprint() == tiny_encoder().fingerprint()
 
 
 def test_saving_keeps_what_an_earlier_save_did_not_write(tmp_path):
