@@ -1,4 +1,4 @@
-"""A raw BERT seen from all sides: every pooling, two texts read together, attention."""
+"""A raw BERT seen from all sides: every pooling, attention, and random weights."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -22,62 +22,30 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
     "mean": lambda layers, mask: mean_pooling(layers[-1], mask),
     "max": lambda layers, mask: max_pooling(layers[-1], mask),
     # Su et al. 2021; Gao et al. 2021, table 1.
-    "first-last": lambda layers, mask: mean_pooling(
+    "first_last": lambda layers, mask: mean_pooling(
         (layers[1].float() + layers[-1].float()) / 2, mask
     ),
 }
 
 
 def encode_all_poolings(
-    encoder: SentenceEncoder, texts: Sequence[str], *, pooler_seed: int | None = None
+    encoder: SentenceEncoder, texts: Sequence[str]
 ) -> dict[str, Vectors]:
     """Return the vectors of all texts, float32 ``[n, D]``, for each of `POOLINGS`.
 
-    All come from one pass of the transformer. ``"pooler"`` is the model's own, a linear
-    layer and a tanh after the first token. Where there is none, `pooler_seed` draws it
-    as transformers would, from a normal of deviation 0.02.
+    All come from one pass of the transformer.
     """
-    model = encoder.transformer
-    poolings, own = dict(POOLINGS), getattr(model, "pooler", None)
-    if own is not None:
-        poolings["pooler"] = lambda layers, mask: own(
-            cls_pooling(layers[-1], mask).unsqueeze(1)
-        )
-    elif pooler_seed is not None:
-        width, generator = model.config.hidden_size, torch.Generator()
-        weight = torch.empty(width, width)
-        weight.normal_(0.0, 0.02, generator=generator.manual_seed(pooler_seed))
-        weight = weight.to(encoder.device)
-        poolings["pooler"] = lambda layers, mask: torch.tanh(
-            cls_pooling(layers[-1], mask) @ weight.T
-        )
     joined = in_batches(
-        model,
+        encoder.transformer,
         encoder.token_ids(texts),
         lambda output, mask: torch.cat(
-            [pool(output.hidden_states, mask) for pool in poolings.values()], dim=1
-        ),  # [B, len(poolings) · D]
+            [pool(output.hidden_states, mask) for pool in POOLINGS.values()], dim=1
+        ),  # [B, len(POOLINGS) · D]
         pad=encoder.pad_id,
         output_hidden_states=True,
     )
-    parts = np.split(joined, len(poolings), axis=1)
-    return dict(zip(poolings, parts, strict=True))
-
-
-def encode_pairs_cls(
-    encoder: SentenceEncoder, first: Sequence[str], second: Sequence[str]
-) -> Vectors:
-    """Run the transformer over ``[CLS] first [SEP] second [SEP]``, pair by pair.
-
-    Returns the last hidden state at ``[CLS]``, float32 ``[n, D]``, where a
-    cross-encoder puts its score. Source: Devlin et al. 2019, section 4.
-    """
-    return in_batches(
-        encoder.transformer,
-        encoder.pair_ids(first, second),
-        lambda output, _: output.last_hidden_state[:, 0],
-        pad=encoder.pad_id,
-    )
+    parts = np.split(joined, len(POOLINGS), axis=1)
+    return dict(zip(POOLINGS, parts, strict=True))
 
 
 def first_token_attention(
