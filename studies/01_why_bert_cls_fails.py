@@ -9,9 +9,10 @@ tell whether one sentence follows another.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 from material import yardstick
@@ -124,11 +125,19 @@ def whitened(
     return found
 
 
+def two() -> Any:
+    """Return the study of 02, whose name is no word of Python."""
+    return import_module("02_training_sbert")
+
+
+def ranking(seed: int) -> Any:
+    """Return 02's largest training of those that all its objectives have."""
+    return two().Training("ranking", current().study_pairs[-1], seed)
+
+
 def trained(seed: int) -> Items:
     """Return each set's cosines by the encoder that 02 trained on the dictionary."""
-    training = import_module("02_training_sbert").Training
-    folder = training("ranking", current().study_pairs[-1], seed).folder()
-    encoder = SentenceEncoder.from_pretrained(folder)
+    encoder = SentenceEncoder.from_pretrained(ranking(seed).folder())
     return {
         name: cosines(encoder.encode(texts_of(pairs), show_progress=False))
         for name, pairs in sets().items()
@@ -160,7 +169,7 @@ def shape() -> Items:
 
 def read_together(seed: int) -> Items:
     """Train a cross-encoder on 02's pairs, and return its scores of pairs, by set."""
-    pairs = import_module("02_training_sbert").pairs_of(seed)
+    pairs = two().pairs_of(seed)
     count = min(current().cross_anchors, len(pairs))
     drawn = np.random.default_rng(seed).integers(count, size=(count, NEGATIVES))
     negative = [
@@ -213,17 +222,18 @@ def build() -> Study:
     """Return the study with all its jobs."""
     uses = ["bert-mini", "bert-mini-static", current().sbert, "icd10cm"]
     study = Study("01_why_bert_cls_fails", uses=[*uses, "wordnet", "stsb", "sick"])
-    profile = current()
-    for name in sets():
-        told = {"measured": name, "encoder": profile.sbert}
+    profile, seeds = current(), current().study_seeds
+    for name, pairs in sets().items():
+        told = {"set": name, "pairs": len(pairs), "model": profile.sbert, "of": seeds}
         study.add(name, partial(measured, name), seconds=120, depends=told)
     study.add("shape", shape, seconds=20, depends={"shape": SENTENCES})
-    for seed in range(profile.study_seeds):
-        told = {"trained": profile.study_pairs[-1], "seed": seed}
+    for seed in range(seeds):
+        told = {"trained": asdict(ranking(seed)), "rate": two().RATE["ranking"]}
         work = partial(trained, seed)
         study.add(f"trained, seed {seed}", work, seconds=700, depends=told)
-    for seed in range(min(2, profile.study_seeds)):
+    for seed in range(min(2, seeds)):
         told = {"read": CROSS, "anchors": profile.cross_anchors, "seed": seed}
+        told["dictionary"] = two().VERSION
         work = partial(read_together, seed)
         study.add(f"cross-encoder, seed {seed}", work, seconds=600, depends=told)
     study.add("cost", cost, seconds=120, depends={"cost": TIMED, "on": machine()})
