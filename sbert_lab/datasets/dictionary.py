@@ -7,67 +7,57 @@ that is drawn comes from a seed, and every row belongs to the split of its sense
 Source: Miller 1995; Princeton University, WordNet 3.0 licence. `fetch` gets it.
 """
 
-import logging
 import re
+import shutil
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, compress, islice, pairwise, product, zip_longest
+from itertools import chain, islice, pairwise, zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
-from sbert_lab._utils import no_collections
+from sbert_lab._utils import new_folder, no_collections
 from sbert_lab.datasets.leaks import judged_texts
 from sbert_lab.datasets.nli import LABELS, Inference, Label
 from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.models.registry import resolve
+from sbert_lab.models.registry import BY_NAME, cache_home, resolve, status, verify
 
-log = logging.getLogger(__name__)
-
+SECONDS = 120  #: how long a step of `fetch` may take
 KINDS = ("definition", "example", "substitution")  #: of pairs, see `ranking_pairs`
 
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 _POINTERS = {"@": "hypernyms", "~": "hyponyms", "&": "similar"}
 _QUOTED = re.compile(r'"([^"]+)"?')
 
-#: What a changed word is to the one it replaces, and the label that this gives to
-#: (sentence, changed sentence) and to (changed sentence, sentence).
-Relation = Literal["same", "near", "wider", "narrower", "other", "apart"]
-_RULES: dict[Relation, tuple[Label | None, Label | None]] = {
-    "near": ("entailment", None),
-    "same": ("entailment", "entailment"),
-    "wider": ("entailment", "neutral"),
-    "narrower": ("neutral", "entailment"),
-    "other": ("neutral", "neutral"),
-    "apart": ("contradiction", "contradiction"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Synset:
-    """One sense; `hypernyms` (wider), `hyponyms` and `similar` adjectives are ids.
-
-    `antonyms` are (own lemma, opposite id, opposite lemma). `counts` tell for each
-    lemma how common it is, 0 where WordNet has another sense of it before this one.
-    """
+    """One sense; `hypernyms` (wider), `hyponyms` and `similar` adjectives are ids."""
 
     id: str  #: part of speech and place in WordNet's file, as in ``"n00001740"``
     topic: int  #: the number of its lexicographer's file, such as 5 for animals
-    lemmas: tuple[str, ...]
+    #: How common each of its words is; 0 where this is not the word's first meaning.
+    counts: dict[str, int]
+    sure: frozenset[str]  #: words that mean this in nine texts of ten
     definition: str
     examples: tuple[str, ...]
     hypernyms: tuple[str, ...]
     hyponyms: tuple[str, ...]
     similar: tuple[str, ...]
-    antonyms: tuple[tuple[str, str, str], ...]
+    antonyms: tuple[tuple[str, str, str], ...]  #: own lemma, opposite id and lemma
     frames: frozenset[str]  #: the kinds of sentence in which a verb stands
-    counts: tuple[int, ...]
-    sure: frozenset[str]  #: lemmas that nearly always mean this, in any text
+
+    @property
+    def lemmas(self) -> tuple[str, ...]:
+        """Its words, as they are spelled in a text."""
+        return tuple(self.counts)
 
     @property
     def split(self) -> str:
@@ -82,97 +72,84 @@ _Raw = dict[str, tuple[list[str], str]]
 def load() -> dict[str, Synset]:
     """Read every synset, by its id; FileNotFoundError says how to get WordNet."""
     folder = resolve("wordnet", allow_hub=False)
+    raw: _Raw = {}
+    senses: dict[str, str] = defaultdict(str)  # of a word: a letter each
     with no_collections():
-        raw: _Raw = {}
-        senses: dict[str, list[str]] = defaultdict(list)  # of a word
         for part in _FILES.values():
-            for name, row in _rows(folder / f"data.{part}"):
-                raw[name] = row
-                for word in row[0][4 : 4 + 2 * int(row[0][3], 16) : 2]:
-                    senses[word.partition("(")[0].lower()].append(name)
+            for line in (folder / f"data.{part}").read_text("utf-8").split("\n"):
+                if line and line[0] != " ":  # the licence's lines are indented
+                    told, _, gloss = line.partition("|")
+                    fields = told.split()
+                    kind = fields[2].replace("s", "a")
+                    raw[kind + fields[0]] = fields, gloss
+                    for word in _words(fields):
+                        senses[word.lower()] += kind
         told = _tagged(folder / "cntlist.rev")
         return {name: _synset(name, raw, senses, *told) for name in raw}
 
 
-def _rows(path: Path) -> Iterator[tuple[str, tuple[list[str], str]]]:
-    """Yield id, fields and gloss of each line; the licence's lines are indented."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            if not line.startswith(" "):
-                told, _, gloss = line.partition("|")
-                fields = told.split()
-                kind = fields[2].replace("s", "a")
-                yield kind + fields[0], (fields, gloss.strip())
+def _words(fields: Sequence[str]) -> list[str]:
+    """Return a line's words as in a text; ``(p)`` after one tells where it stands."""
+    words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+    return [word.partition("(")[0].replace("_", " ") for word in words]
 
 
-#: Each tagged sense: its number, and how often it is meant in the tagged texts.
 _Tagged = dict[str, tuple[int, int]]
 
 
 def _tagged(path: Path) -> tuple[_Tagged, dict[str, int]]:
-    """Return what is told of each tagged sense, and how often each word is tagged."""
+    """Return each tagged sense's number and count, and how often a word is tagged."""
     found: _Tagged = {}
     times: dict[str, int] = defaultdict(int)
     for line in path.read_text(encoding="utf-8").splitlines():
         key, which, count = line.split()
         short = key.rsplit(":", 2)[0]  # of two senses that share it the later counts
         found[short] = max((int(which), int(count)), found.get(short, (0, 0)))
-        times[key.partition("%")[0]] += int(count)
+        times[key.partition("%")[0].replace("_", " ")] += int(count)
     return found, times
-
-
-def _words(fields: Sequence[str]) -> list[str]:
-    """Return the words of a line, spelled as in text: ``(p)`` tells where one stands."""
-    count = int(fields[3], 16)
-    return [
-        word.partition("(")[0].replace("_", " ")
-        for word in fields[4 : 4 + 2 * count : 2]
-    ]
 
 
 def _synset(
     name: str,
     raw: _Raw,
-    senses: dict[str, list[str]],
+    senses: dict[str, str],
     tagged: _Tagged,
     times: dict[str, int],
 ) -> Synset:
     fields, gloss = raw[name]
     words, at = _words(fields), 5 + 2 * int(fields[3], 16)
-    related: dict[str, list[str]] = {kind: [] for kind in _POINTERS.values()}
-    antonyms = []
     end = at + 4 * int(fields[at - 1])
+    related: dict[str, list[str]] = {symbol: [] for symbol in _POINTERS}
+    antonyms = []
     for start in range(at, end, 4):
         symbol, place, kind, which = fields[start : start + 4]
-        other = kind + place
-        if symbol in _POINTERS:
-            related[_POINTERS[symbol]].append(other)
+        if symbol in related:
+            related[symbol].append(kind + place)
         elif symbol == "!":
-            theirs = _words(raw[other][0])[int(which[2:], 16) - 1]
-            antonyms.append((words[int(which[:2], 16) - 1], other, theirs))
+            theirs = _words(raw[kind + place][0])[int(which[2:], 16) - 1]
+            antonyms.append((words[int(which[:2], 16) - 1], kind + place, theirs))
     counts: dict[str, int] = {}
     sure = set()
-    for spelled, lex_id, word in zip(fields[4::2], fields[5::2], words, strict=False):
-        lemma = spelled.partition("(")[0].lower()
-        key = f"{lemma}%{'nvars'.index(fields[2]) + 1}:{fields[1]}:{int(lex_id, 16):02}"
-        which, often = tagged.get(key, (0, 0))
-        only = sum(other[0] == name[0] for other in senses[lemma]) == 1
-        usual = (which == 1 or only) and "(" not in spelled
-        counts.setdefault(word, 1 + often if usual else 0)
-        if len(senses[lemma]) == 1 or (usual and often > 0.9 * times[lemma] > 2):
+    kind = f"%{'nvars'.index(fields[2]) + 1}:{fields[1]}:"
+    for word, spelled, lex_id in zip(words, fields[4::2], fields[5::2], strict=False):
+        lemma = word.lower()
+        key = f"{lemma.replace(' ', '_')}{kind}{int(lex_id, 16):02}"
+        number, often = tagged.get(key, (0, 0))
+        first = number == 1 or senses[lemma].count(name[0]) == 1
+        counts.setdefault(word, 1 + often if first and "(" not in spelled else 0)
+        if len(senses[lemma]) == 1 or (first and often > 0.9 * times[lemma] > 2):
             sure.add(word)
-    examples = (text.strip(" ;,") for text in _QUOTED.findall(gloss))
+    examples = [text.strip(" ;,") for text in _QUOTED.findall(gloss)]
     return Synset(
         name,
         int(fields[1]),
-        tuple(counts),
+        counts,
+        frozenset(sure),
         gloss.partition('"')[0].strip(" ;:,"),
         tuple(text for text in examples if " " in text),
         *map(tuple, related.values()),
         tuple(antonyms),
         frozenset(fields[end + 2 :: 3]) if name[0] == "v" else frozenset(),
-        tuple(counts.values()),
-        frozenset(sure),
     )
 
 
@@ -198,19 +175,15 @@ def ranking_pairs(
             found[sense.definition, ", ".join(sense.lemmas)] = None
         if "example" in kinds:
             found |= {(text, sense.definition): None for text in sense.examples}
-        if "substitution" in kinds:
-            for text in sense.examples:
-                place = _shown(text, sense)
-                words = [sense.lemmas[i] for i in rng.permutation(len(sense.lemmas))]
-                changed = (_put(text, place, w) for w in words if place and w.islower())
-                if new := next(filter(None, changed), None):
-                    found[text, new] = None
-    out = (judged_texts() if without is None else without) | _of_earlier(split)
-    rows = []
-    for row in found:
-        first, second = map(plain, row)
-        if first != second and first not in out and second not in out:
-            rows.append(row)
+        for text in sense.examples if "substitution" in kinds else ():
+            place = _shown(text, sense)
+            words = [w for w in rng.permutation(sense.lemmas).tolist() if w.islower()]
+            changed = (_put(text, place, word) for word in words if place)
+            if new := next(filter(None, changed), None):
+                found[text, new] = None
+    out = _left_out(split, without)
+    rows = [row for row in found if out.isdisjoint(map(plain, row))]
+    rows = [row for row in rows if plain(row[0]) != plain(row[1])]
     order = rng.permutation(len(rows))
     anchor, positive = zip(*(rows[row] for row in order), strict=True)
     return Pairs(anchor, positive, source=Path("WordNet"))
@@ -223,7 +196,37 @@ def _of(split: str) -> list[Synset]:
     return found
 
 
-# ------------------------------------------------------------------ entailment
+def _left_out(split: str, without: frozenset[str] | None) -> frozenset[str]:
+    """Return texts that a split must not have: judged ones, and those of others."""
+    before = {"train": ("dev", "test"), "dev": ("test",)}.get(split, ())
+    out = judged_texts() if without is None else without
+    return out.union(*map(_texts, before))
+
+
+@cache
+def _texts(split: str) -> frozenset[str]:
+    """Return all texts that can be drawn in a split, whatever the seed."""
+    found = {
+        text for sense in _of(split) for text in (sense.definition, *sense.examples)
+    }
+    for *_, options in _variants(split):
+        found.update(*options.values())
+    return frozenset(map(plain, found))
+
+
+#: What a changed word is to the one it replaces; the labels of (sentence, changed) and
+#: of (changed, sentence); and the score in `graded`.
+Relation = Literal["same", "near", "wider", "narrower", "other", "apart"]
+_RULES: dict[Relation, tuple[Label | None, Label | None, int | None]] = {
+    "same": ("entailment", "entailment", 5),
+    "near": ("entailment", None, 4),
+    "wider": ("entailment", "neutral", 4),
+    "narrower": ("neutral", "entailment", 3),
+    "other": ("neutral", "neutral", None),
+    "apart": ("contradiction", "contradiction", 2),
+}
+_Stratum = tuple[int, str, int]  # direction, part of speech, commonness
+_Options = dict[Relation, dict[str, int]]  # by relation: texts or words, how common
 
 #: Words after which a wider word says more than a narrower one, or nothing sure.
 _TURNS = re.compile(
@@ -239,12 +242,13 @@ _EXCLUSIVE = {5, 6, 8, 13, 17, 20, 27, 34, 38}
 #: True of nearly everything: nothing is said with them.
 _EMPTY = set(
     "act action activity be change do get give go have make move part people person "
-    "put take thing unit use cause group work way state event come become someone somebody".split()
+    "put take thing unit use cause group work way state event come become someone "
+    "somebody".split()
 )
 #: What may stand after a noun that is not the first half of a compound.
 _AFTER = re.compile(
-    r"(\W*$|[.,;:!]| (of|in|on|at|to|for|with|from|by|and|or|but|is|are|was|were|has|had"
-    r"|have|will|would|can|could|that|which|who|when|while|into|over|under|through|after"
+    r"(\W*$|[.,;:!]| (of|in|on|at|to|for|with|from|by|and|or|but|is|are|was|were"
+    r"|has|had|have|will|would|can|could|that|which|who|when|while|into|over|under|through|after"
     r"|before|about|as|the|his|her|their|a|an)\b)"
 )
 _PARTICLE = re.compile(r" (up|out|off|down|away|back|over|along|around|about|apart)\b")
@@ -255,16 +259,87 @@ _AMOUNT = re.compile(r"number|quantity|amount|ordinal|being one more")
 _WORD = re.compile(r"(?<![\w'-])[a-z]+(?![\w'-])")
 
 
-_Graded = tuple[str, str, str]  # two texts and the id of the sense
+def entailment(
+    split: str = "train", seed: int = 0, without: frozenset[str] | None = None
+) -> tuple[Inference, ...]:
+    """Return sentences of WordNet and the same with one word changed, labelled.
 
-#: What `graded` says of a changed sentence.
-_GRADES: dict[Relation, int] = {
-    "same": 5,
-    "near": 4,
-    "wider": 4,
-    "narrower": 3,
-    "apart": 2,
-}
+    The word is the one that a sentence shows, in the sense it shows, or a noun that
+    nearly always means one thing. With a sentence as the premise and the changed one
+    as the hypothesis (or, in brackets, the other way round):
+
+    - a word of the same sense: entailment (entailment)
+    - of the sense above (hypernym), or without an adjective: entailment (neutral)
+    - of a sense below (hyponym), or with an adjective more: neutral (entailment)
+    - of the central adjective of its kind, *huge* and *large*: entailment (not used)
+    - another adjective that stands before the same noun elsewhere: neutral (neutral)
+    - its antonym, or that of its central adjective: contradiction (contradiction)
+    - another thing of its kind, only of animals, plants, food, objects, substances,
+      parts of the body, movements and eating: contradiction (contradiction)
+
+    Left out are sentences with a word that turns this round (*not*, *every*, *if*,
+    questions), words said of everything (*thing*, *do*), and replacements that are
+    rare or of more than one word, or whose first meaning is another. A verb stands for
+    another only where it fits all its kinds of sentence.
+
+    At most two rows a label are drawn for a word. Of each commonness of the new word,
+    part of speech and direction there are as many rows of each label; those whose
+    sentence has a row of each come first. Rows stand in the split of their sense; of a
+    text that stands in two, the rows of train are dropped, as are those with a text in
+    `without`, by default `leaks.judged_texts`.
+    """
+    rng = np.random.default_rng(seed)
+    out = _left_out(split, frozenset())
+    # By texts: stratum, whether the sentence lacks a label, row; None if drawn twice.
+    found: dict[tuple[str, str], tuple[_Stratum, bool, Inference] | None] = {}
+    for sense, text, options in _variants(split):
+        for way in (0, 1):
+            drawn = _drawn(options, way, rng)
+            lacks = len({label for label, *_ in drawn}) < len(LABELS)
+            for label, other, count in drawn:
+                two = (other, text) if way else (text, other)
+                key = plain(two[0]), plain(two[1])
+                row = Inference(sense.id, "wordnet", *two, label)
+                stratum = way, sense.id[0], count.bit_length()
+                found[key] = None if key in found else (stratum, lacks, row)
+    single = [one for key, one in found.items() if one and out.isdisjoint(key)]
+    single = [single[row] for row in rng.permutation(len(single))]
+    strata: dict[_Stratum, dict[Label, list[Inference]]]
+    strata = defaultdict(lambda: {label: [] for label in LABELS})
+    for stratum, _, row in sorted(single, key=lambda one: one[1]):
+        strata[stratum][row.label].append(row)
+    rows = []
+    for by_label in strata.values():
+        fewest = min(map(len, by_label.values()))
+        rows += chain.from_iterable(some[:fewest] for some in by_label.values())
+    rows = [rows[row] for row in rng.permutation(len(rows))]
+    judged = judged_texts() if without is None else without
+    return tuple(
+        r for r in rows if judged.isdisjoint((plain(r.premise), plain(r.hypothesis)))
+    )
+
+
+def _drawn(
+    options: _Options, way: int, rng: np.random.Generator, most: int = 2
+) -> list[tuple[Label, str, int]]:
+    """Return up to `most` options of each label, as common as one that is drawn."""
+    found: dict[Label, list[tuple[str, int]]] = {name: [] for name in LABELS}
+    for relation, texts in options.items():
+        if label := _RULES[relation][way]:
+            found[label] += texts.items()
+    fewest = min(filter(None, found.values()), key=len, default=[])
+    if not fewest:
+        return []
+    target = np.log(fewest[rng.integers(len(fewest))][1])
+
+    def gap(option: tuple[str, int]) -> float:
+        return float(abs(np.log(option[1]) - target) + rng.random() / 2)
+
+    return [
+        (label, *option)
+        for label, texts in found.items()
+        for option in sorted(texts, key=gap)[:most]
+    ]
 
 
 def graded(
@@ -291,10 +366,11 @@ def graded(
     senses = _of(split)
     shown = [(sense, text) for sense in senses for text in sense.examples]
     # Of each grade some kinds, of which as many are drawn as there may be.
-    kinds: dict[int, list[list[_Graded]]] = {n: [[], [], []] for n in range(6)}
+    kinds: dict[int, list[list[tuple[str, str, str]]]]
+    kinds = {grade: [[], [], []] for grade in range(6)}
     for sense, text, options in _variants(split):
-        for relation, grade in _GRADES.items():
-            if texts := list(options[relation]):
+        for relation, (*_, grade) in _RULES.items():
+            if grade and (texts := list(options[relation])):
                 new = texts[rng.integers(len(texts))]
                 kinds[grade][0].append((text, new, sense.id))
     for sense in senses:
@@ -305,16 +381,15 @@ def graded(
     topics: dict[int, list[tuple[Synset, str]]] = defaultdict(list)
     for sense, text in shown:
         topics[sense.topic].append((sense, text))
-    for grade, kind in product((0, 1), range(3)):
-        while len(kinds[grade][kind]) < min(size, len(shown)):
-            sense, text = shown[rng.integers(len(shown))]
-            pool = topics[sense.topic] if grade else shown
-            other, partner = pool[rng.integers(len(pool))]
-            if other is sense or (other.topic == sense.topic) != grade:
-                continue
+    for row in range(6 * size):
+        sense, text = shown[rng.integers(len(shown))]
+        pool = topics[sense.topic] if row % 2 else shown
+        other, partner = pool[rng.integers(len(pool))]
+        if other is not sense and (other.topic == sense.topic) == row % 2:
+            kind = row // 2 % 3
             first = sense.definition if kind == 1 else text
             second = (partner, ", ".join(other.lemmas), other.definition)[kind]
-            kinds[grade][kind].append((first, second, sense.id))
+            kinds[row % 2][kind].append((first, second, sense.id))
     found: dict[tuple[str, str], tuple[int, str]] = {}
     number = min(size, *(sum(map(len, pools)) for pools in kinds.values()))
     for grade, pools in kinds.items():
@@ -324,16 +399,20 @@ def graded(
             two = (first, second) if rng.random() < 0.5 else (second, first)
             if two[::-1] not in found and plain(first) != plain(second):
                 found.setdefault(two, (grade, group))
-    order = rng.permutation(len(found))
-    items = list(found.items())
-    rows = [items[row] for row in order]
-    pairs = ScoredPairs(
-        *zip(*(two for two, _ in rows), strict=True),
-        *zip(*(told for _, told in rows), strict=True),
-    )
-    out = (judged_texts() if without is None else without) | _of_earlier(split)
-    texts = zip(pairs.first, pairs.second, strict=True)
-    return pairs.only([out.isdisjoint(map(plain, two)) for two in texts])
+    out = _left_out(split, without)
+    rows = [row for row in found.items() if out.isdisjoint(map(plain, row[0]))]
+    rows = [rows[row] for row in rng.permutation(len(rows))]
+    firsts, seconds = zip(*(two for two, _ in rows), strict=True)
+    return ScoredPairs(firsts, seconds, *zip(*(told for _, told in rows), strict=True))
+
+
+def _variants(split: str) -> Iterator[tuple[Synset, str, _Options]]:
+    """Yield sense, sentence and what the sentence becomes, for each place in it."""
+    for sense in _of(split):
+        for text in sense.examples:
+            if not _TURNS.search(text):
+                for place in _places(text, sense):
+                    yield sense, text, _options(text, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,142 +426,9 @@ class _Place:
     sense: Synset
 
 
-def entailment(
-    split: str = "train", seed: int = 0, without: frozenset[str] | None = None
-) -> tuple[Inference, ...]:
-    """Return sentences of WordNet and the same with one word changed, labelled.
-
-    The word is the one that a sentence shows, in the sense it shows, or a noun that
-    nearly always means one thing. With a sentence as the premise and the changed one
-    as the hypothesis (or, in brackets, the other way round):
-
-    - a word of the same sense: entailment (entailment)
-    - of the sense above (hypernym), or without an adjective: entailment (neutral)
-    - of a sense below (hyponym), or with an adjective more: neutral (entailment)
-    - of the central adjective of its kind, *huge* and *large*: entailment (not used)
-    - another adjective that stands before the same noun elsewhere: neutral (neutral)
-    - its antonym, or that of its central adjective: contradiction (contradiction)
-    - another thing of its kind, only of animals, plants, food, objects, substances,
-      parts of the body, movements and eating: contradiction (contradiction)
-
-    Left out are sentences with a word that turns this round (*not*, *every*, *if*,
-    questions), words said of everything (*thing*, *do*), and replacements that are
-    rare or of more than one word, or whose first meaning is another. A verb stands for
-    another only where it fits all its kinds of sentence.
-
-    First come premises (and hypotheses) with a row of each label, whose words are as
-    common as may be; then the others, so that each commonness has as many rows of each
-    label. Rows stand in the split of their sense; of a text that stands in two, the
-    rows of train are dropped, as are those with a text in `without`, by default
-    `leaks.judged_texts`.
-    """
-    rng = np.random.default_rng(seed)
-    groups: list[list[Inference]] = []
-    rest: dict[tuple[int, str, int], dict[Label, list[Inference]]] = defaultdict(
-        lambda: {name: [] for name in LABELS}
-    )
-    labels: dict[tuple[str, str], list[Label]] = defaultdict(list)
-    for sense, text, options in _variants(split):
-        for way in (0, 1):
-            chosen, left = _matched(options, way, rng)
-            rows = {
-                row: Inference(
-                    sense.id, "wordnet", *((text, row[1])[:: 1 - 2 * way]), row[0]
-                )
-                for row in (*chosen, *left)
-            }
-            for one in rows.values():
-                labels[plain(one.premise), plain(one.hypothesis)].append(one.label)
-            for at in range(0, len(chosen), len(LABELS)):
-                groups.append([rows[row] for row in chosen[at : at + len(LABELS)]])
-            for row in left:
-                stratum = way, sense.id[0], row[2].bit_length()
-                rest[stratum][row[0]].append(rows[row])
-
-    first = _of_earlier(split)
-
-    def alone(row: Inference) -> bool:
-        two = plain(row.premise), plain(row.hypothesis)
-        return len(labels[two]) == 1 and first.isdisjoint(two)
-
-    found = [row for group in groups if all(map(alone, group)) for row in group]
-    for by_label in rest.values():
-        some = [list(filter(alone, rows)) for rows in by_label.values()]
-        for rows in some:
-            order = rng.permutation(len(rows))[: min(map(len, some))]
-            found += [rows[row] for row in order]
-    found = [found[row] for row in rng.permutation(len(found))]
-    out = judged_texts() if without is None else without
-    kept = [out.isdisjoint((plain(r.premise), plain(r.hypothesis))) for r in found]
-    return tuple(compress(found, kept))
-
-
-@cache
-def _of_earlier(split: str) -> frozenset[str]:
-    """Return the texts that are left out of a split, for one before it has them."""
-    first = {"train": ("dev", "test"), "dev": ("test",)}.get(split, ())
-    return frozenset().union(*map(_texts, first))
-
-
-@cache
-def _texts(split: str) -> frozenset[str]:
-    """Return all that can be drawn in a split, whatever the seed."""
-    found = {sense.definition for sense in _of(split)}
-    found |= {text for sense in _of(split) for text in sense.examples}
-    for _, _, options in _variants(split):
-        found = found.union(*options.values())
-    return frozenset(map(plain, found))
-
-
-def _variants(
-    split: str,
-) -> Iterator[tuple[Synset, str, dict[Relation, dict[str, int]]]]:
-    """Yield sense, sentence and what the sentence becomes, for each place in it."""
-    for sense in _of(split):
-        for text in sense.examples:
-            if not _TURNS.search(text):
-                for place in _places(text, sense):
-                    yield sense, text, _options(text, place)
-
-
-Option = tuple[Label, str, int]
-
-
-def _matched(
-    options: dict[Relation, dict[str, int]], way: int, rng: np.random.Generator
-) -> tuple[list[Option], list[Option]]:
-    """Return options of all three labels, of like commonness, and one of each left."""
-    found: dict[Label, list[tuple[str, int]]] = {name: [] for name in LABELS}
-    for relation, texts in options.items():
-        if label := _RULES[relation][way]:
-            found[label] += texts.items()
-    chosen: list[Option] = []
-    for _ in range(ROUNDS):
-        rare = min(LABELS, key=lambda name: len(found[name]))
-        if not found[rare]:
-            break
-        target = np.log(found[rare][rng.integers(len(found[rare]))][1])
-        for label, texts in found.items():
-            gap = [abs(np.log(n) - target) + rng.random() / 2 for _, n in texts]
-            chosen.append((label, *texts.pop(int(np.argmin(gap)))))
-    left = (
-        []
-        if chosen
-        else [
-            (label, *texts[rng.integers(len(texts))])
-            for label, texts in found.items()
-            if texts
-        ]
-    )
-    return chosen, left
-
-
-ROUNDS = 2
-
-
-def _options(text: str, place: _Place) -> dict[Relation, dict[str, int]]:
+def _options(text: str, place: _Place) -> _Options:
     """Return what a text becomes with another word, and how common that word is."""
-    found: dict[Relation, dict[str, int]] = {name: {} for name in _RULES}
+    found: _Options = {name: {} for name in _RULES}
     for relation, words in _related(text, place).items():
         for word, count in words.items():
             least = 3 if relation == "apart" else 2
@@ -499,23 +445,19 @@ def _options(text: str, place: _Place) -> dict[Relation, dict[str, int]]:
         elif place.sense.id[0] == "n":
             for word, sense in _seen().get(place.lemma, {}).items():
                 new = _article(before, word) + word + " " + text[place.start :]
-                found["narrower"][new] = _count(sense, word)
+                found["narrower"][new] = sense.counts[word]
     return found
 
 
-def _count(sense: Synset, word: str) -> int:
-    return dict(zip(sense.lemmas, sense.counts, strict=True)).get(word, 0)
-
-
-def _related(text: str, place: _Place) -> dict[Relation, dict[str, int]]:
+def _related(text: str, place: _Place) -> _Options:
     """Return the words that may stand in a place, with how common each is."""
     known, sense = load(), place.sense
-    found: dict[Relation, dict[str, int]] = {name: {} for name in _RULES}
+    found: _Options = {name: {} for name in _RULES}
 
     def add(relation: Relation, *more: Synset) -> None:
         for other in more:
             if sense.frames <= other.frames:
-                for word, count in zip(other.lemmas, other.counts, strict=True):
+                for word, count in other.counts.items():
                     found[relation].setdefault(word, count)
 
     add("same", sense)
@@ -531,7 +473,7 @@ def _related(text: str, place: _Place) -> dict[Relation, dict[str, int]]:
             cluster = {s.id for s in [*heads, *against]}
             for word, other in _seen().get(follows[1], {}).items():
                 if not cluster & {other.id, *other.similar}:
-                    found["other"][word] = _count(other, word)
+                    found["other"][word] = other.counts[word]
     else:
         above = [known[name] for name in sense.hypernyms]
         above = [s for s in above if s.topic == sense.topic and s.hypernyms]
@@ -540,13 +482,10 @@ def _related(text: str, place: _Place) -> dict[Relation, dict[str, int]]:
         if sense.topic in _EXCLUSIVE:
             sisters = [known[name] for s in above for name in s.hyponyms]
             mine = set(sense.lemmas)
-            add(
-                "apart",
-                *(s for s in sisters if s is not sense and not mine & set(s.lemmas)),
-            )
+            add("apart", *(s for s in sisters if mine.isdisjoint(s.lemmas)))
     for lemma, name, opposite in sense.antonyms:
         if lemma == place.lemma:
-            found["apart"][opposite] = max(3, _count(known[name], opposite))
+            found["apart"][opposite] = max(3, known[name].counts[opposite])
     return found
 
 
@@ -557,14 +496,14 @@ def _seen() -> dict[str, dict[str, Synset]]:
         word: sense
         for sense in load().values()
         if sense.id[0] == "a"
-        for word, count in zip(sense.lemmas, sense.counts, strict=True)
+        for word, count in sense.counts.items()
         if count > 5 and word in sense.sure and not _AMOUNT.search(sense.definition)
     }
     found: dict[str, dict[str, Synset]] = defaultdict(dict)
     for sense in load().values():
         for text in (*sense.examples, sense.definition):
             words = _WORD.findall(text)
-            for first, second in zip(words, words[1:], strict=False):
+            for first, second in pairwise(words):
                 if first in adjectives:
                     found[second][first] = adjectives[first]
     return found
@@ -604,8 +543,11 @@ def _sure_nouns() -> dict[str, tuple[str, str, Synset]]:
 
 def _put(text: str, place: _Place, word: str) -> str | None:
     """Put a word in a place of a text, in the form that stands there."""
-    new = inflected(word, place.sense.id[0], place.form)
-    if new is None or _alike(word, place.lemma):
+    part, lemma = place.sense.id[0], place.lemma
+    new = inflected(word, part, place.form)
+    # Of verbs such as "put" it is not to be seen whether the past is meant.
+    past = () if place.form else _forms(lemma, part, "ed")
+    if new is None or _alike(word, lemma) or lemma in past:
         return None
     if text[place.start].isupper():
         new = new.capitalize()
@@ -695,3 +637,37 @@ def _regular(word: str, form: str) -> str:
     if word.endswith("e") and (form == "ed" or not re.search(r"(ee|ye|oe)$", word)):
         return word[:-1] + form
     return word + form
+
+
+def fetch() -> str:
+    """Put WordNet into the cache, and tell where it is: Debian's package, unpacked.
+
+    That takes no root. FileNotFoundError says how to get it by hand.
+    """
+    entry = BY_NAME["wordnet"]
+    state, folder, _ = status(entry)
+    if state == "verified":
+        return f"WordNet is here: {folder}"
+    target = cache_home() / "data" / entry.name
+    with TemporaryDirectory() as place:
+        try:
+            for command in ("apt-get download wordnet-base", "dpkg-deb -x {} ."):
+                debs = [path.name for path in Path(place).glob("*.deb")]
+                words = [word.replace("{}", "".join(debs)) for word in command.split()]
+                subprocess.run(
+                    words, cwd=place, timeout=SECONDS, check=True, capture_output=True
+                )
+            with new_folder(target, "unpacked.json") as new:
+                for file in entry.sha256:
+                    shutil.copyfile(Path(place, "usr/share/wordnet", file), new / file)
+                verify(entry, new)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            why = (getattr(error, "stderr", b"") or b"").decode(errors="replace")
+            told = (why.strip() or str(error)).splitlines()[-1]
+            raise FileNotFoundError(
+                f"WordNet could not be fetched ({told}). By hand: install Debian's "
+                "wordnet-base, or put the files of its usr/share/wordnet into "
+                "$SBERT_LAB_DATA_HOME/wordnet"
+            ) from error
+    load.cache_clear()
+    return f"WordNet, from Debian's wordnet-base: {target}"
