@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks,offline]'
 	@touch $@
+	@$(PY) -m sbert_lab fetch || echo "Without it everything runs but training on WordNet."
 	@echo "$(VENV) is ready."
 
 notebooks: $(READY)  ## every notebook top to bottom; pages and records under build/

@@ -111,11 +111,7 @@ def curve_with_record(
     label: str,
     here: tuple[float, float] | None = None,
 ) -> None:
-    """Draw recorded values against `x`, their intervals as a band.
-
-    `here` is the point, x and y, that this run has measured: a star. Each curve of the
-    axes has a colour and a marker of its own.
-    """
+    """Draw values against `x`, their intervals as a band, and a star for this run."""
     marker = MARKERS[len(axes.collections) % len(MARKERS)]
     (line,) = axes.plot(x, [r.mean for r in recorded], marker=marker, label=label)
     ends = [r.low for r in recorded], [r.high for r in recorded]

@@ -39,33 +39,27 @@ class Figure(Interval):
 
 
 class Recorded(dict[str, Figure]):
-    """The results of a full study by their keys."""
+    """The results of a full study by their keys, and what the study took."""
 
-    run: dict[str, Any]  #: how many jobs, their seconds, and the processor
-    cure: str  #: what makes the record anew
+    run: dict[str, Any]
 
     def __missing__(self, key: str) -> Figure:
-        """Tell which keys are near, and how the record is renewed."""
+        """Tell which keys are near."""
         near = " or ".join(map(repr, get_close_matches(key, self))) or "none like it"
-        raise KeyError(f"{key!r} is not recorded, but {near}; {self.cure} renews it")
+        raise KeyError(f"{key!r} is not recorded, but {near}; `make study` renews it")
 
 
 def recorded(notebook: str) -> Recorded:
-    """Return what the full study of a notebook found, told by its number: ``"02"``."""
-    path, cure = committed_results("full") / f"{notebook}.json", "make study ONLY="
+    """Return what the full study of a notebook, told by its number, found."""
+    path = committed_results("full") / f"{notebook}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no record {path.name}: {cure}{notebook} makes it")
+        raise FileNotFoundError(f"{path.name}: `make study ONLY={notebook}` makes it")
     told, found = json.loads(path.read_text(encoding="utf-8")), Recorded()
-    found.run, found.cure = told["run"], cure + notebook
+    found.run = told["run"]
     for key, row in told["results"].items():
         low, high = row.get("low", row["mean"]), row.get("high", row["mean"])
         found[key] = Figure(row["mean"], low, high, row.get("n", 1), row["unit"])
     return found
-
-
-def rendered(template: str, found: Mapping[str, Figure]) -> str:
-    """Return a template with each ``{key}`` and ``{key:format}`` filled in."""
-    return PLACE.sub(lambda place: format(found[place[1]], place[2]), template)
 
 
 def answer(notebook: str, template: str) -> None:
@@ -79,13 +73,14 @@ def answer(notebook: str, template: str) -> None:
     try:
         found = recorded(notebook)
     except FileNotFoundError as error:
-        display(Markdown(f"> *{error}*"))
+        display(Markdown(f"> No full study is recorded in {error}"))
         return
-    parts = re.split(r"\n\s*\n" if "\n\n" in template.strip() else r"\n", template)
-    lines = [rendered(" ".join(part.split()), found) for part in parts]
+    text = PLACE.sub(lambda place: format(found[place[1]], place[2]), template)
+    parts = re.split(r"\n\s*\n" if "\n\n" in text.strip() else r"\n", text)
     jobs, hours = found.run["jobs"], found.run["seconds"] / 3600
-    lines.append(f"*Full study: {jobs} jobs, {hours:.1f} h, {found.run['processor']}*")
-    display(Markdown("> " + "\n>\n> ".join(filter(None, lines))))
+    parts.append(f"*Full study: {jobs} jobs, {hours:.1f} h, {found.run['processor']}*")
+    lines = [" ".join(part.split()) for part in parts if part.strip()]
+    display(Markdown("> " + "\n>\n> ".join(lines)))
 
 
 def beside(
@@ -103,20 +98,16 @@ def beside(
     found, rows = recorded(notebook), []
     here = {measured: live} if isinstance(measured, str) else measured
     for key, value in here.items():
-        record = found[key]
-        ends = (value, value)
-        if isinstance(value, Interval):
-            ends = (value.low, value.high)
-        verdict = "yes"
-        if not current().decides:
-            verdict = "not compared"
-        elif ends[0] > record.high or ends[1] < record.low:
-            verdict = f"no: {'higher' if ends[0] > record.high else 'lower'} here"
-        row = {"what": key, "unit": record.unit, "measured here": _shown(value)}
-        rows.append(row | {"full study": f"{record}", "agrees?": verdict})
+        own = value if isinstance(value, Interval) else Interval(value, value, value, 1)
+        above, below = own.low > found[key].high, own.high < found[key].low
+        verdict = "no: higher here" if above else "no: lower here" if below else "yes"
+        row = {
+            "what": key,
+            "unit": found[key].unit,
+            "measured here": str(value) if own is value else f"{value:.3f}",
+            "full study": f"{found[key]}",
+            "agrees?": verdict if current().decides else "not compared",
+        }
+        rows.append(row)
     table(rows, caption=title)
     return not any(row["agrees?"].startswith("no:") for row in rows)
-
-
-def _shown(value: float | Interval) -> str:
-    return str(value) if isinstance(value, Interval) else f"{value:.3f}"

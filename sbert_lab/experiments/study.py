@@ -40,48 +40,38 @@ from sbert_lab.models.registry import cache_home
 Items = Mapping[str, NDArray[Any]]
 
 _SECONDS = "seconds of the job"  # is kept beside its arrays
-_POLL = 5.0  # seconds between looks at jobs that others do
+_POLL = 5.0  # seconds between looks at what other processes do
 
 
 @dataclass(frozen=True)
 class Job:
     """One piece of work, the seconds it should take, and the file of its result."""
 
-    name: str
     make: Callable[[], Mapping[str, ArrayLike]]
     seconds: float
     path: Path
 
-    @property
-    def done(self) -> bool:
-        """Whether the result is there."""
-        return self.path.is_file()
-
-    def items(self) -> dict[str, NDArray[Any]]:
-        """Return the result."""
+    def load(self) -> tuple[Items, float]:
+        """Return the result and the seconds that it took."""
         with np.load(self.path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files if name != _SECONDS}
-
-    def took(self) -> float:
-        """Return the seconds that the work took."""
-        with np.load(self.path, allow_pickle=False) as kept:
-            return float(kept[_SECONDS])
+            found = dict(kept)
+        return found, float(found.pop(_SECONDS))
 
     def do(self) -> bool:
-        """Do the work and keep the result; False if it is done, or done elsewhere."""
+        """Do the work and keep its result; False if that is done, or done elsewhere."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return False
-        try:  # the system lets go of the lock of a process that is killed
-            if self.done:
+        try:  # of a process that is killed the system lets the lock go
+            if self.path.is_file():
                 return False
             made, seconds = timed(self.make)
             arrays = {name: np.asarray(values) for name, values in made.items()}
             if any(array.dtype.hasobject for array in arrays.values()):
-                raise TypeError(f"{self.name}: give arrays of numbers or of text")
+                raise TypeError("a job gives arrays of numbers or of text")
             buffer = BytesIO()
             np.savez(buffer, **arrays, **{_SECONDS: np.array(seconds)})
             write_bytes(self.path, buffer.getvalue())
@@ -100,7 +90,7 @@ class Study:
     def __init__(self, notebook: str, *, uses: Sequence[str] = ()) -> None:
         self.notebook, self.profile = notebook, profiles.current()
         self.sources = checksums(uses, allow_hub=True)
-        self.jobs: list[Job] = []
+        self.jobs: dict[str, Job] = {}
         self.results: dict[str, dict[str, Any]] = {}
 
     def add(
@@ -114,22 +104,18 @@ class Study:
         """Add a job: `make` gives arrays by name, in about so many `seconds`.
 
         `depends` is all that decides the result, as plain data: sizes, seeds, settings,
-        hashes of data and models. It is the key under which the result is kept, with
-        the notebook, the profile and `TRAINING_VERSION`.
+        hashes of data and models. With the notebook, the profile and `TRAINING_VERSION`
+        it is the key under which the result is kept.
         """
         told = [self.notebook[:2], self.profile.name, TRAINING_VERSION, dict(depends)]
-        file = cache_home() / "study" / f"{sha256_of(told)[:16]}.npz"
-        for job in self.jobs:
-            if name == job.name or file == job.path:
-                raise ValueError(
-                    f"{name!r} has the name of {job.name!r}, or depends on the same: "
-                    "give each its own name, and say in `depends` what differs"
-                )
-        self.jobs.append(Job(name, make, seconds, file))
+        path = cache_home() / "study" / f"{sha256_of(told)[:16]}.npz"
+        if name in self.jobs or path in [job.path for job in self.jobs.values()]:
+            raise ValueError(f"{name!r}: its name or what it depends on is another's")
+        self.jobs[name] = Job(make, seconds, path)
 
     def missing(self) -> list[str]:
-        """Return the names of the jobs without a result."""
-        return [job.name for job in self.jobs if not job.done]
+        """Return the names of the jobs that are not done."""
+        return [name for name, job in self.jobs.items() if not job.path.is_file()]
 
     def run(self, *, wait: bool = True) -> dict[str, Items]:
         """Do what is not done yet, and return the results by the names of the jobs.
@@ -137,56 +123,43 @@ class Study:
         Jobs that another process is at are waited for. Without `wait` they are not, and
         nothing is returned.
         """
-        while rest := [job for job in self.jobs if not job.done]:
-            did = [self._report(job) for job in rest if job.do()]
+        while missing := self.missing():
+            did = [self._report(name) for name in missing if self.jobs[name].do()]
             if not did and not wait:
                 return {}
             time.sleep(0 if did else _POLL)
-        return self.items()
-
-    def items(self) -> dict[str, Items]:
-        """Return the results by the names of the jobs; all of them must be done."""
-        if missing := self.missing():
-            raise RuntimeError(f"not done yet: {'; '.join(missing)}")
-        return {job.name: job.items() for job in self.jobs}
+        return {name: job.load()[0] for name, job in self.jobs.items()}
 
     def left(self) -> float:
-        """Return the seconds that the rest will take, as wrong as the guesses were."""
-        done = [job for job in self.jobs if job.done]
+        """Return the seconds that the rest takes, if guesses are as wrong as so far."""
+        done = [job for job in self.jobs.values() if job.path.is_file()]
         guessed = sum(job.seconds for job in done)
-        rest = sum(job.seconds for job in self.jobs) - guessed
-        return rest * (sum(job.took() for job in done) / guessed if guessed else 1.0)
+        rest = sum(job.seconds for job in self.jobs.values()) - guessed
+        return rest * sum(job.load()[1] for job in done) / guessed if done else rest
 
-    def _report(self, job: Job) -> None:
-        number = len(self.jobs) - len(self.missing())
-        print(
-            f"job {number} of {len(self.jobs)}, {job.took():.0f} s: {job.name}; "
-            f"about {self.left() / 60:.0f} min left",
-            flush=True,
-        )
+    def _report(self, name: str) -> None:
+        number, took = len(self.jobs) - len(self.missing()), self.jobs[name].load()[1]
+        where = f"job {number} of {len(self.jobs)}, {took:.0f} s: {name}"
+        print(f"{where}; about {self.left() / 60:.0f} min left", flush=True)
 
     def record(self, key: str, value: float | Interval, unit: str) -> None:
         """Put a value into the record; templates of `answer` name it as ``{key}``."""
-        if key in self.results or set(key) & set("{}:\n"):
+        if key in self.results or set(key) & set("{}:"):
             raise ValueError(f"{key!r} is recorded twice, or has one of {{ }} : in it")
         self.results[key] = as_json(value) | {"unit": unit}
 
     def write(self) -> Path:
         """Write the record and return its path.
 
-        That of the full profile is committed; any other goes under build/, and all of
-        them under ``$SBERT_LAB_RESULTS`` where that is set.
+        That of the full profile is committed. Others go under build/, and all of them
+        under ``$SBERT_LAB_RESULTS`` where that is set.
         """
-        self.items()  # all are there
         name = self.profile.name
         committed = name == "full" and RESULTS not in os.environ
         folder = committed_results(name) if committed else results_folder(name)
         path = folder / f"{self.notebook[:2]}.json"
-        spent = {
-            "seconds": round(sum(job.took() for job in self.jobs), 1),
-            "jobs": len(self.jobs),
-            "processor": machine(),
-        }
+        seconds = sum(job.load()[1] for job in self.jobs.values())
+        spent = {"seconds": round(seconds, 1), "jobs": len(self.jobs)}
         record = {
             "format": 1,
             "notebook": self.notebook,
@@ -194,7 +167,7 @@ class Study:
             "versions": versions(),
             "sources": self.sources,
             "results": self.results,
-            "run": spent,
+            "run": spent | {"processor": machine()},
         }
         write_json(path, record)
         return path
@@ -211,30 +184,28 @@ def main(
     by the names of the jobs, and records what follows. Returns the exit status.
     """
     parser = argparse.ArgumentParser(description="Make the record of a full study.")
-    what = parser.add_mutually_exclusive_group()
-    flag: Any = {"action": "store_true"}
-    what.add_argument("--list", **flag, help="show the jobs; do none")
-    what.add_argument("--only-jobs", **flag, help="help another process; write nothing")
-    what.add_argument("--write", **flag, help="write the record of what is there")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--list", action="store_true", help="show the jobs; do none")
+    add("--only-jobs", action="store_true", help="help another process; write nothing")
+    add("--write", action="store_true", help="only write the record, of what is there")
     options = parser.parse_args(arguments)
     os.environ.setdefault(profiles.VARIABLE, "full")
+    limit_memory()
     study = build()
-    if options.list:
-        for job in study.jobs:
-            state = f"done in {job.took():.0f} s" if job.done else "not done"
-            print(f"{state:15} {job.seconds:6.0f} s expected  {job.name}")
-        print(f"about {study.left() / 60:.0f} min left")
-        return 0
     try:
-        if not options.write:
-            limit_memory()
-            study.run(wait=not options.only_jobs)
-        elif missing := study.missing():
+        if options.list:
+            for name, job in study.jobs.items():
+                state = "done" if job.path.is_file() else f"{job.seconds:.0f} s"
+                print(f"{state:>8}  {name}")
+            print(f"about {study.left() / 60:.0f} min left")
+        elif options.only_jobs:
+            study.run(wait=False)
+        elif options.write and (missing := study.missing()):
             raise SystemExit(f"not done yet: {'; '.join(missing)}")
-        if not options.only_jobs:
-            conclude(study, study.items())
+        else:
+            conclude(study, study.run())
             print(study.write())
     except KeyboardInterrupt:
-        print("stopped; what is done is kept, and the next run goes on from there")
+        print("stopped: what is done is kept, and the next run goes on from there")
         return 130
     return 0
