@@ -6,8 +6,15 @@ import torch
 from conftest import tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, inject_adapter_in_model
 
-from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
+from sbert_lab.models.packed_bert import (
+    is_padded_right,
+    is_supported,
+    packed_bert,
+    without_padding,
+    workspace,
+)
 
 MODEL, _ = tiny_parts()
 
@@ -28,6 +35,34 @@ def test_equals_the_model_on_every_group(shapes):
             torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
 
 
+def test_without_padding_goes_backward_like_the_model():
+    ids = torch.randint(5, 40, (5, 7), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(7) < torch.tensor([[3], [7], [1], [3], [6]])).long()
+    own = MODEL(input_ids=ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
+    ours = without_padding(MODEL, ids, mask)
+    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-6)
+    weights = list(MODEL.encoder.parameters())
+    ours, own = (torch.autograd.grad(t.pow(3).sum(), weights) for t in (ours, own))
+    torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-5)
+
+
+def test_knows_padding_on_the_right():
+    assert is_padded_right(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    for other in ([0, 1, 1], [1, 0, 1], [0, 0, 0]):
+        assert not is_padded_right(torch.tensor([[1, 1, 1], other]))
+
+
+def test_drops_out_where_the_model_does():
+    model, _ = tiny_parts()
+    ids = torch.randint(5, 40, (4, 9), generator=torch.Generator().manual_seed(0))
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    still, moved = packed_bert(model.eval(), [ids]), packed_bert(model.train(), [ids])
+    torch.testing.assert_close(still[0], model.eval()(ids)[0], rtol=1e-5, atol=1e-6)
+    assert (still[0] - moved[0]).abs().mean() > 0.1
+
+
 def test_sees_a_step_of_training_at_once():
     encoder = tiny_encoder()
     before = encoder.encode(["the cat sat"])
@@ -36,11 +71,17 @@ def test_sees_a_step_of_training_at_once():
     assert np.abs(encoder.encode(["the cat sat"]) - before).max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    "change", [{"hidden_act": "relu"}, {"is_decoder": True}], ids=str
-)
+def change_activation(model):
+    model.config.hidden_act = "relu"
+
+
+def add_adapter(model):
+    inject_adapter_in_model(LoraConfig(target_modules=["value"]), model)
+
+
+@pytest.mark.parametrize("change", [change_activation, add_adapter])
 def test_leaves_other_models_alone(change):
     model, _ = tiny_parts()
-    for key, value in change.items():
-        setattr(model.config, key, value)
+    assert is_supported(model)
+    change(model)
     assert not is_supported(model)
