@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PROCESSES = $(shell $(PY) -c "import os; print(min(8, os.cpu_count() + 1))")
 TIMED = start=$$(date +%s); trap 'echo "make $@: $$(( $$(date +%s) - start )) s"' EXIT;
 
-.PHONY: help setup notebooks test lab verify lint bench mpnet clean
+.PHONY: help setup notebooks test study lab verify lint bench mpnet clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks,offline]'
 	@touch $@
+	@$(PY) -m sbert_lab fetch || echo "Without it everything runs but training on WordNet."
 	@echo "$(VENV) is ready."
 
 notebooks: $(READY)  ## every notebook top to bottom; pages and records under build/
@@ -38,6 +39,9 @@ test: $(READY)  ## style, types, tests, every notebook in the smoke profile
 	failed=; $(PY) -m mypy & types=$$!; \
 	$(PY) -m pytest -n $(PROCESSES) --dist worksteal || failed=1; \
 	wait $$types; test -z "$$failed"
+
+study: $(READY)  ## the full studies (hours; a stopped one goes on); ONLY=02 for one
+	@$(TIMED) set -e; for script in studies/$(ONLY)*.py; do echo $$script; $(PY) $$script; done
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab

@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``notebooks | select | adapt | benchmark | doctor``
+``notebooks | select | adapt | benchmark | fetch | doctor``
 """
 
 import argparse
@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     benchmark.add_argument("--cache", **flag, help="keep vectors for a second run")
     benchmark.set_defaults(command=_benchmark)
+
+    fetch = commands.add_parser("fetch", help="get WordNet, on which one can train")
+    fetch.set_defaults(command=_fetch)
 
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
@@ -185,6 +188,14 @@ def _published(options: argparse.Namespace) -> int:
         gap = line.ours - (line.theirs or 0)
         print(f"{line.ours:9.6f}  {gap:+.6f}{verdict}", flush=True)
     return 1 if differ else 2 if missing else 0
+
+
+def _fetch(_: argparse.Namespace) -> int:
+    """Print which way worked; what to do by hand is an error."""
+    from sbert_lab.datasets.dictionary import fetch
+
+    print(fetch())
+    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

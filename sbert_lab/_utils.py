@@ -12,7 +12,9 @@ import json
 import logging
 import math
 import os
+import platform
 import random
+import re
 import secrets
 import shutil
 import sys
@@ -325,3 +327,16 @@ def release_memory() -> None:
     gc.collect()
     if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def machine() -> str:
+    """Return what a reader of a time must know of where it was measured, in words."""
+    file = Path("/proc/cpuinfo")
+    told = file.read_text() if file.is_file() else ""
+    name = re.search(r"model name\s*: (.*)", told)
+    parts = [name[1] if name else platform.machine()]
+    vectors = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_tile": "AMX"}
+    parts += [word for flag, word in vectors.items() if f" {flag} " in told]
+    parts.append(f"{torch.get_num_threads()} threads")
+    parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join(parts)

@@ -7,45 +7,57 @@ that is drawn comes from a seed, and every row belongs to the split of its sense
 Source: Miller 1995; Princeton University, WordNet 3.0 licence. `fetch` gets it.
 """
 
-import logging
 import re
+import shutil
+import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice, pairwise, zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
+from sbert_lab._utils import new_folder, no_collections
+from sbert_lab.datasets.leaks import judged_texts
 from sbert_lab.datasets.nli import LABELS, Inference, Label
 from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.models.registry import resolve
+from sbert_lab.models.registry import BY_NAME, cache_home, resolve, status, verify
 
-log = logging.getLogger(__name__)
-
+SECONDS = 120  #: how long a step of `fetch` may take
 KINDS = ("definition", "example", "substitution")  #: of pairs, see `ranking_pairs`
 
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
-_POINTERS = {"@": "hypernyms", "~": "hyponyms"}
+_POINTERS = {"@": "hypernyms", "~": "hyponyms", "&": "similar"}
 _QUOTED = re.compile(r'"([^"]+)"?')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Synset:
-    """One sense; `hypernyms` (wider) and `hyponyms` (narrower) are ids.
-
-    `antonyms` are (own lemma, opposite lemma).
-    """
+    """One sense; `hypernyms` (wider), `hyponyms` and `similar` adjectives are ids."""
 
     id: str  #: part of speech and place in WordNet's file, as in ``"n00001740"``
-    lemmas: tuple[str, ...]
+    topic: int  #: the number of its lexicographer's file, such as 5 for animals
+    #: How common each of its words is; 0 where this is not the word's first meaning.
+    counts: dict[str, int]
+    sure: frozenset[str]  #: words that mean this in nine texts of ten
     definition: str
     examples: tuple[str, ...]
     hypernyms: tuple[str, ...]
     hyponyms: tuple[str, ...]
-    antonyms: tuple[tuple[str, str], ...]
+    similar: tuple[str, ...]
+    antonyms: tuple[tuple[str, str, str], ...]  #: own lemma, opposite id and lemma
+    frames: frozenset[str]  #: the kinds of sentence in which a verb stands
+
+    @property
+    def lemmas(self) -> tuple[str, ...]:
+        """Its words, as they are spelled in a text."""
+        return tuple(self.counts)
 
     @property
     def split(self) -> str:
@@ -53,70 +65,99 @@ class Synset:
         return {0: "dev", 1: "test"}.get(crc32(self.id.encode()) % 20, "train")
 
 
+_Raw = dict[str, tuple[list[str], str]]
+
+
 @cache
 def load() -> dict[str, Synset]:
     """Read every synset, by its id; FileNotFoundError says how to get WordNet."""
     folder = resolve("wordnet", allow_hub=False)
-    raw = {
-        name: row
-        for part in _FILES.values()
-        for name, row in _rows(folder / f"data.{part}")
-    }
-    return {name: _synset(name, row, raw) for name, row in raw.items()}
-
-
-def _rows(path: Path) -> Iterator[tuple[str, tuple[list[str], str]]]:
-    """Yield id, fields and gloss of each line; the licence's lines are indented."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            if not line.startswith(" "):
-                told, _, gloss = line.partition("|")
-                fields = told.split()
-                kind = fields[2].replace("s", "a")
-                yield kind + fields[0], (fields, gloss.strip())
+    raw: _Raw = {}
+    senses: dict[str, str] = defaultdict(str)  # of a word: a letter each
+    with no_collections():
+        for part in _FILES.values():
+            for line in (folder / f"data.{part}").read_text("utf-8").split("\n"):
+                if line and line[0] != " ":  # the licence's lines are indented
+                    told, _, gloss = line.partition("|")
+                    fields = told.split()
+                    kind = fields[2].replace("s", "a")
+                    raw[kind + fields[0]] = fields, gloss
+                    for word in _words(fields):
+                        senses[word.lower()] += kind
+        told = _tagged(folder / "cntlist.rev")
+        return {name: _synset(name, raw, senses, *told) for name in raw}
 
 
 def _words(fields: Sequence[str]) -> list[str]:
-    """Return the words of a line, spelled as in text: ``(p)`` tells where one stands."""
-    count = int(fields[3], 16)
-    return [
-        word.partition("(")[0].replace("_", " ")
-        for word in fields[4 : 4 + 2 * count : 2]
-    ]
+    """Return a line's words as in a text; ``(p)`` after one tells where it stands."""
+    words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+    return [word.partition("(")[0].replace("_", " ") for word in words]
+
+
+_Tagged = dict[str, tuple[int, int]]
+
+
+def _tagged(path: Path) -> tuple[_Tagged, dict[str, int]]:
+    """Return each tagged sense's number and count, and how often a word is tagged."""
+    found: _Tagged = {}
+    times: dict[str, int] = defaultdict(int)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, which, count = line.split()
+        short = key.rsplit(":", 2)[0]  # of two senses that share it the later counts
+        found[short] = max((int(which), int(count)), found.get(short, (0, 0)))
+        times[key.partition("%")[0].replace("_", " ")] += int(count)
+    return found, times
 
 
 def _synset(
-    name: str, row: tuple[list[str], str], raw: dict[str, tuple[list[str], str]]
+    name: str,
+    raw: _Raw,
+    senses: dict[str, str],
+    tagged: _Tagged,
+    times: dict[str, int],
 ) -> Synset:
-    fields, gloss = row
+    fields, gloss = raw[name]
     words, at = _words(fields), 5 + 2 * int(fields[3], 16)
-    related: dict[str, list[str]] = {"hypernyms": [], "hyponyms": []}
+    end = at + 4 * int(fields[at - 1])
+    related: dict[str, list[str]] = {symbol: [] for symbol in _POINTERS}
     antonyms = []
-    for start in range(at, at + 4 * int(fields[at - 1]), 4):
+    for start in range(at, end, 4):
         symbol, place, kind, which = fields[start : start + 4]
-        other = kind + place
-        if symbol in _POINTERS:
-            related[_POINTERS[symbol]].append(other)
+        if symbol in related:
+            related[symbol].append(kind + place)
         elif symbol == "!":
-            theirs = _words(raw[other][0])
-            antonyms.append(
-                (words[int(which[:2], 16) - 1], theirs[int(which[2:], 16) - 1])
-            )
-    definition = gloss.partition('"')[0].strip(" ;:,")
-    examples = tuple(text.strip(" ;,") for text in _QUOTED.findall(gloss))
+            theirs = _words(raw[kind + place][0])[int(which[2:], 16) - 1]
+            antonyms.append((words[int(which[:2], 16) - 1], kind + place, theirs))
+    counts: dict[str, int] = {}
+    sure = set()
+    kind = f"%{'nvars'.index(fields[2]) + 1}:{fields[1]}:"
+    for word, spelled, lex_id in zip(words, fields[4::2], fields[5::2], strict=False):
+        lemma = word.lower()
+        key = f"{lemma.replace(' ', '_')}{kind}{int(lex_id, 16):02}"
+        number, often = tagged.get(key, (0, 0))
+        first = number == 1 or senses[lemma].count(name[0]) == 1
+        counts.setdefault(word, 1 + often if first and "(" not in spelled else 0)
+        if len(senses[lemma]) == 1 or (first and often > 0.9 * times[lemma] > 2):
+            sure.add(word)
+    examples = [text.strip(" ;,") for text in _QUOTED.findall(gloss)]
     return Synset(
         name,
-        tuple(dict.fromkeys(words)),
-        definition,
+        int(fields[1]),
+        counts,
+        frozenset(sure),
+        gloss.partition('"')[0].strip(" ;:,"),
         tuple(text for text in examples if " " in text),
-        tuple(related["hypernyms"]),
-        tuple(related["hyponyms"]),
+        *map(tuple, related.values()),
         tuple(antonyms),
+        frozenset(fields[end + 2 :: 3]) if name[0] == "v" else frozenset(),
     )
 
 
 def ranking_pairs(
-    split: str = "train", kinds: Sequence[str] = KINDS, seed: int = 0
+    split: str = "train",
+    kinds: Sequence[str] = KINDS,
+    seed: int = 0,
+    without: frozenset[str] | None = None,
 ) -> Pairs:
     """Return pairs of texts that mean alike, in random order, no pair twice.
 
@@ -124,7 +165,8 @@ def ranking_pairs(
     - example: a sentence, and the definition of the word that it shows
     - substitution: a sentence, and the same with that word's synonym in its place
 
-    Two texts stand together once; a pair of equal texts is left out.
+    Two texts stand together once; a pair of equal texts is left out, as is one with a
+    text of `without` or of another split, see `entailment`.
     """
     rng = np.random.default_rng(seed)
     found: dict[tuple[str, str], None] = {}
@@ -133,11 +175,15 @@ def ranking_pairs(
             found[sense.definition, ", ".join(sense.lemmas)] = None
         if "example" in kinds:
             found |= {(text, sense.definition): None for text in sense.examples}
-        if "substitution" in kinds:
-            for text in sense.examples:
-                if changed := _with_any(text, sense, sense.lemmas, rng):
-                    found[text, changed] = None
-    rows = [row for row in found if plain(row[0]) != plain(row[1])]
+        for text in sense.examples if "substitution" in kinds else ():
+            place = _shown(text, sense)
+            words = [w for w in rng.permutation(sense.lemmas).tolist() if w.islower()]
+            changed = (_put(text, place, word) for word in words if place)
+            if new := next(filter(None, changed), None):
+                found[text, new] = None
+    out = _left_out(split, without)
+    rows = [row for row in found if out.isdisjoint(map(plain, row))]
+    rows = [row for row in rows if plain(row[0]) != plain(row[1])]
     order = rng.permutation(len(rows))
     anchor, positive = zip(*(rows[row] for row in order), strict=True)
     return Pairs(anchor, positive, source=Path("WordNet"))
@@ -150,21 +196,362 @@ def _of(split: str) -> list[Synset]:
     return found
 
 
-def _with_any(
-    text: str, sense: Synset, words: Iterable[str], rng: np.random.Generator
-) -> str | None:
-    """Put one of `words`, drawn, in the place of the word that a sentence shows."""
-    place = _shown(text, sense)
-    if place is None:
+def _left_out(split: str, without: frozenset[str] | None) -> frozenset[str]:
+    """Return texts that a split must not have: judged ones, and those of others."""
+    before = {"train": ("dev", "test"), "dev": ("test",)}.get(split, ())
+    out = judged_texts() if without is None else without
+    return out.union(*map(_texts, before))
+
+
+@cache
+def _texts(split: str) -> frozenset[str]:
+    """Return all texts that can be drawn in a split, whatever the seed."""
+    found = {
+        text for sense in _of(split) for text in (sense.definition, *sense.examples)
+    }
+    for *_, options in _variants(split):
+        found.update(*options.values())
+    return frozenset(map(plain, found))
+
+
+#: What a changed word is to the one it replaces; the labels of (sentence, changed) and
+#: of (changed, sentence); and the score in `graded`.
+Relation = Literal["same", "near", "wider", "narrower", "other", "apart"]
+_RULES: dict[Relation, tuple[Label | None, Label | None, int | None]] = {
+    "same": ("entailment", "entailment", 5),
+    "near": ("entailment", None, 4),
+    "wider": ("entailment", "neutral", 4),
+    "narrower": ("neutral", "entailment", 3),
+    "other": ("neutral", "neutral", None),
+    "apart": ("contradiction", "contradiction", 2),
+}
+_Stratum = tuple[int, str, int]  # direction, part of speech, commonness
+_Options = dict[Relation, dict[str, int]]  # by relation: texts or words, how common
+
+#: Words after which a wider word says more than a narrower one, or nothing sure.
+_TURNS = re.compile(
+    r"\b(no|not|never|without|few|fewer|little|nobody|nothing|none|nor|neither|cannot"
+    r"|hardly|scarcely|barely|rarely|seldom|every\w*|all|any\w*|each|if|unless|whether"
+    r"|than|most|more|only|less|least|too|both|as|like|call\w*|first|last|another|other"
+    r"|refus\w+|den(y|ied|ies)|lack\w*|avoid\w*|prevent\w*|forb\w+|doubt\w*|fail\w*)\b"
+    r"|n't|\?|\w(est|less)\b",
+    re.IGNORECASE,
+)
+#: Kinds of things (numbers of WordNet's files) of which one is not also another.
+_EXCLUSIVE = {5, 6, 8, 13, 17, 20, 27, 34, 38}
+#: True of nearly everything: nothing is said with them.
+_EMPTY = set(
+    "act action activity be change do get give go have make move part people person "
+    "put take thing unit use cause group work way state event come become someone "
+    "somebody".split()
+)
+#: What may stand after a noun that is not the first half of a compound.
+_AFTER = re.compile(
+    r"(\W*$|[.,;:!]| (of|in|on|at|to|for|with|from|by|and|or|but|is|are|was|were"
+    r"|has|had|have|will|would|can|could|that|which|who|when|while|into|over|under|through|after"
+    r"|before|about|as|the|his|her|their|a|an)\b)"
+)
+_PARTICLE = re.compile(r" (up|out|off|down|away|back|over|along|around|about|apart)\b")
+_MODIFIED = re.compile(
+    r"(?<![\w'-])(a|an|the|his|her|my|our|their|its|of|in|with) $|^$", re.I
+)
+_AMOUNT = re.compile(r"number|quantity|amount|ordinal|being one more")
+_WORD = re.compile(r"(?<![\w'-])[a-z]+(?![\w'-])")
+
+
+def entailment(
+    split: str = "train", seed: int = 0, without: frozenset[str] | None = None
+) -> tuple[Inference, ...]:
+    """Return sentences of WordNet and the same with one word changed, labelled.
+
+    The word is the one that a sentence shows, in the sense it shows, or a noun that
+    nearly always means one thing. With a sentence as the premise and the changed one
+    as the hypothesis (or, in brackets, the other way round):
+
+    - a word of the same sense: entailment (entailment)
+    - of the sense above (hypernym), or without an adjective: entailment (neutral)
+    - of a sense below (hyponym), or with an adjective more: neutral (entailment)
+    - of the central adjective of its kind, *huge* and *large*: entailment (not used)
+    - another adjective that stands before the same noun elsewhere: neutral (neutral)
+    - its antonym, or that of its central adjective: contradiction (contradiction)
+    - another thing of its kind, only of animals, plants, food, objects, substances,
+      parts of the body, movements and eating: contradiction (contradiction)
+
+    Left out are sentences with a word that turns this round (*not*, *every*, *if*,
+    questions), words said of everything (*thing*, *do*), and replacements that are
+    rare or of more than one word, or whose first meaning is another. A verb stands for
+    another only where it fits all its kinds of sentence.
+
+    At most two rows a label are drawn for a word. Of each commonness of the new word,
+    part of speech and direction there are as many rows of each label; those whose
+    sentence has a row of each come first. Rows stand in the split of their sense; of a
+    text that stands in two, the rows of train are dropped, as are those with a text in
+    `without`, by default `leaks.judged_texts`.
+    """
+    rng = np.random.default_rng(seed)
+    out = _left_out(split, frozenset())
+    # By texts: stratum, whether the sentence lacks a label, row; None if drawn twice.
+    found: dict[tuple[str, str], tuple[_Stratum, bool, Inference] | None] = {}
+    for sense, text, options in _variants(split):
+        for way in (0, 1):
+            drawn = _drawn(options, way, rng)
+            lacks = len({label for label, *_ in drawn}) < len(LABELS)
+            for label, other, count in drawn:
+                two = (other, text) if way else (text, other)
+                key = plain(two[0]), plain(two[1])
+                row = Inference(sense.id, "wordnet", *two, label)
+                stratum = way, sense.id[0], count.bit_length()
+                found[key] = None if key in found else (stratum, lacks, row)
+    single = [one for key, one in found.items() if one and out.isdisjoint(key)]
+    single = [single[row] for row in rng.permutation(len(single))]
+    strata: dict[_Stratum, dict[Label, list[Inference]]]
+    strata = defaultdict(lambda: {label: [] for label in LABELS})
+    for stratum, _, row in sorted(single, key=lambda one: one[1]):
+        strata[stratum][row.label].append(row)
+    rows = []
+    for by_label in strata.values():
+        fewest = min(map(len, by_label.values()))
+        rows += chain.from_iterable(some[:fewest] for some in by_label.values())
+    rows = [rows[row] for row in rng.permutation(len(rows))]
+    judged = judged_texts() if without is None else without
+    return tuple(
+        r for r in rows if judged.isdisjoint((plain(r.premise), plain(r.hypothesis)))
+    )
+
+
+def _drawn(
+    options: _Options, way: int, rng: np.random.Generator, most: int = 2
+) -> list[tuple[Label, str, int]]:
+    """Return up to `most` options of each label, as common as one that is drawn."""
+    found: dict[Label, list[tuple[str, int]]] = {name: [] for name in LABELS}
+    for relation, texts in options.items():
+        if label := _RULES[relation][way]:
+            found[label] += texts.items()
+    fewest = min(filter(None, found.values()), key=len, default=[])
+    if not fewest:
+        return []
+    target = np.log(fewest[rng.integers(len(fewest))][1])
+
+    def gap(option: tuple[str, int]) -> float:
+        return float(abs(np.log(option[1]) - target) + rng.random() / 2)
+
+    return [
+        (label, *option)
+        for label, texts in found.items()
+        for option in sorted(texts, key=gap)[:most]
+    ]
+
+
+def graded(
+    split: str = "train",
+    seed: int = 0,
+    without: frozenset[str] | None = None,
+    size: int = 10_000,
+) -> ScoredPairs:
+    """Return pairs scored from 0 to 5, as many of each score, up to `size`.
+
+    - 5: a sentence, and the same with a synonym; a definition, and its words
+    - 4: the same with the word of the sense above (hypernym, central adjective)
+    - 3: the same with a word of a sense below; a sentence, and its word's definition
+    - 2: the same with the opposite or another thing of its kind, as in `entailment`;
+      two sentences that show one sense
+    - 1: texts of two senses of one topic, a file of WordNet's such as *noun.food*
+    - 0: texts of two topics
+
+    Texts of 1 and 0 are in equal parts two sentences, a definition and the words of
+    another sense, and a sentence and the definition of another. `split`, `without` and
+    which texts are left out are those of `entailment`; a group is a sense.
+    """
+    rng = np.random.default_rng(seed)
+    senses = _of(split)
+    shown = [(sense, text) for sense in senses for text in sense.examples]
+    # Of each grade some kinds, of which as many are drawn as there may be.
+    kinds: dict[int, list[list[tuple[str, str, str]]]]
+    kinds = {grade: [[], [], []] for grade in range(6)}
+    for sense, text, options in _variants(split):
+        for relation, (*_, grade) in _RULES.items():
+            if grade and (texts := list(options[relation])):
+                new = texts[rng.integers(len(texts))]
+                kinds[grade][0].append((text, new, sense.id))
+    for sense in senses:
+        kinds[5][1].append((sense.definition, ", ".join(sense.lemmas), sense.id))
+        for text, more in pairwise(sense.examples):
+            kinds[2][1].append((text, more, sense.id))
+    kinds[3][1] = [(text, sense.definition, sense.id) for sense, text in shown]
+    topics: dict[int, list[tuple[Synset, str]]] = defaultdict(list)
+    for sense, text in shown:
+        topics[sense.topic].append((sense, text))
+    for row in range(6 * size):
+        sense, text = shown[rng.integers(len(shown))]
+        pool = topics[sense.topic] if row % 2 else shown
+        other, partner = pool[rng.integers(len(pool))]
+        if other is not sense and (other.topic == sense.topic) == row % 2:
+            kind = row // 2 % 3
+            first = sense.definition if kind == 1 else text
+            second = (partner, ", ".join(other.lemmas), other.definition)[kind]
+            kinds[row % 2][kind].append((first, second, sense.id))
+    found: dict[tuple[str, str], tuple[int, str]] = {}
+    number = min(size, *(sum(map(len, pools)) for pools in kinds.values()))
+    for grade, pools in kinds.items():
+        mixed = [[pool[row] for row in rng.permutation(len(pool))] for pool in pools]
+        drawn = chain.from_iterable(zip_longest(*mixed))
+        for first, second, group in islice(filter(None, drawn), number):
+            two = (first, second) if rng.random() < 0.5 else (second, first)
+            if two[::-1] not in found and plain(first) != plain(second):
+                found.setdefault(two, (grade, group))
+    out = _left_out(split, without)
+    rows = [row for row in found.items() if out.isdisjoint(map(plain, row[0]))]
+    rows = [rows[row] for row in rng.permutation(len(rows))]
+    firsts, seconds = zip(*(two for two, _ in rows), strict=True)
+    return ScoredPairs(firsts, seconds, *zip(*(told for _, told in rows), strict=True))
+
+
+def _variants(split: str) -> Iterator[tuple[Synset, str, _Options]]:
+    """Yield sense, sentence and what the sentence becomes, for each place in it."""
+    for sense in _of(split):
+        for text in sense.examples:
+            if not _TURNS.search(text):
+                for place in _places(text, sense):
+                    yield sense, text, _options(text, place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a text has a word: which form of which lemma, and in what sense."""
+
+    start: int
+    end: int
+    lemma: str
+    form: str
+    sense: Synset
+
+
+def _options(text: str, place: _Place) -> _Options:
+    """Return what a text becomes with another word, and how common that word is."""
+    found: _Options = {name: {} for name in _RULES}
+    for relation, words in _related(text, place).items():
+        for word, count in words.items():
+            least = 3 if relation == "apart" else 2
+            if count < least or not re.fullmatch("[a-z]+", word) or word in _EMPTY:
+                continue
+            new = _put(text, place, word)
+            if new and not _TURNS.search(new):
+                found[relation].setdefault(new, count)
+    before, after = text[: place.start], text[place.end :]
+    if _MODIFIED.search(before):
+        if place.sense.id[0] == "a" and re.match(r" [a-z]+\b(?! [a-z]+ing)", after):
+            new = _article(before, after[1]) + after[1:]
+            found["wider"][new] = 20
+        elif place.sense.id[0] == "n":
+            for word, sense in _seen().get(place.lemma, {}).items():
+                new = _article(before, word) + word + " " + text[place.start :]
+                found["narrower"][new] = sense.counts[word]
+    return found
+
+
+def _related(text: str, place: _Place) -> _Options:
+    """Return the words that may stand in a place, with how common each is."""
+    known, sense = load(), place.sense
+    found: _Options = {name: {} for name in _RULES}
+
+    def add(relation: Relation, *more: Synset) -> None:
+        for other in more:
+            if sense.frames <= other.frames:
+                for word, count in other.counts.items():
+                    found[relation].setdefault(word, count)
+
+    add("same", sense)
+    if sense.id[0] == "a":
+        near = [known[name] for name in sense.similar]
+        heads = [sense] if sense.antonyms else near
+        against = [known[a[1]] for head in heads for a in head.antonyms]
+        if not sense.antonyms:
+            add("near", *near)
+            add("apart", *against)
+        follows = re.match(r" ([a-z]+)", text[place.end :])
+        if follows and _MODIFIED.search(text[: place.start]):
+            cluster = {s.id for s in [*heads, *against]}
+            for word, other in _seen().get(follows[1], {}).items():
+                if not cluster & {other.id, *other.similar}:
+                    found["other"][word] = other.counts[word]
+    else:
+        above = [known[name] for name in sense.hypernyms]
+        above = [s for s in above if s.topic == sense.topic and s.hypernyms]
+        add("wider", *above)
+        add("narrower", *(known[name] for name in sense.hyponyms))
+        if sense.topic in _EXCLUSIVE:
+            sisters = [known[name] for s in above for name in s.hyponyms]
+            mine = set(sense.lemmas)
+            add("apart", *(s for s in sisters if mine.isdisjoint(s.lemmas)))
+    for lemma, name, opposite in sense.antonyms:
+        if lemma == place.lemma:
+            found["apart"][opposite] = max(3, known[name].counts[opposite])
+    return found
+
+
+@cache
+def _seen() -> dict[str, dict[str, Synset]]:
+    """Return the adjectives that stand before a noun somewhere in WordNet."""
+    adjectives = {
+        word: sense
+        for sense in load().values()
+        if sense.id[0] == "a"
+        for word, count in sense.counts.items()
+        if count > 5 and word in sense.sure and not _AMOUNT.search(sense.definition)
+    }
+    found: dict[str, dict[str, Synset]] = defaultdict(dict)
+    for sense in load().values():
+        for text in (*sense.examples, sense.definition):
+            words = _WORD.findall(text)
+            for first, second in pairwise(words):
+                if first in adjectives:
+                    found[second][first] = adjectives[first]
+    return found
+
+
+def _places(text: str, sense: Synset) -> Iterator[_Place]:
+    """Yield the places of a text whose word may change: the shown word, sure nouns."""
+    found = {}
+    if shown := _shown(text, sense):
+        found[shown.start] = shown
+    for match in _WORD.finditer(text):
+        if match[0] in _sure_nouns():
+            lemma, form, meant = _sure_nouns()[match[0]]
+            found.setdefault(match.start(), _Place(*match.span(), lemma, form, meant))
+    for place in found.values():
+        if place.lemma in _EMPTY:
+            continue
+        if place.sense.id[0] == "n" and not _AFTER.match(text, place.end):
+            continue
+        if place.sense.id[0] == "v" and _PARTICLE.match(text, place.end):
+            continue
+        yield place
+
+
+@cache
+def _sure_nouns() -> dict[str, tuple[str, str, Synset]]:
+    found = {}
+    for sense in load().values():
+        if sense.id[0] == "n":
+            for lemma in sense.sure:
+                if lemma.islower() and lemma.isalpha() and lemma[-1] != "s":
+                    for form in ("", "s"):
+                        for word in _forms(lemma, "n", form):
+                            found[word] = lemma, form, sense
+    return found
+
+
+def _put(text: str, place: _Place, word: str) -> str | None:
+    """Put a word in a place of a text, in the form that stands there."""
+    part, lemma = place.sense.id[0], place.lemma
+    new = inflected(word, part, place.form)
+    # Of verbs such as "put" it is not to be seen whether the past is meant.
+    past = () if place.form else _forms(lemma, part, "ed")
+    if new is None or _alike(word, lemma) or lemma in past:
         return None
-    start, end, lemma, form = place
-    choice = [w for w in dict.fromkeys(words) if w.islower() and not _alike(w, lemma)]
-    for row in rng.permutation(len(choice)):
-        new = inflected(choice[row], sense.id[0], form)
-        if new is not None:
-            before = _article(text[:start], new)
-            return before + (new.capitalize() if text[start].isupper() else new) + text[end:]
-    return None
+    if text[place.start].isupper():
+        new = new.capitalize()
+    return _article(text[: place.start], new) + new + text[place.end :]
 
 
 def _alike(a: str, b: str) -> bool:
@@ -174,68 +561,113 @@ def _alike(a: str, b: str) -> bool:
 
 
 def _article(before: str, new: str) -> str:
-    """Make the article before a new word fit it: *a dog*, *an animal*."""
-    return re.sub(r"\b([Aa])n? $", r"\1n " if new[0] in "aeiou" else r"\1 ", before)
+    """Make the article before a new word fit it: *a dog*, *an animal*, *an hour*."""
+    vowel = re.match(r"(?!uni|us[eu]|eu|one|ura)[aeiou]|hour|honest|heir|honou?r", new)
+    return re.sub(r"\b([Aa])n? $", r"\1n " if vowel else r"\1 ", before)
 
 
-def _shown(text: str, sense: Synset) -> tuple[int, int, str, str] | None:
-    """Return where a sentence has a word of its sense: start, end, lemma, form."""
+def _shown(text: str, sense: Synset) -> _Place | None:
+    """Return where a sentence has a word of its sense, if it has it once."""
     lower = text.lower()
     for lemma in sense.lemmas:
         for form in ("", "s", "ed", "ing"):
-            word = inflected(lemma, sense.id[0], form)
-            if word is None:
-                continue
-            at = re.search(rf"(?<![\w'-]){re.escape(word.lower())}(?![\w'-])", lower)
-            if at:
-                return *at.span(), lemma, form
+            for word in _forms(lemma, sense.id[0], form):
+                if word.lower() in lower:
+                    sought = rf"(?<![\w'-]){re.escape(word.lower())}(?![\w'-])"
+                    at = [match.span() for match in re.finditer(sought, lower)]
+                    if len(at) == 1:
+                        return _Place(*at[0], lemma, form, sense)
     return None
 
 
-_VOWEL = "aeiou"
-#: Verbs whose past is not -ed; those whose forms are meant are left as they stand.
-_SHORT = re.compile(rf"^[^aeiou]*[aeiou][^aeiouwxy]$")
-
-
-@cache
-def _irregular(part: str) -> frozenset[str]:
-    """Return the words of a part of speech that have a form of their own."""
-    file = resolve("wordnet", allow_hub=False) / f"{_FILES[part]}.exc"
-    rows = (row.split() for row in file.read_text(encoding="utf-8").splitlines())
-    return frozenset(base for row in rows for base in row[1:])
-
-
 def inflected(lemma: str, part: str, form: str) -> str | None:
-    """Return the form of a word, or None where no rule of English gives it.
+    """Return the form of a word, or None where it is not sure which it is.
 
     `form` is "" for the word itself, ``"s"`` (plural, or third person), ``"ed"`` or
     ``"ing"`` of a verb.
     """
+    forms = _forms(lemma, part, form)
+    return forms[0] if len(forms) == 1 else None
+
+
+@cache
+def _forms(lemma: str, part: str, form: str) -> tuple[str, ...]:
+    """Return what a form may be: broke and broken are both ``"ed"`` of break."""
     if not form:
-        return lemma
+        return (lemma,)
     if part not in "nv" or (part == "n" and form != "s"):
-        return None
-    head, gap, rest = lemma.partition(" ") if part == "v" else ("", "", "")
-    word = head if part == "v" else lemma.rpartition(" ")[2]
-    before = lemma[: len(lemma) - len(word)] if part == "n" else ""
-    if not word.isalpha() or (
-        form != "ing" and word in _irregular(part) and not (part == "v" and form == "s")
-    ):
-        return None
+        return ()
+    # Of "look up" the first word changes, of "apple tree" the last.
+    head, gap, rest = lemma.partition(" ") if part == "v" else lemma.rpartition(" ")
+    word = head if part == "v" else rest
+    if not word.isalpha():
+        return ()
+    own = [w for w in _irregular(part).get(word, ()) if _ending(w, part) == form]
+    forms = own or [_regular(word, form)]
+    return tuple(w + gap + rest if part == "v" else head + gap + w for w in forms)
+
+
+def _ending(word: str, part: str) -> str:
+    if part == "n":
+        return "s"
+    return "ing" if word.endswith("ing") else "s" if word.endswith("s") else "ed"
+
+
+@cache
+def _irregular(part: str) -> dict[str, list[str]]:
+    """Return the forms of the words of a part of speech that no rule gives."""
+    file = resolve("wordnet", allow_hub=False) / f"{_FILES[part]}.exc"
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in file.read_text(encoding="utf-8").splitlines():
+        form, *bases = line.split()
+        for base in bases:
+            found[base].append(form)
+    return found
+
+
+def _regular(word: str, form: str) -> str:
     if form == "s":
         if re.search(r"[^aeiou]y$", word):
-            new = word[:-1] + "ies"
-        else:
-            new = word + ("es" if re.search(r"(s|x|z|ch|sh|[^aeiou]o)$", word) else "s")
-    else:
-        stem = word
-        if form == "ed" and re.search(r"[^aeiou]y$", word):
-            stem = word[:-1] + "i"
-        elif _SHORT.search(word):
-            stem = word + word[-1]
-        elif word.endswith("e") and (
-            form == "ed" or not re.search(r"(ee|ye|oe)$", word)
-        ):
-            stem = word[:-1]
-        new = stem + form
-    return before + new + (gap + rest if part == "v" else "")
+            return word[:-1] + "ies"
+        return word + ("es" if re.search(r"(s|x|z|ch|sh|[^aeiou]o)$", word) else "s")
+    if form == "ed" and re.search(r"[^aeiou]y$", word):
+        return word[:-1] + "ied"
+    if re.search(r"^[^aeiou]*[aeiou][^aeiouwxy]$", word):  # stop, stopped
+        return word + word[-1] + form
+    if word.endswith("e") and (form == "ed" or not re.search(r"(ee|ye|oe)$", word)):
+        return word[:-1] + form
+    return word + form
+
+
+def fetch() -> str:
+    """Put WordNet into the cache, and tell where it is: Debian's package, unpacked.
+
+    That takes no root. FileNotFoundError says how to get it by hand.
+    """
+    entry = BY_NAME["wordnet"]
+    state, folder, _ = status(entry)
+    if state == "verified":
+        return f"WordNet is here: {folder}"
+    target = cache_home() / "data" / entry.name
+    with TemporaryDirectory() as place:
+        try:
+            for command in ("apt-get download wordnet-base", "dpkg-deb -x {} ."):
+                debs = [path.name for path in Path(place).glob("*.deb")]
+                words = [word.replace("{}", "".join(debs)) for word in command.split()]
+                subprocess.run(
+                    words, cwd=place, timeout=SECONDS, check=True, capture_output=True
+                )
+            with new_folder(target, "unpacked.json") as new:
+                for file in entry.sha256:
+                    shutil.copyfile(Path(place, "usr/share/wordnet", file), new / file)
+                verify(entry, new)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            why = (getattr(error, "stderr", b"") or b"").decode(errors="replace")
+            told = (why.strip() or str(error)).splitlines()[-1]
+            raise FileNotFoundError(
+                f"WordNet could not be fetched ({told}). By hand: install Debian's "
+                "wordnet-base, or put the files of its usr/share/wordnet into "
+                "$SBERT_LAB_DATA_HOME/wordnet"
+            ) from error
+    load.cache_clear()
+    return f"WordNet, from Debian's wordnet-base: {target}"

@@ -2,8 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 
-from sbert_lab.datasets.pairs import DataError, Pairs, plain
+from sbert_lab.datasets.pairs import DataError, Pairs, plain, read_authored
+from sbert_lab.datasets.sts import sick, stsb
 
 
 def find_leaks(
@@ -48,3 +52,23 @@ def check_no_leak(train: Pairs, test: Pairs) -> None:
         )
     if problems:
         raise DataError(problems)
+
+
+def judged_texts() -> frozenset[str]:
+    """Return all texts by which similarity and entailment are judged, as `plain`.
+
+    The project's own, and those of the STS Benchmark and SICK, all splits, where they
+    are on this machine.
+    """
+    found: list[Iterable[str]] = []
+    for name, columns in (
+        ("similarity_ladder.csv", ("anchor", "partner")),
+        ("everyday_pairs.csv", ("anchor", "partner")),
+        ("nli.csv", ("premise", "hypothesis")),
+    ):
+        found += [[row[key] for key in columns] for row in read_authored(name)]
+    for read in (sick, *(partial(stsb, split) for split in ("train", "dev", "test"))):
+        with suppress(FileNotFoundError):
+            pairs = read()
+            found += [pairs.first, pairs.second]
+    return frozenset(map(plain, chain.from_iterable(found)))

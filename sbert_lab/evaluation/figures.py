@@ -104,6 +104,23 @@ def intervals(
     axes.invert_yaxis()
 
 
+def curve_with_record(
+    axes: "Axes",
+    x: Sequence[float],
+    recorded: Sequence[Interval],
+    label: str,
+    here: tuple[float, float] | None = None,
+) -> None:
+    """Draw values against `x`, their intervals as a band, and a star for this run."""
+    marker = MARKERS[len(axes.collections) % len(MARKERS)]
+    (line,) = axes.plot(x, [r.mean for r in recorded], marker=marker, label=label)
+    ends = [r.low for r in recorded], [r.high for r in recorded]
+    axes.fill_between(x, *ends, color=line.get_color(), alpha=0.2, linewidth=0)
+    if here is not None:
+        style: dict[str, Any] = {"color": line.get_color(), "markeredgecolor": "black"}
+        axes.plot(*here, "*", markersize=15, label=f"{label}, this run", **style)
+
+
 def legend_below(axes: "Axes", *, columns: int = 2) -> None:
     """Name the lines of a figure, those of one of its axes, below it."""
     figure: Any = axes.get_figure(root=True)

@@ -4,6 +4,7 @@ Each runs in a fresh kernel of this very Python. The executed notebook, its page
 record go under build/; only `update` touches what is committed.
 """
 
+import ast
 import json
 import os
 import re
@@ -31,6 +32,7 @@ BEGIN = (
 )
 END = "<!-- end of findings -->"
 
+_SHUNNED = r"%pip|!pip|sys\.path|profile\.name|\[@\w"  # raw citations are the last
 _DEBRIS = re.compile(r"<progress|\d%\||/(?:home|Users|root|tmp)/\w+")  # bars, paths
 
 Record = dict[str, Any]
@@ -127,7 +129,10 @@ def report(record: Record) -> list[str]:
 
 
 def lint(path: Path) -> list[str]:
-    """Return what is wrong with a notebook's outputs, one sentence a problem."""
+    """Return what is wrong with a notebook, one sentence a problem.
+
+    The style is that of notebooks that begin with an `answer`.
+    """
     notebook, size = json.loads(path.read_text(encoding="utf-8")), path.stat().st_size
     cells = _code_cells(notebook)
     problems = [f"{size // 1_000} KB; at most 1000"] if size > 1_000_000 else []
@@ -141,7 +146,42 @@ def lint(path: Path) -> list[str]:
                 problems.append(f"code cell {number}: its output is an error")
             elif found:
                 problems.append(f"code cell {number} shows {found.group()!r}")
+    if any("answer(" in "".join(cell["source"]) for cell in cells):
+        problems += _style(notebook["cells"])
     return [f"{path.name}: {problem}" for problem in problems]
+
+
+def _style(cells: Sequence[Any]) -> list[str]:
+    """Return where the cells of a notebook are longer, or less plain, than agreed."""
+    problems = [f"{len(cells)} cells; at most 40"] if len(cells) > 40 else []
+    claims, heading = 0, ""
+    for number, cell in enumerate(cells, 1):
+        source = "".join(cell["source"])
+        lines = source.splitlines()
+        found = [f"has {word!r}" for word in re.findall(_SHUNNED, source)]
+        if cell["cell_type"] == "markdown":
+            heading = lines[0].lower() if source.startswith(("#", "**")) else heading
+            if len(source.split()) >= 100:
+                found.append("has 100 words or more")
+        else:
+            if len(lines) > 20 or any(len(line) > 79 for line in lines):
+                found.append("has more than 20 lines, or one of more than 79 columns")
+            if "by hand" not in " ".join([heading, *cell["metadata"].get("tags", [])]):
+                found += _definitions(source)
+            claims += source.count(".hypothesis(")
+        problems += [f"cell {number} {problem}" for problem in found]
+    return problems + ([f"{claims} claims; at most 3"] if claims > 3 else [])
+
+
+def _definitions(source: str) -> list[str]:
+    """Return which classes, and which functions of more than eight lines, there are."""
+    code = ast.parse(re.sub(r"^[%!].*", "", source, flags=re.MULTILINE))
+    return [
+        f"defines {node.name}, which is a class or has more than eight lines"
+        for node in ast.walk(code)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        and (isinstance(node, ast.ClassDef) or node.end_lineno - node.lineno > 7)
+    ]
 
 
 def _code_cells(notebook: Any) -> list[Any]:  # noqa: ANN401

@@ -85,7 +85,7 @@ class Experiment:
         """
         if compare == "interval" and not isinstance(value, Interval):
             raise ValueError(f"{id}: compare='interval' needs an Interval")
-        self.results[id] = _measured(value) | {"unit": unit, "compare": compare}
+        self.results[id] = as_json(value) | {"unit": unit, "compare": compare}
         if compare == "tolerance":
             self.results[id]["tolerance"] = tolerance
 
@@ -98,7 +98,7 @@ class Experiment:
         if id not in self.hypotheses:
             raise KeyError(f"no hypothesis {id!r}; state it before measuring")
         hypothesis = self.hypotheses[id]
-        measured, rule = _measured(estimate), _rule(hypothesis)
+        measured, rule = as_json(estimate), _rule(hypothesis)
         verdict = _verdict(hypothesis, measured)
         if not self.profile.decides:
             verdict = "not tested"
@@ -142,7 +142,7 @@ class Experiment:
             "format": 1,
             "notebook": self.notebook,
             "profile": profile.name,
-            "versions": _versions(),
+            "versions": versions(),
             "sources": self.sources,
             "results": self.results,
             "claims": self.claims,
@@ -166,16 +166,12 @@ def start(
         icd10cm.load()  # whose objects need no collection either
         limit_memory()
     profile = current()
-    sources = {}
-    for name in uses:
-        resolve(name, allow_hub=profile.name == "paper")
-        known = BY_NAME[name].sha256 if name in BY_NAME else {}
-        sources[name] = next(iter(known.values()), "")
+    sources = checksums(uses, allow_hub=profile.name == "paper")
     rows = {
         "profile": f"{profile.name} ({profile.about})",
         "seed": str(profile.seed),
         "Python": platform.python_version(),
-        **_versions(),
+        **versions(),
     }
     for name, sha in sources.items():
         rows[name] = f"sha256 {sha[:12]}…" if sha else "yours"
@@ -231,9 +227,21 @@ def _rule(hypothesis: Hypothesis) -> str:
     return f"all of it {sides[hypothesis.direction]}{hypothesis.margin:g}"
 
 
-def _measured(value: float | Interval) -> dict[str, Any]:
+def as_json(value: float | Interval) -> dict[str, Any]:
+    """Return a measured value as a record has it: its mean, and what else there is."""
     return asdict(value) if isinstance(value, Interval) else {"mean": float(value)}
 
 
-def _versions() -> dict[str, str]:
+def checksums(uses: Sequence[str], *, allow_hub: bool) -> dict[str, str]:
+    """Verify models and data, and return the first checksum of each; "" for folders."""
+    found = {}
+    for name in uses:
+        resolve(name, allow_hub=allow_hub)
+        known = BY_NAME[name].sha256 if name in BY_NAME else {}
+        found[name] = next(iter(known.values()), "")
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that results may depend on."""
     return {name: metadata.version(name) for name in _LIBRARIES}

@@ -38,6 +38,8 @@ class Entry:
     sha256: dict[str, str] = field(default_factory=dict)
     #: A folder of this repository.
     bundled: str = ""
+    #: Where a package of the system puts it.
+    system: str = ""
     #: A distribution, and the folder inside it.
     package: str = ""
     folder: str = ""
@@ -119,10 +121,12 @@ def locate(entry: Entry) -> Path | None:
         except metadata.PackageNotFoundError:
             return None
         folder = Path(str(distribution.locate_file(entry.folder)))
-    elif home := data_home():
-        folder = home / entry.name
     else:
-        return None
+        home = data_home()
+        places = [home / entry.name] if home else []
+        places += [Path(entry.system)] if entry.system else []
+        places.append(cache_home() / "data" / entry.name)
+        return next((place for place in places if place.is_dir()), None)
     return folder if folder.is_dir() else None
 
 

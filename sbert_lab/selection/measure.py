@@ -6,8 +6,6 @@ the median of several rounds.
 
 import multiprocessing
 import os
-import platform
-import re
 import sys
 import time
 import warnings
@@ -23,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from sbert_lab._utils import progress
+from sbert_lab._utils import machine, progress
 from sbert_lab.datasets.icd10cm_tasks import KINDS, term_retrieval
 from sbert_lab.datasets.pairs import Pairs, PairSearch, retrieval_from_pairs
 from sbert_lab.evaluation.evaluators import search_quality
@@ -125,7 +122,7 @@ def measure_all(
         for task in [t for t in measured[first] if t in measured[second]]:
             gap = interval(measured[first][task], measured[second][task])
             differences[task].setdefault(first, {})[second] = gap
-    source = {"machine": _machine(), "quality on": about}
+    source = {"machine": machine(), "quality on": about}
     return Survey(rows, differences, source), measured
 
 
@@ -309,12 +306,3 @@ def _bytes_per_entry(model: Model) -> float:
     if isinstance(model, Bm25):
         return model.nbytes / len(model)
     return 4.0 * model.dimension
-
-
-def _machine() -> str:
-    """Return what a reader of the figures must know of where they were measured."""
-    processor, told = platform.machine(), Path("/proc/cpuinfo")
-    if told.is_file() and (line := re.search(r"model name\s*: (.*)", told.read_text())):
-        processor = line[1]
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{processor}, {torch.get_num_threads()} threads{gpu}"

@@ -11,7 +11,8 @@ import pytest
 
 from sbert_lab.__main__ import main
 from sbert_lab._utils import committed_results, notebook_paths, project_root
-from sbert_lab.experiments import notebooks
+from sbert_lab.experiments import notebooks, recorded
+from sbert_lab.experiments.answers import PLACE
 from sbert_lab.experiments.notebooks import NotebookFailed, lint, run, update_findings
 
 
@@ -118,6 +119,64 @@ def test_bad_outputs_are_seen(tmp_path):
     large, disorder = lint(path)
     assert "at most 1000" in large
     assert "one run from top to bottom" in disorder
+
+
+def test_the_style_of_a_notebook_that_has_an_answer(tmp_path):
+    text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    long = "\n".join(["def f():", *["    x = 1"] * 8])
+    cells = [text("**By hand**"), code(long), text("# It is so [@miller1995]")]
+    cells += [
+        code(f"%pip install x\n{long}"),
+        code("class C: pass"),
+        code("x=1\n" * 21),
+    ]
+    cells += [text("word " * 100), code("exp.hypothesis(1)\n" * 4), *[code("y")] * 32]
+    path = tmp_path / "99_test.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    order = lint(path)  # of old style: only that it was not run is said
+    cells.append(code("answer('99', 'so')"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    found = [line.removeprefix("99_test.ipynb: ") for line in lint(path)[len(order) :]]
+    assert len(order) == 1
+    assert found == [
+        "41 cells; at most 40",
+        "cell 3 has '[@m'",
+        "cell 4 has '%pip'",
+        "cell 4 defines f, which is a class or has more than eight lines",
+        "cell 5 defines C, which is a class or has more than eight lines",
+        "cell 6 has more than 20 lines, or one of more than 79 columns",
+        "cell 7 has 100 words or more",
+        "4 claims; at most 3",
+    ]
+
+
+def answers():
+    """Yield the notebook, its number and the template of every answer."""
+    for path in notebook_paths():
+        for cell in json.loads(path.read_text())["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code" and "answer(" in source:
+                for call in ast.walk(ast.parse(source)):
+                    if (
+                        isinstance(call, ast.Call)
+                        and ast.unparse(call.func) == "answer"
+                    ):
+                        yield path, *map(ast.literal_eval, call.args)
+
+
+def typed(template):
+    """Return the numbers of a template that are not of a name, as in nDCG@10."""
+    words = re.split(r"[\s()]+", PLACE.sub("", template))
+    return [word for word in words if re.match(r"[^A-Za-z]*\d", word)]
+
+
+def test_numbers_of_answers_are_those_of_the_record():
+    assert typed("{a:.2f} of all-MiniLM-L6-v2 and BERT-base in nDCG@10 {b:+}") == []
+    assert typed("{a} in 3 hours (-0.5), 95%") == ["3", "-0.5", "95%"]
+    for path, number, template in answers():
+        assert path.name[:2] == number
+        assert typed(template) == [], path
+        assert {key for key, _ in PLACE.findall(template)} <= recorded(number).keys()
 
 
 def test_findings_show_every_claim(tmp_path):

@@ -23,13 +23,13 @@ def test_the_environment_picks_a_profile_and_changes_fields(monkeypatch):
     with pytest.raises(ValueError, match="has no nothing"):
         current()
     monkeypatch.setenv(VARIABLE, "huge")
-    with pytest.raises(ValueError, match="'huge': choose one of laptop, smoke, paper"):
+    with pytest.raises(ValueError, match="choose one of laptop, smoke, full, paper"):
         current()
 
 
 def test_only_a_smoke_run_decides_nothing():
     decides = {profile.name: profile.decides for profile in PROFILES.values()}
-    assert decides == {"smoke": False, "laptop": True, "paper": True}
+    assert decides == {"smoke": False, "laptop": True, "full": True, "paper": True}
     assert set(PROFILES["paper"].sts) <= BY_NAME.keys()
 
 

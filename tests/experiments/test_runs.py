@@ -1,6 +1,5 @@
 """Trainings, their data, their yardstick, the store of models, and what differs."""
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from tiny_raw_bert import make_raw, tiny_profile
 from torch import nn
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.adaptation.recipe import RECIPES, Recipe
+from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.nli import LABELS, Inference
@@ -22,8 +21,7 @@ from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments import runs
 from sbert_lab.experiments.runs import RETRIEVAL, Study, Yardstick, get_or_train, train
-from sbert_lab.losses import MultipleNegativesRankingLoss, SoftmaxLoss
-from sbert_lab.models.averaging import average
+from sbert_lab.losses import SoftmaxLoss
 
 AUTHORED = nli.authored()
 FEW = AUTHORED[:48]  # of 16 premises
@@ -75,24 +73,6 @@ def test_complete_premises_against_a_loop():
     assert [pair.label for pair in drawn[0]] == list(LABELS) * 10
     places = [expected.index(pair) for pair in drawn[0]]
     assert places == sorted(places) != [*range(30)]
-
-
-def test_pairs_to_train_on_are_those_of_the_profile(profile, monkeypatch):
-    made = tuple(made_pairs())
-    monkeypatch.setattr(nli, "icd10cm_entailment", lambda split: made)
-    monkeypatch.setattr(nli, "all_nli", lambda split: made)
-    monkeypatch.setattr(runs, "graded_hierarchy", lambda *told: told)
-    monkeypatch.setattr(runs, "stsb", lambda split: split)
-    few = profile.but(premises=4, authored_premises=6, graded_anchors=7, seed=2)
-    few = few.but(nli=("authored", "icd10cm"))
-    assert runs.inference_pairs(few) == (
-        *runs.complete_premises(AUTHORED, 6, 2),
-        *runs.complete_premises(made, 4, 2),
-    )
-    assert runs.scored_pairs(few) == (7, "train", 2)
-    paper = few.but(nli=("all-nli",), scored="stsb")
-    assert runs.inference_pairs(paper) == made
-    assert runs.scored_pairs(paper) == "train"
 
 
 def columns(data, encoder):
@@ -151,15 +131,6 @@ def test_one_seed_is_one_training_to_the_bit(profile):
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert found[0] == found[1] != found[2]
-
-
-def test_training_goes_on_from_a_given_encoder_in_place(profile, raw):
-    first = train(profile, runs.labelled(FEW), softmax, learning_rate=0.0).encoder
-    assert first.fingerprint() == raw.fingerprint()
-    objective = MultipleNegativesRankingLoss()
-    found = train(profile, runs.triplets(FEW), lambda _: objective, encoder=first)
-    assert found.encoder is first
-    assert first.fingerprint() != raw.fingerprint()
 
 
 class Counting:
@@ -303,22 +274,6 @@ def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeyp
     assert last == made[0]
 
 
-def test_a_comment_or_another_module_trains_nothing_anew(profile, cache):
-    """The key reads no code: only the version says that training has changed."""
-    first, opened, watched = kept(profile), [], [True]
-
-    def hook(event, arguments):
-        if watched and event == "open":
-            opened.append(str(arguments[0]))
-
-    sys.addaudithook(hook)
-    again = kept(profile)
-    watched.clear()
-    assert again == replace(first, new=False)
-    assert opened
-    assert not [path for path in opened if path.endswith(".py")]
-
-
 # A study: one thing changed at a time
 
 ONE = Recipe(1, 16, 2e-3, negatives=2, rank=(0, 40), base_weight=0.0)
@@ -368,39 +323,3 @@ def test_everything_that_decides_makes_another_model(study, monkeypatch):
     assert (gaps[~np.eye(len(trials), dtype=bool)] > 1e-5).all()
     monkeypatch.setattr(runs, "TRAINING_VERSION", -1)
     assert study.adapted(ONE, 40).folder != trials[0].folder
-
-
-def test_the_average_is_of_the_same_training(study, base):
-    bare = study.adapted(ONE, 40)
-    new = study.new
-    mixed = study.adapted(replace(ONE, base_weight=0.25), 40)
-    assert study.new == new
-    assert study.mixed(bare, 0.0).folder == bare.folder
-    parts = (SentenceEncoder.from_pretrained(folder) for folder in (base, bare.folder))
-    by_hand = average(*parts, 0.25)
-    loaded = SentenceEncoder.from_pretrained(mixed.folder)
-    assert loaded.fingerprint() == by_hand.fingerprint()
-    assert mixed.seconds == bare.seconds
-
-
-def test_texts_alone(study, monkeypatch):
-    texts = [*study.domain.pairs.positive]
-    usual = replace(RECIPES["simcse"], batch_size=8)
-    monkeypatch.setitem(runs.RECIPES, "simcse", usual)
-    trial = study.adapted_to_texts("simcse", texts)
-    assert not np.allclose(trial.items["made up"], study.before.items["made up"])
-    monkeypatch.setitem(runs.RECIPES, "simcse", replace(usual, learning_rate=1e-3))
-    assert study.adapted_to_texts("simcse", texts).folder != trial.folder
-
-
-def test_scores_are_those_of_the_yardstick(study):
-    rng = np.random.default_rng(0)
-    ours, theirs = rng.uniform(size=(2, 3, len(study.domain.group)))
-    trials, others = (
-        [replace(study.before, items={RETRIEVAL: row}) for row in rows]
-        for rows in (ours, theirs)
-    )
-    expected = bootstrap_mean(ours - theirs, groups=study.domain.group)
-    assert study.score(trials, others) == expected
-    gap = study.score([study.before] * 2, [study.before], on="made up")
-    assert (gap.mean, gap.low, gap.high) == (0, 0, 0)
