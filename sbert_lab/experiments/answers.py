@@ -95,7 +95,8 @@ def beside(
     Two intervals agree if they overlap, a number if it is in the recorded interval. A
     profile that decides nothing compares nothing, and agrees.
     """
-    found, rows = recorded(notebook), []
+    found = recorded(notebook)
+    rows: list[dict[str, str]] = []
     here = {measured: live} if isinstance(measured, str) else measured
     for key, value in here.items():
         own = value if isinstance(value, Interval) else Interval(value, value, value, 1)

@@ -180,7 +180,7 @@ def _definitions(source: str) -> list[str]:
         f"defines {node.name}, which is a class or has more than eight lines"
         for node in ast.walk(code)
         if isinstance(node, ast.ClassDef | ast.FunctionDef)
-        and (isinstance(node, ast.ClassDef) or node.end_lineno - node.lineno > 7)
+        and (isinstance(node, ast.ClassDef) or len(ast.unparse(node).split("\n")) > 8)
     ]
 
 

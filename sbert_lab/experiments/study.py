@@ -69,11 +69,11 @@ class Job:
             if self.path.is_file():
                 return False
             made, seconds = timed(self.make)
-            arrays = {name: np.asarray(values) for name, values in made.items()}
-            if any(array.dtype.hasobject for array in arrays.values()):
+            kept: dict[str, Any] = {k: np.asarray(values) for k, values in made.items()}
+            if any(array.dtype.hasobject for array in kept.values()):
                 raise TypeError("a job gives arrays of numbers or of text")
             buffer = BytesIO()
-            np.savez(buffer, **arrays, **{_SECONDS: np.array(seconds)})
+            np.savez(buffer, **kept | {_SECONDS: np.array(seconds)})
             write_bytes(self.path, buffer.getvalue())
             release_memory()
             return True
@@ -124,7 +124,7 @@ class Study:
         nothing is returned.
         """
         while missing := self.missing():
-            did = [self._report(name) for name in missing if self.jobs[name].do()]
+            did = [name for name in missing if self._did(name)]
             if not did and not wait:
                 return {}
             time.sleep(0 if did else _POLL)
@@ -137,10 +137,13 @@ class Study:
         rest = sum(job.seconds for job in self.jobs.values()) - guessed
         return rest * sum(job.load()[1] for job in done) / guessed if done else rest
 
-    def _report(self, name: str) -> None:
+    def _did(self, name: str) -> bool:
+        if not self.jobs[name].do():
+            return False
         number, took = len(self.jobs) - len(self.missing()), self.jobs[name].load()[1]
         where = f"job {number} of {len(self.jobs)}, {took:.0f} s: {name}"
         print(f"{where}; about {self.left() / 60:.0f} min left", flush=True)
+        return True
 
     def record(self, key: str, value: float | Interval, unit: str) -> None:
         """Put a value into the record; templates of `answer` name it as ``{key}``."""
