@@ -17,7 +17,16 @@ from math import ceil
 
 import numpy as np
 import torch
-from material import SETS, UNIT, head_of, measured, trained, yardstick
+from dictionary_rows import accuracies
+from material import (
+    SETS,
+    UNIT,
+    as_float32,
+    head_of,
+    measured,
+    trained,
+    yardstick,
+)
 from numpy.typing import NDArray
 
 from sbert_lab.datasets import dictionary, sts
@@ -40,11 +49,12 @@ from sbert_lab.losses import (
     TripletLoss,
 )
 from sbert_lab.losses.softmax import concatenated
+from sbert_lab.models.averaging import average
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData
 
 VERSION = 1  # of the dictionary's rules: raise it, and all is trained anew
-FEWER = 3  # seeds of what no claim rests on
+LABELLED = "share of held-out labels"
 RATE = {
     "ranking": 2e-4,
     "shuffled": 2e-4,
@@ -162,44 +172,65 @@ def build() -> Study:
     sizes, seeds = profile.study_pairs, range(profile.study_seeds)
     study.add("raw", raw, seconds=60, depends={"raw": profile.raw_model})
 
-    def add(name: str, pairs: int, count: int = profile.study_seeds) -> None:
-        for seed in range(count):
-            one = Training(name, pairs, seed)
-            work, seconds = one.measured, 60 + pairs / 80
-            title = f"{one.title}, seed {seed}"
-            study.add(title, work, seconds=seconds, depends=asdict(one))
-
-    def add_stsb(title: str, before: str | None = None) -> None:
+    def add(name: str, pairs: int) -> None:
         for seed in seeds:
-            one = Training(before, sizes[-1], seed) if before else None
-            told = {"stsb": STSB, "seed": seed, "after": one and asdict(one)}
-            work = partial(on_stsb, seed, one)
-            study.add(f"{title}, seed {seed}", work, seconds=200, depends=told)
+            one = Training(name, pairs, seed)
+            title = f"{one.title}, seed {seed}"
+            seconds = 60 + pairs / 80
+            study.add(title, one.measured, seconds=seconds, depends=asdict(one))
+
+    def add_after(title: str, before: Training | None, seed: int) -> None:
+        told = {"stsb": STSB, "seed": seed, "after": before and asdict(before)}
+        work = partial(on_stsb, seed, before)
+        study.add(f"{title}, seed {seed}", work, seconds=200, depends=told)
 
     for pairs in reversed(sizes):
         add("ranking", pairs)
-    add_stsb("stsb_rows")
-    add_stsb("ranking_then_stsb", "ranking")
+    for seed in seeds:
+        one = Training("ranking", sizes[-1], seed)
+        told = asdict(one) | {"averaged": 0.5}
+        title = f"{one.title}_averaged, seed {seed}"
+        study.add(title, partial(averaged, one), seconds=60, depends=told)
+        add_after("stsb_rows", None, seed)
+        add_after("ranking_then_stsb", one, seed)
     add("shuffled", sizes[1])
     for name in ("softmax", "cosine", "triplet"):
-        for pairs in sizes:
-            add(name, pairs, min(profile.study_seeds, FEWER))
-    add_stsb("softmax_then_stsb", "softmax")
-    add("ranking", profile.study_most, 1)
+        for pairs in profile.study_others:
+            add(name, pairs)
+    for seed in seeds:
+        before = Training("softmax", profile.study_others[-1], seed)
+        add_after("softmax_then_stsb", before, seed)
+    study.add("baselines", baselines, seconds=120, depends={"dictionary": VERSION})
     return study
+
+
+def averaged(one: Training) -> Items:
+    """Measure the mean of a training's weights and those that it began with."""
+    encoder = SentenceEncoder.from_pretrained(one.folder())
+    mixed = average(raw_encoder(current()), encoder, 0.5)
+    return as_float32(yardstick().measure(mixed))
+
+
+def baselines() -> dict[str, float]:
+    """Return the share of held-out labels that shallow cues name."""
+    test = dictionary.entailment("test")
+    return accuracies(inferences(0), test)
 
 
 def raw() -> Items:
     """Measure bert-mini as it is."""
-    found = yardstick().measure(raw_encoder(current()))
-    return {name: values.astype(np.float32) for name, values in found.items()}
+    return as_float32(yardstick().measure(raw_encoder(current())))
 
 
 def conclude(study: Study, items: Mapping[str, Items]) -> None:
     """Record the levels, the gains over raw, and the comparisons."""
+    shallow = items["baselines"]
+    study.record("labels.overlap", float(shallow["word overlap"]), LABELLED)
+    study.record("labels.hypothesis_only", float(shallow["hypothesis"]), LABELLED)
     runs: dict[str, list[Items]] = defaultdict(list)
     for name, found in items.items():
-        runs[name.partition(",")[0]].append(found)
+        if name != "baselines":
+            runs[name.partition(",")[0]].append(found)
     yard = yardstick()
     for name, each in runs.items():
         for on in SETS:
@@ -209,13 +240,20 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
                 study.record(f"{name}_gain.{on}", gain, UNIT[on])
         if "labels" in each[0]:
             named = bootstrap_mean(np.stack([found["labels"] for found in each]))
-            study.record(f"labels.{name}", named, "share of held-out labels")
+            study.record(f"labels.{name}", named, LABELLED)
+    most = study.profile.study_others[-1]
+    pairs = [
+        ("ranking_then_stsb", "stsb_rows"),
+        ("softmax_then_stsb", "stsb_rows"),
+        *((f"ranking_{most}", f"{name}_{most}") for name in ("softmax", "cosine")),
+    ]
     for on in SETS:
-        for name in ("ranking_then_stsb", "softmax_then_stsb"):
-            over = yard.score(on, runs[name], runs["stsb_rows"])
-            study.record(f"{name}_over_stsb_rows.{on}", over, UNIT[on])
+        for name, other in pairs:
+            over = yard.score(on, runs[name], runs[other])
+            study.record(f"{name}_over_{other}.{on}", over, UNIT[on])
     study.record("pairs.train", len(pairs_of(0)), "pairs of the dictionary")
     study.record("pairs.labelled", len(inferences(0)), "labelled rows")
+    study.record("seeds", len(runs["stsb_rows"]), "seeds")
 
 
 if __name__ == "__main__":
