@@ -20,5 +20,5 @@ def make_raw(folder: Path, seed: int = 0) -> Path:
 
 def tiny_profile(folder: Path, **changes) -> Profile:
     """Return the smoke profile with this model, and batches of eight rows."""
-    options = {"raw_model": str(folder), "batch_size": 8, "learning_rate": 1e-3}
+    options = {"raw_model": str(folder), "batch_size": 8}
     return PROFILES["smoke"].but(**options | changes)

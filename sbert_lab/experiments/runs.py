@@ -5,7 +5,6 @@ A raw BERT trained over several seeds (02, 03, 06), one base adapted in many way
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -25,11 +24,10 @@ from sbert_lab.adaptation.unsupervised import train_on_texts
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
 from sbert_lab.datasets.nli import LABELS, Inference
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.sts import ScoredPairs, stsb
-from sbert_lab.evaluation.evaluators import Evaluator, search_quality
+from sbert_lab.datasets.sts import ScoredPairs
+from sbert_lab.evaluation.evaluators import search_quality
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
@@ -42,12 +40,7 @@ from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home, resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
-from sbert_lab.training import (
-    SentenceTrainer,
-    SentenceTrainingArguments,
-    TrainingData,
-    set_dropout,
-)
+from sbert_lab.training import TrainingData, fit, set_dropout
 from sbert_lab.training.trainer import has_fast_bfloat16
 
 #: Raise it by one when a change to the losses, the trainer, mining or adaptation
@@ -99,19 +92,6 @@ def raw_encoder(profile: Profile, pooling: str = "mean") -> SentenceEncoder:
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained encoder and what the trainer logged on the way."""
-
-    encoder: SentenceEncoder
-    history: list[dict[str, float]]
-
-    def curve(self, metric: str) -> list[tuple[int, float]]:
-        """Return the steps at which a metric was logged, and its values."""
-        rows = (row for row in self.history if metric in row)
-        return [(int(row["step"]), row[metric]) for row in rows]
-
-
 def settings(profile: Profile, seed: int, learning_rate: float) -> dict[str, Any]:
     """Return the trainer's arguments that decide the weights, for the store's key."""
     return {
@@ -129,41 +109,20 @@ def train(
     data: TrainingData,
     objective: Callable[[SentenceEncoder], Objective],
     *,
+    learning_rate: float,
     seed: int = 0,
-    pooling: str = "mean",
-    learning_rate: float | None = None,
-    encoder: SentenceEncoder | None = None,
-    evaluators: Sequence[Evaluator] = (),
-) -> Trained:
-    """Train the profile's raw BERT, or a given encoder in place, for one epoch.
+) -> SentenceEncoder:
+    """Return the profile's raw BERT, trained for one epoch.
 
     `objective` makes the objective for an encoder; `seed` draws its own first weights
-    and the batches. Evaluators run before the first step, and after each quarter.
+    and the batches.
     """
-    rate = profile.learning_rate if learning_rate is None else learning_rate
     with random_state_kept():  # loading draws a pooler, where there is none
-        encoder = raw_encoder(profile, pooling) if encoder is None else encoder
+        encoder = raw_encoder(profile)
         torch.manual_seed(seed)
         made = objective(encoder)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = SentenceTrainer(
-            encoder,
-            SentenceTrainingArguments(
-                folder,
-                **settings(profile, seed, rate),
-                use_cpu=encoder.device.type == "cpu",
-                save_strategy="no",
-                eval_strategy="steps" if evaluators else "no",
-                eval_steps=0.25,
-                eval_on_start=bool(evaluators),
-                logging_steps=max(1, len(data) // profile.batch_size // 20),
-            ),
-            data,
-            made,
-            evaluators=evaluators,
-        )
-        trainer.train()
-    return Trained(encoder, trainer.state.log_history)
+    fit(encoder, data, made, **settings(profile, seed, learning_rate))
+    return encoder
 
 
 def train_and_keep(
@@ -185,7 +144,7 @@ def train_and_keep(
     }
 
     def make() -> SentenceEncoder:
-        return train(profile, data, objective, seed=seed, learning_rate=rate).encoder
+        return train(profile, data, objective, seed=seed, learning_rate=rate)
 
     return get_or_train(name, told, make)
 
@@ -210,41 +169,6 @@ def regression(pairs: ScoredPairs) -> TrainingData:
     label = [score / 5 for score in pairs.score]
     columns = {"first": pairs.first, "second": pairs.second, "label": label}
     return TrainingData(columns, source="graded pairs")
-
-
-def scored_pairs(profile: Profile) -> ScoredPairs:
-    """Return the scored pairs that a profile trains on, scores from 0 to 5."""
-    if profile.scored == "stsb":
-        return stsb("train")
-    return graded_hierarchy(profile.graded_anchors, "train", profile.seed)
-
-
-def inference_pairs(profile: Profile) -> tuple[Inference, ...]:
-    """Return the labelled pairs that a profile trains on; AllNLI as it is."""
-    found: list[Inference] = []
-    if "authored" in profile.nli:
-        pairs, count = nli.authored(), profile.authored_premises
-        found += complete_premises(pairs, count, profile.seed)
-    if "icd10cm" in profile.nli:
-        pairs, count = nli.icd10cm_entailment("train"), profile.premises
-        found += complete_premises(pairs, count, profile.seed)
-    if "all-nli" in profile.nli:
-        found += nli.all_nli("train")
-    return tuple(found)
-
-
-def complete_premises(
-    pairs: Sequence[Inference], count: int | None, seed: int = 0
-) -> tuple[Inference, ...]:
-    """Return one pair of each label for `count` premises that have all three."""
-    by_premise: dict[str, dict[str, Inference]] = {}
-    for pair in pairs:
-        by_premise.setdefault(pair.premise, {}).setdefault(pair.label, pair)
-    full = [found for found in by_premise.values() if len(found) == len(LABELS)]
-    if count is not None and count < len(full):
-        drawn = np.random.default_rng(seed).choice(len(full), count, replace=False)
-        full = [full[row] for row in sorted(drawn)]
-    return tuple(found[label] for found in full for label in LABELS)
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,19 @@
 """Premises and hypotheses: read as published, bad rows named, rules true."""
 
 import json
-from collections import Counter
-from importlib.metadata import version
 
 import pytest
 from huggingface_hub import constants
 
-from sbert_lab.datasets.icd10cm import ancestors, by_code, split_of
-from sbert_lab.datasets.icd10cm_tasks import content_hash
 from sbert_lab.datasets.nli import (
     LABELS,
     Inference,
     all_nli,
     authored,
-    icd10cm_entailment,
     nli_triplets,
-    sick_entailment,
 )
 from sbert_lab.models.registry import BY_NAME
 
-HEADER = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
-SICK = [
-    "1\tA cat sat\tA cat is sitting\t4.5\tENTAILMENT",
-    '4\tA cat sat\t"A cat stood\t3.2\tCONTRADICTION',
-    "9\tZwölf Äpfel\tA cat sat\t1\tNEUTRAL",
-]
 ROWS = [("A cat sat.", "It sat.", 0), ("Äpfel", "Red ones.", 1), ("A dog", "A cat", 2)]
 ROWS_READ = [(*texts, LABELS[number]) for *texts, number in ROWS]
 MORE = [("A dog", "An animal", 0)]
@@ -64,21 +52,6 @@ def own(tmp_path, monkeypatch):
     return make
 
 
-def test_sick_is_read_as_published(own):
-    folder = own("sick")
-    write(folder / "test.jsonl", ROWS)  # the hub's copy has no entailment
-    with pytest.raises(FileNotFoundError, match="SICK_train"):
-        sick_entailment()
-    text = "\r\n".join([HEADER, *SICK, ""])
-    (folder / "SICK_train.txt").write_bytes(text.encode())
-    pairs = sick_entailment()
-    assert read(pairs) == [
-        ("A cat sat", "A cat is sitting", "entailment"),
-        ("A cat sat", '"A cat stood', "contradiction"),
-        ("Zwölf Äpfel", "A cat sat", "neutral"),
-    ]
-
-
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
 def test_all_nli_joins_its_pieces_in_order(own, form):
     subset = own("all-nli/pair-class")
@@ -112,8 +85,6 @@ def test_what_is_no_label_is_refused(own, label):
     write(own("all-nli/pair-class") / "test.jsonl", [*ROWS, ("a", "b", label)])
     with pytest.raises(ValueError, match="none of 0, 1, 2"):
         all_nli("test")
-    with pytest.raises(ValueError, match="split='dev'"):
-        icd10cm_entailment("dev")
 
 
 def test_triplets_pair_the_ith_of_each():
@@ -145,28 +116,3 @@ def test_authored_pairs_are_balanced_and_unrepeated():
     for label in LABELS:
         mine = [item for item in pairs if item.label == label]
         assert len(mine) == len({item.premise_id for item in mine}) == 400
-
-
-# What ICD-10-CM entails
-
-
-@pytest.fixture(scope="module")
-def labelled():
-    return icd10cm_entailment("test")
-
-
-def test_the_edition_is_the_one_that_scores_are_of(labelled):
-    if version("simple-icd-10-cm") != "1.5.0":
-        pytest.skip("another edition of ICD-10-CM is installed")
-    assert content_hash(labelled)[:16] == "7de6650a2578665a"
-
-
-def test_labels_are_true_in_the_book(labelled):
-    for pair in labelled:
-        code = by_code()[pair.premise_id]
-        assert pair.premise == code.description
-        assert split_of(code.category) == "test"
-        above = {entry.description for entry in ancestors(code) if entry.category}
-        assert (pair.label == "entailment") == (pair.hypothesis in above)
-    counts = Counter(pair.label for pair in labelled)
-    assert set(counts.values()) == {len(labelled) // 3}
