@@ -32,6 +32,8 @@ from sbert_lab.models.registry import BY_NAME, cache_home, resolve, status, veri
 SECONDS = 120  #: how long a step of `fetch` may take
 KINDS = ("definition", "example", "substitution")  #: of pairs, see `ranking_pairs`
 
+Texts = frozenset[str] | None
+
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 _POINTERS = {"@": "hypernyms", "~": "hyponyms", "&": "similar"}
 _QUOTED = re.compile(r'"([^"]+)"?')
@@ -157,7 +159,7 @@ def ranking_pairs(
     split: str = "train",
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
-    without: frozenset[str] | None = None,
+    without: Texts = None,
 ) -> Pairs:
     """Return pairs of texts that mean alike, in random order, no pair twice.
 
@@ -196,7 +198,7 @@ def _of(split: str) -> list[Synset]:
     return found
 
 
-def _left_out(split: str, without: frozenset[str] | None) -> frozenset[str]:
+def _left_out(split: str, without: Texts) -> frozenset[str]:
     """Return texts that a split must not have: judged ones, and those of others."""
     before = {"train": ("dev", "test"), "dev": ("test",)}.get(split, ())
     out = judged_texts() if without is None else without
@@ -260,7 +262,7 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]+(?![\w'-])")
 
 
 def entailment(
-    split: str = "train", seed: int = 0, without: frozenset[str] | None = None
+    split: str = "train", seed: int = 0, without: Texts = None
 ) -> tuple[Inference, ...]:
     """Return sentences of WordNet and the same with one word changed, labelled.
 
@@ -343,10 +345,7 @@ def _drawn(
 
 
 def graded(
-    split: str = "train",
-    seed: int = 0,
-    without: frozenset[str] | None = None,
-    size: int = 10_000,
+    split: str = "train", seed: int = 0, without: Texts = None, size: int = 10_000
 ) -> ScoredPairs:
     """Return pairs scored from 0 to 5, as many of each score, up to `size`.
 
@@ -367,7 +366,7 @@ def graded(
     shown = [(sense, text) for sense in senses for text in sense.examples]
     # Of each grade some kinds, of which as many are drawn as there may be.
     kinds: dict[int, list[list[tuple[str, str, str]]]]
-    kinds = {grade: [[], [], []] for grade in range(6)}
+    kinds = {grade: [[], []] for grade in range(6)}
     for sense, text, options in _variants(split):
         for relation, (*_, grade) in _RULES.items():
             if grade and (texts := list(options[relation])):
@@ -378,18 +377,19 @@ def graded(
         for text, more in pairwise(sense.examples):
             kinds[2][1].append((text, more, sense.id))
     kinds[3][1] = [(text, sense.definition, sense.id) for sense, text in shown]
-    topics: dict[int, list[tuple[Synset, str]]] = defaultdict(list)
-    for sense, text in shown:
-        topics[sense.topic].append((sense, text))
-    for row in range(6 * size):
-        sense, text = shown[rng.integers(len(shown))]
-        pool = topics[sense.topic] if row % 2 else shown
-        other, partner = pool[rng.integers(len(pool))]
-        if other is not sense and (other.topic == sense.topic) == row % 2:
-            kind = row // 2 % 3
-            first = sense.definition if kind == 1 else text
-            second = (partner, ", ".join(other.lemmas), other.definition)[kind]
-            kinds[row % 2][kind].append((first, second, sense.id))
+    shown = [shown[row] for row in rng.permutation(len(shown))]
+    by_topic = sorted(shown, key=lambda one: one[0].topic)
+    for grade, order in ((1, by_topic), (0, shown)):
+        for at, ((sense, text), (other, partner)) in enumerate(pairwise(order)):
+            same = other.topic == sense.topic
+            # Adjectives and adverbs, files 0 to 2, are not told apart by topic.
+            if other is not sense and (same and sense.topic > 2 if grade else not same):
+                two = (
+                    (text, partner),
+                    (sense.definition, ", ".join(other.lemmas)),
+                    (text, other.definition),
+                )[at % 3]
+                kinds[grade][0].append((*two, sense.id))
     found: dict[tuple[str, str], tuple[int, str]] = {}
     number = min(size, *(sum(map(len, pools)) for pools in kinds.values()))
     for grade, pools in kinds.items():
@@ -519,26 +519,23 @@ def _places(text: str, sense: Synset) -> Iterator[_Place]:
             lemma, form, meant = _sure_nouns()[match[0]]
             found.setdefault(match.start(), _Place(*match.span(), lemma, form, meant))
     for place in found.values():
-        if place.lemma in _EMPTY:
-            continue
-        if place.sense.id[0] == "n" and not _AFTER.match(text, place.end):
-            continue
-        if place.sense.id[0] == "v" and _PARTICLE.match(text, place.end):
-            continue
-        yield place
+        part = place.sense.id[0]
+        compound = part == "n" and not _AFTER.match(text, place.end)
+        phrase = part == "v" and _PARTICLE.match(text, place.end)
+        if not compound and not phrase and place.lemma not in _EMPTY:
+            yield place
 
 
 @cache
 def _sure_nouns() -> dict[str, tuple[str, str, Synset]]:
-    found = {}
-    for sense in load().values():
-        if sense.id[0] == "n":
-            for lemma in sense.sure:
-                if lemma.islower() and lemma.isalpha() and lemma[-1] != "s":
-                    for form in ("", "s"):
-                        for word in _forms(lemma, "n", form):
-                            found[word] = lemma, form, sense
-    return found
+    return {
+        word: (lemma, form, sense)
+        for sense in load().values()
+        for lemma in (sense.sure if sense.id[0] == "n" else ())
+        if re.fullmatch("[a-z]+[a-rt-z]", lemma)
+        for form in ("", "s")
+        for word in _forms(lemma, "n", form)
+    }
 
 
 def _put(text: str, place: _Place, word: str) -> str | None:
@@ -602,26 +599,22 @@ def _forms(lemma: str, part: str, form: str) -> tuple[str, ...]:
     word = head if part == "v" else rest
     if not word.isalpha():
         return ()
-    own = [w for w in _irregular(part).get(word, ()) if _ending(w, part) == form]
-    forms = own or [_regular(word, form)]
+    forms = _irregular(part)[word, form] or [_regular(word, form)]
+    if part == "n" and forms[0].endswith("mans"):  # fishermen, but humans
+        return ()
     return tuple(w + gap + rest if part == "v" else head + gap + w for w in forms)
 
 
-def _ending(word: str, part: str) -> str:
-    if part == "n":
-        return "s"
-    return "ing" if word.endswith("ing") else "s" if word.endswith("s") else "ed"
-
-
 @cache
-def _irregular(part: str) -> dict[str, list[str]]:
-    """Return the forms of the words of a part of speech that no rule gives."""
+def _irregular(part: str) -> dict[tuple[str, str], list[str]]:
+    """Return the forms that no rule gives, by word and form."""
     file = resolve("wordnet", allow_hub=False) / f"{_FILES[part]}.exc"
-    found: dict[str, list[str]] = defaultdict(list)
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for line in file.read_text(encoding="utf-8").splitlines():
-        form, *bases = line.split()
+        word, *bases = line.split()
+        form = "ing" if word.endswith("ing") else "s" if word[-1] == "s" else "ed"
         for base in bases:
-            found[base].append(form)
+            found[base, "s" if part == "n" else form].append(word)
     return found
 
 

@@ -23,12 +23,15 @@ def is_supported(transformer: Any) -> bool:  # noqa: ANN401  (any transformers m
         and config.hidden_act == "gelu"
         and not config.is_decoder
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
-        and not transformer.is_gradient_checkpointing
         # An adapter's layer has weights beside those that are read here.
         and type(transformer.encoder.layer[0].attention.self.value) is nn.Linear
-        # A hook would not be called.
-        and not any(part._forward_hooks for part in transformer.modules())
+        and not any(map(_is_watched, transformer.modules()))
     )
+
+
+def _is_watched(part: Any) -> bool:  # noqa: ANN401
+    """Return whether a module is to be called, for a hook or to save memory."""
+    return bool(part._forward_hooks or getattr(part, "gradient_checkpointing", False))
 
 
 def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
@@ -73,6 +76,29 @@ def packed_bert(
         x = layer.output.LayerNorm(_added(y, x, layer.output.dropout, space))
     pieces = torch.split_with_sizes(x, sizes)
     return [t.view(*shape, -1) for t, shape in zip(pieces, shapes, strict=True)]
+
+
+def without_padding(
+    model: Any,  # noqa: ANN401
+    input_ids: Tensor,
+    attention_mask: Tensor,
+) -> Tensor:
+    """Run BERT over texts padded on the right, ``[B, L]`` -> ``[B, L, D]``.
+
+    The padding is left out and zero in what is returned.
+    """
+    lengths, wide = attention_mask.sum(1), input_ids.shape[1]
+    rows = [torch.nonzero(lengths == n).flatten() for n in lengths.unique()]
+    groups = [input_ids[own, : int(lengths[own[0]])] for own in rows]
+    hidden = packed_bert(model, groups)
+    padded = [F.pad(t, (0, 0, 0, wide - t.shape[1])) for t in hidden]
+    return torch.cat(padded)[torch.cat(rows).argsort()]
+
+
+def is_padded_right(attention_mask: Tensor) -> bool:
+    """Return whether every text ``[B, L]`` begins with a token, padding after it."""
+    falling = attention_mask[:, 1:] <= attention_mask[:, :-1]
+    return bool(attention_mask[:, 0].all() and falling.all())
 
 
 def _cut(space: Sequence[Tensor], tokens: int) -> list[Tensor]:

@@ -86,7 +86,9 @@ def test_every_rule_by_hand(tiny, monkeypatch):
     monkeypatch.setattr(dictionary.Synset, "split", "train")
     found = {}
     for _, text, options in dictionary._variants("train"):
-        found[text] = {relation: set(new) for relation, new in options.items() if new}
+        told = found.setdefault(text, {})
+        for relation, new in options.items():
+            told |= {relation: told.get(relation, set()) | set(new)} if new else {}
     assert found == {
         "it is an animal": {
             "narrower": {f"it is a {w}" for w in ("dog", "hound", "cat")}
@@ -101,7 +103,12 @@ def test_every_rule_by_hand(tiny, monkeypatch):
             "wider": {"two animals, black and old"},
             "apart": {"two dogs, black and old", "two hounds, black and old"},
         },
-        "the big dog": {"wider": {"the dog"}, "apart": {"the small dog"}},
+        "the big dog": {
+            "same": {"the big hound"},
+            "wider": {"the dog", "the big animal"},
+            "narrower": {"the big puppy"},
+            "apart": {"the small dog", "the big cat"},
+        },
         "of small size": {"wider": {"of size"}, "apart": {"of big size"}},
     }  # and none of the puppy, whose sentence has "no"
 

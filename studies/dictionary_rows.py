@@ -1,6 +1,6 @@
 """Print what the dictionary's rows are, and how far shallow cues tell their labels.
 
-    python benchmarks/dictionary.py [--seed 0] [--sample FOLDER]
+    python studies/dictionary_rows.py [--seed 0] [--sample FOLDER]
 
 Cues are word overlap and, by logistic regression on a bag of words, the hypothesis
 alone; they learn from train and are measured on test. ``--sample`` writes rows of

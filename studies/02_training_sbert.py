@@ -1,0 +1,260 @@
+"""02: what training makes of BERT, by objective and by number of pairs.
+
+bert-mini with mean pooling learns from the dictionary by four objectives, from more and
+more pairs, several seeds each. At one number of pairs all objectives see the same
+number of sentences: n pairs, or two thirds as many triplets. Fewer than 5,000 pairs
+are shown again until so many were seen. Then the STS Benchmark's own training pairs,
+alone and after the dictionary.
+
+The rates were chosen on the STS Benchmark's development pairs, in pilots of one seed.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from math import ceil
+
+import numpy as np
+import torch
+from dictionary_rows import accuracies
+from material import (
+    SETS,
+    UNIT,
+    as_float32,
+    head_of,
+    measured,
+    trained,
+    yardstick,
+)
+from numpy.typing import NDArray
+
+from sbert_lab.datasets import dictionary, sts
+from sbert_lab.datasets.nli import LABELS, Inference
+from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.experiments.profiles import current
+from sbert_lab.experiments.runs import (
+    Items,
+    labelled,
+    raw_encoder,
+    regression,
+    triplets,
+)
+from sbert_lab.experiments.study import Study, main
+from sbert_lab.losses import (
+    CosineSimilarityLoss,
+    MultipleNegativesRankingLoss,
+    Objective,
+    SoftmaxLoss,
+    TripletLoss,
+)
+from sbert_lab.losses.softmax import concatenated
+from sbert_lab.models.averaging import average
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.training import TrainingData
+
+VERSION = 1  # of the dictionary's rules: raise it, and all is trained anew
+LABELLED = "share of held-out labels"
+RATE = {
+    "ranking": 2e-4,
+    "shuffled": 2e-4,
+    "triplet": 3e-4,
+    "cosine": 3e-4,
+    "softmax": 3e-4,
+}
+STSB = {"learning_rate": 3e-4, "epochs": 2.0}
+
+
+@cache
+def pairs_of(seed: int) -> dictionary.Pairs:
+    """Return all pairs for ranking, in the order of a seed."""
+    return dictionary.ranking_pairs("train", seed=seed)
+
+
+@cache
+def inferences(seed: int) -> tuple[Inference, ...]:
+    """Return all labelled rows, in the order of a seed."""
+    return dictionary.entailment("train", seed=seed)
+
+
+def material(name: str, count: int, seed: int) -> TrainingData:
+    """Return the rows of `count` pairs, in the order of a seed, for an objective."""
+    if name in ("ranking", "shuffled"):
+        found = pairs_of(seed).pick(range(min(count, len(pairs_of(seed)))))
+        order = np.arange(len(found))
+        if name == "shuffled":
+            order = np.random.default_rng(seed).permutation(order)
+        positive = [found.positive[row] for row in order]
+        columns = {"anchor": found.anchor, "positive": positive}
+        return TrainingData(columns, source="the dictionary's pairs")
+    if name == "cosine":
+        scored = dictionary.graded("train", seed=seed)
+        return regression(scored.only(np.arange(len(scored)) < count))
+    if name == "triplet":
+        return triplets(inferences(seed)[: 2 * count])  # 3 rows of 2 make 1 of 3
+    return labelled(inferences(seed)[:count])
+
+
+def objective(name: str, seed: int, encoder: SentenceEncoder) -> Objective:
+    """Make an objective; the softmax draws its first weights by the seed."""
+    if name == "softmax":
+        generator = torch.Generator().manual_seed(seed)
+        return SoftmaxLoss(encoder.dimension, len(LABELS), generator=generator)
+    if name == "triplet":
+        return TripletLoss()
+    if name == "cosine":
+        return CosineSimilarityLoss()
+    return MultipleNegativesRankingLoss(temperature=0.05)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training on the dictionary; all that decides its weights."""
+
+    objective: str
+    pairs: int
+    seed: int
+    dictionary: int = VERSION
+
+    @property
+    def title(self) -> str:
+        """What the record calls it, whatever the seed."""
+        return f"{self.objective}_{self.pairs}"
+
+    def folder(self) -> str:
+        """Return the folder of the trained model, trained now or before."""
+        return trained(
+            self.objective,
+            material(self.objective, self.pairs, self.seed),
+            partial(objective, self.objective, self.seed),
+            seed=self.seed,
+            learning_rate=RATE[self.objective],
+            epochs=ceil(current().study_least / self.pairs),
+        )
+
+    def measured(self) -> Items:
+        """Train and measure; for the softmax, also which held-out labels it names."""
+        folder = self.folder()
+        found = measured(folder)
+        if self.objective == "softmax":
+            found["labels"] = labels_named(folder)
+        return found
+
+
+def labels_named(folder: str) -> NDArray[np.float32]:
+    """Return whether the softmax names each held-out label, 1 or 0."""
+    rows = dictionary.entailment("test")[: current().study_labels]
+    encoder = SentenceEncoder.from_pretrained(folder)
+    both = [row.premise for row in rows] + [row.hypothesis for row in rows]
+    u, v = torch.from_numpy(encoder.encode(both)).chunk(2)
+    logits = concatenated(u, v, ("u", "v", "|u-v|")) @ head_of(folder)["weight"].T
+    right = torch.tensor([LABELS.index(row.label) for row in rows])
+    return (logits.argmax(1) == right).float().numpy()
+
+
+def on_stsb(seed: int, before: Training | None = None) -> Items:
+    """Train on the STS Benchmark's own pairs, raw or after the dictionary; measure."""
+    folder = trained(
+        "stsb",
+        regression(sts.stsb("train")),
+        lambda _: CosineSimilarityLoss(),
+        seed=seed,
+        start=None if before is None else before.folder(),
+        **STSB,
+    )
+    return measured(folder)
+
+
+def build() -> Study:
+    """Return the study with all its jobs, the ones that matter most first."""
+    study = Study("02_training_sbert", uses=["bert-mini", "wordnet", "stsb", "sick"])
+    profile = current()
+    sizes, seeds = profile.study_pairs, range(profile.study_seeds)
+    study.add("raw", raw, seconds=60, depends={"raw": profile.raw_model})
+
+    def add(name: str, pairs: int) -> None:
+        for seed in seeds:
+            one = Training(name, pairs, seed)
+            title = f"{one.title}, seed {seed}"
+            seconds = 60 + pairs / 80
+            study.add(title, one.measured, seconds=seconds, depends=asdict(one))
+
+    def add_after(title: str, before: Training | None, seed: int) -> None:
+        told = {"stsb": STSB, "seed": seed, "after": before and asdict(before)}
+        work = partial(on_stsb, seed, before)
+        study.add(f"{title}, seed {seed}", work, seconds=200, depends=told)
+
+    for pairs in reversed(sizes):
+        add("ranking", pairs)
+    for seed in seeds:
+        one = Training("ranking", sizes[-1], seed)
+        told = asdict(one) | {"averaged": 0.5}
+        title = f"{one.title}_averaged, seed {seed}"
+        study.add(title, partial(averaged, one), seconds=60, depends=told)
+        add_after("stsb_rows", None, seed)
+        add_after("ranking_then_stsb", one, seed)
+    add("shuffled", sizes[1])
+    for name in ("softmax", "cosine", "triplet"):
+        for pairs in profile.study_others:
+            add(name, pairs)
+    for seed in seeds:
+        before = Training("softmax", profile.study_others[-1], seed)
+        add_after("softmax_then_stsb", before, seed)
+    study.add("baselines", baselines, seconds=120, depends={"dictionary": VERSION})
+    return study
+
+
+def averaged(one: Training) -> Items:
+    """Measure the mean of a training's weights and those that it began with."""
+    encoder = SentenceEncoder.from_pretrained(one.folder())
+    mixed = average(raw_encoder(current()), encoder, 0.5)
+    return as_float32(yardstick().measure(mixed))
+
+
+def baselines() -> dict[str, float]:
+    """Return the share of held-out labels that shallow cues name."""
+    test = dictionary.entailment("test")
+    return accuracies(inferences(0), test)
+
+
+def raw() -> Items:
+    """Measure bert-mini as it is."""
+    return as_float32(yardstick().measure(raw_encoder(current())))
+
+
+def conclude(study: Study, items: Mapping[str, Items]) -> None:
+    """Record the levels, the gains over raw, and the comparisons."""
+    shallow = items["baselines"]
+    study.record("labels.overlap", float(shallow["word overlap"]), LABELLED)
+    study.record("labels.hypothesis_only", float(shallow["hypothesis"]), LABELLED)
+    runs: dict[str, list[Items]] = defaultdict(list)
+    for name, found in items.items():
+        if name != "baselines":
+            runs[name.partition(",")[0]].append(found)
+    yard = yardstick()
+    for name, each in runs.items():
+        for on in SETS:
+            study.record(f"{name}.{on}", yard.score(on, each), UNIT[on])
+            if name != "raw":
+                gain = yard.score(on, each, runs["raw"])
+                study.record(f"{name}_gain.{on}", gain, UNIT[on])
+        if "labels" in each[0]:
+            named = bootstrap_mean(np.stack([found["labels"] for found in each]))
+            study.record(f"labels.{name}", named, LABELLED)
+    most = study.profile.study_others[-1]
+    pairs = [
+        ("ranking_then_stsb", "stsb_rows"),
+        ("softmax_then_stsb", "stsb_rows"),
+        *((f"ranking_{most}", f"{name}_{most}") for name in ("softmax", "cosine")),
+    ]
+    for on in SETS:
+        for name, other in pairs:
+            over = yard.score(on, runs[name], runs[other])
+            study.record(f"{name}_over_{other}.{on}", over, UNIT[on])
+    study.record("pairs.train", len(pairs_of(0)), "pairs of the dictionary")
+    study.record("pairs.labelled", len(inferences(0)), "labelled rows")
+    study.record("seeds", len(runs["stsb_rows"]), "seeds")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(build, conclude))

@@ -1,0 +1,104 @@
+"""What the studies of 01 to 03 share: what is measured, and how one model is trained.
+
+Scored pairs of three kinds (Spearman's correlation of cosine and score) and a search
+(nDCG@10). No text that is measured is trained on.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load, save
+from torch import Tensor
+
+from sbert_lab._utils import write_bytes
+from sbert_lab.datasets import icd10cm, sts
+from sbert_lab.experiments.profiles import current
+from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder
+from sbert_lab.losses import Objective
+from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.training import TrainingData, fit
+
+SETS = ("stsb", "sick", "everyday", "apart", "retrieval")
+UNIT = dict.fromkeys(SETS, "Spearman") | {"retrieval": "nDCG@10"}
+BATCH = 64
+
+
+@cache
+def yardstick() -> Yardstick:
+    """Return STS Benchmark's test, SICK-R, our everyday pairs, and medical search.
+
+    ``"apart"`` are the everyday pairs without a shared content word.
+    """
+    profile = current()
+    sets = {
+        "stsb": sts.stsb("test"),
+        "sick": sts.sick(),
+        "everyday": sts.everyday(),
+        "apart": sts.everyday(lures=False),
+    }
+    if profile.benchmark is not None:
+        most = 10 * profile.benchmark
+        sets = {n: p.only(np.arange(len(p)) < most) for n, p in sets.items()}
+    task = icd10cm.retrieval_task("test", profile.trial_queries, profile.corpus)
+    return Yardstick(sets, task)
+
+
+def trained(
+    name: str,
+    data: TrainingData,
+    objective: Callable[[SentenceEncoder], Objective],
+    *,
+    seed: int,
+    learning_rate: float,
+    epochs: float = 1,
+    pooling: str = "mean",
+    start: str | None = None,
+) -> str:
+    """Return the folder of bert-mini, or of the encoder in `start`, after a training.
+
+    `name` says what `objective` is; each training is done once and kept. The weights of
+    the objective's own stand beside the folder, see `head_of`.
+    """
+    if start is None:
+        encoder = raw_encoder(current(), pooling)
+    else:
+        encoder = SentenceEncoder.from_pretrained(start)
+    settings = {
+        "epochs": epochs,
+        "batch_size": BATCH,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    told = {"base": encoder.fingerprint(), "data": data.fingerprint(), **settings}
+    made: list[Objective] = []
+
+    def make() -> SentenceEncoder:
+        made.append(objective(encoder))
+        fit(encoder, data, made[0], **settings)
+        return encoder
+
+    folder = get_or_train(f"study-{name}", told, make).folder
+    if made and (own := made[0].state_dict()):
+        write_bytes(_head_file(folder), save(own))
+    return folder
+
+
+def _head_file(folder: str) -> Path:
+    return Path(f"{folder}.objective.safetensors")
+
+
+def head_of(folder: str) -> dict[str, Tensor]:
+    """Return what the objective of a training had learnt, by name."""
+    return load(_head_file(folder).read_bytes())
+
+
+def measured(folder: str) -> Items:
+    """Return the cosine of every pair and the nDCG@10 of every query."""
+    return as_float32(yardstick().measure(SentenceEncoder.from_pretrained(folder)))
+
+
+def as_float32(found: Items) -> Items:
+    """Return the same in half the space."""
+    return {name: values.astype(np.float32) for name, values in found.items()}
