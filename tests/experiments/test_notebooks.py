@@ -130,7 +130,8 @@ def test_the_style_of_a_notebook_that_has_an_answer(tmp_path):
         code("class C: pass"),
         code("x=1\n" * 21),
     ]
-    cells += [text("word " * 100), code("exp.hypothesis(1)\n" * 4), *[code("y")] * 32]
+    cells += [text("word " * 100), code("exp.hypothesis(1)\n" * 4)]
+    cells += [code(str(n)) for n in range(32)]
     path = tmp_path / "99_test.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     order = lint(path)  # of old style: only that it was not run is said
