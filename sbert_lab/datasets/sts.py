@@ -1,7 +1,8 @@
 """Pairs of sentences with a human score of their similarity, and texts with a class.
 
-`ladder` is the project's own. The others are read from ``$SBERT_LAB_DATA_HOME`` in the
-form in which their authors publish them, or from the hub.
+`ladder` and `everyday` are the project's own. The others are read from
+``$SBERT_LAB_DATA_HOME`` in the form in which their authors publish them, or from the
+hub.
 """
 
 import csv
@@ -97,15 +98,32 @@ def ladder(anchors: int | None = None) -> ScoredPairs:
     return _scored([[row[key] for key in keys] for row in rows])
 
 
+def everyday(anchors: int | None = None, *, lures: bool = True) -> ScoredPairs:
+    """Return data/authored/everyday_pairs.csv, frozen before an encoder read them.
+
+    Each anchor has six partners and is a group. Five share no content word with it; the
+    `lures` repeat its words and say something else. The score, 0 to 5, is the mean of
+    two readers. `anchors` takes so many from the start; None for all 100.
+    """
+    rows = read_authored("everyday_pairs.csv")
+    rows = [
+        row | {"mean": str((int(row["score"]) + int(row["second_score"])) / 2)}
+        for row in (rows if anchors is None else rows[: 6 * anchors])
+        if lures or row["kind"] != "lure"
+    ]
+    keys = ("anchor", "partner", "mean", "anchor_id")
+    return _scored([[row[key] for key in keys] for row in rows])
+
+
 def by_name(name: str) -> ScoredPairs:
-    """Return the test pairs of a set: ladder, stsb, sick, or SemEval's sts12 to 16."""
+    """Return a set's test pairs: one of ours, stsb, sick, or SemEval's sts12 to 16."""
     readers: dict[str, Callable[[], ScoredPairs]]
-    readers = {"ladder": ladder, "stsb": stsb, "sick": sick}
+    readers = {"everyday": everyday, "ladder": ladder, "stsb": stsb, "sick": sick}
     if name in readers:
         return readers[name]()
     if name in ("sts12", "sts13", "sts14", "sts15", "sts16"):
         return _from_snapshot(resolve(name), "test")
-    raise ValueError(f"no similarity set {name!r}: ladder, sts12 to sts16, stsb, sick")
+    raise ValueError(f"no similarity set {name!r}: {', '.join(readers)}, sts12 to 16")
 
 
 def banking77(split: str = "test") -> LabelledTexts:
