@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, required=True)
     train.add_argument("--run", type=Path, required=True)
     train.add_argument("--init", type=Path, help="folder of weights to start from")
+    train.add_argument("--objective", choices=("mlm", "mlm+nsp"), default="mlm")
     train.add_argument("--max-tokens", type=float, default=150e6)
     train.add_argument("--rows", type=int, default=48)
     train.add_argument("--length", type=int, default=64)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig
 
 from sbert_lab._utils import new_folder, write_bytes
 from tools.pretraining.corpus import load_table
 from tools.pretraining.prepare import TOKENIZER_FILES
+from tools.pretraining.train import MEASURES, OBJECTIVES
 
 
 def export(data: Path, run: Path, folder: Path, title: str = "A small BERT") -> None:
@@ -27,7 +28,9 @@ def export(data: Path, run: Path, folder: Path, title: str = "A small BERT") -> 
     title
         Heading of the card.
     """
-    model = BertForMaskedLM.from_pretrained(run, dtype=torch.float16)
+    made_as = BertConfig.from_pretrained(run).architectures
+    kind = next(kind for kind, _ in OBJECTIVES.values() if kind.__name__ in made_as)
+    model = kind.from_pretrained(run, dtype=torch.float16)
     model.config.hidden_dropout_prob = 0.1
     model.config.attention_probs_dropout_prob = 0.1
     card = model_card(title, model.config, model.num_parameters(), run, data)
@@ -44,6 +47,7 @@ def model_card(
     """Return the model card: architecture, training, measure, corpus."""
     state = json.loads((run / "trainer_state.json").read_text(encoding="utf-8"))
     measures = [entry for entry in state["log_history"] if "eval_loss" in entry]
+    pairs = "BertForPreTraining" in (config.architectures or [])
     lines = [
         f"# {title}",
         "",
@@ -51,14 +55,17 @@ def model_card(
         f"{config.hidden_size}, {config.num_attention_heads} heads, "
         f"{config.vocab_size} uncased WordPieces and "
         f"{config.max_position_embeddings} positions: {parameters / 1e6:.2f} M "
-        "parameters, stored as float16. Trained from scratch with masked-language "
-        "modelling (15 % of the tokens, 80/10/10) on text from Debian packages.",
+        "parameters, stored as float16. Trained with masked-language modelling (15 % "
+        f"of the tokens, 80/10/10){' and next-sentence prediction' * pairs}.",
         "",
         f"- {state['global_step']} steps of {state['train_batch_size']} rows",
-        *[f"- held-out loss: {entry['eval_loss']:.3f}" for entry in measures[-1:]],
+        *[
+            f"- held-out {name.replace('_', ' ')}: {entry[f'eval_{name}']:.3f}"
+            for entry in measures[-1:]
+            for name in ("loss", *MEASURES[: 1 + pairs])
+        ],
         "",
-        "Never trained for similarity, nor to tell whether two sentences follow each "
-        "other; there is no pooler. To train on from these weights:",
+        "Never trained for similarity. To train on from these weights:",
         "",
         "```",
         "python -m tools.pretraining corpus --list    # packages to fetch and unpack",
