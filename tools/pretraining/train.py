@@ -103,12 +103,9 @@ class Chunks(Dataset[dict[str, list[int]]]):
 class Pairs(Chunks):
     """Rows of ``[CLS] A [SEP] B [SEP]``: B follows A (label 0), or does not (label 1).
 
-    A ends with a sentence of some document, B begins with the next one, and their
-    random lengths fill the row unless the document is shorter. In half of the rows B
-    has changed places with that of another row of the same source: it reads like the
-    source, so that only what A speaks of tells.
-
-    Source: Devlin et al. 2019, section 3.1, task 2.
+    A ends with a sentence, B begins with the next one, and their random lengths fill
+    the row unless the document is shorter. Half of the rows exchange their B within a
+    source: only what A speaks of tells (Devlin et al. 2019, section 3.1, task 2).
     """
 
     def _places(self, first: int, end: int, rng: Generator) -> NDArray[np.int64]:
@@ -195,6 +192,9 @@ def train(
         still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         set_seed(seed)  # of heads that the folder lacks
         model = kind.from_pretrained(init, dtype=torch.float32, **still)
+        if model.config.architectures == ["BertForMaskedLM"]:  # it saw one segment only
+            segments = model.bert.embeddings.token_type_embeddings.weight.data
+            segments[1] = segments[0]
     if model is None:
         statics = load_file(data / "static_vectors.safetensors")
         model = make_model(statics, seed, kind=kind)
