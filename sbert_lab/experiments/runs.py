@@ -52,7 +52,7 @@ from sbert_lab.training.trainer import has_fast_bfloat16
 
 #: Raise it by one when a change to the losses, the trainer, mining or adaptation
 #: changes the weights that a recipe gives: all models are then trained anew.
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 
 #: One number an item: a cosine a pair, or an nDCG@10 a query under `RETRIEVAL`.
 Items = dict[str, NDArray[np.float64]]

@@ -1,4 +1,4 @@
-"""BERT without padding: the forward pass that `encode` takes on a CPU.
+"""BERT without padding: the forward pass of encoding and of training on a CPU.
 
 The T tokens of a batch stand packed in one matrix ``[T, D]``, and every linear layer is
 one product over it. Texts of one length stand together, and each such group ``[B, L]``
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -23,6 +23,11 @@ def is_supported(transformer: Any) -> bool:  # noqa: ANN401  (any transformers m
         and config.hidden_act == "gelu"
         and not config.is_decoder
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
+        and not transformer.is_gradient_checkpointing
+        # An adapter's layer has weights beside those that are read here.
+        and type(transformer.encoder.layer[0].attention.self.value) is nn.Linear
+        # A hook would not be called.
+        and not any(part._forward_hooks for part in transformer.modules())
     )
 
 
@@ -36,38 +41,61 @@ def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
 def packed_bert(
     model: Any,  # noqa: ANN401
     groups: Sequence[Tensor],
-    space: Sequence[Tensor],
+    space: Sequence[Tensor] | None = None,
     segments: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
-    """Run BERT over groups of texts of equal length, without dropout or gradient.
+    """Run BERT over groups of texts of equal length.
 
     Each group is int64 ``[B, L]``, and gives its last hidden states ``[B, L, D]``.
-    `space` is from `workspace`; `segments` tell the two texts of a pair apart.
+    `segments` tell the two texts of a pair apart. With `space`, from `workspace`, there
+    is no dropout or gradient; without it there are both, as the model has them.
     """
     shapes = [group.shape for group in groups]
     sizes = [batch * length for batch, length in shapes]
     x = _embedded(model.embeddings, groups, segments)  # [T, D]
-    q, k, v, mixed, out, inner = (matrix[: len(x)] for matrix in space)
+    nowhere: Sequence[Tensor | None] = [None] * 6
+    q, k, v, mixed, out, inner = nowhere if space is None else _cut(space, len(x))
     for layer in model.encoder.layer:
         attention, dense = layer.attention.self, layer.attention.output
-        _linear(x, attention.query, q)
-        _linear(x, attention.key, k)
-        _linear(x, attention.value, v)
-        heads, start = attention.num_attention_heads, 0
-        for shape, size in zip(shapes, sizes, strict=True):
-            rows = slice(start, start + size)
-            start += size
-            queries, keys, values = (
-                t[rows].view(*shape, heads, -1).transpose(1, 2) for t in (q, k, v)
-            )
-            # [B, H, L, D/H]
-            attended = F.scaled_dot_product_attention(queries, keys, values)
-            mixed[rows].view(*shape, heads, -1).copy_(attended.transpose(1, 2))
-        x = dense.LayerNorm(_linear(mixed, dense.dense, out).add_(x))
-        torch.ops.aten.gelu_(_linear(x, layer.intermediate.dense, inner))
-        x = layer.output.LayerNorm(_linear(inner, layer.output.dense, out).add_(x))
+        parts = zip(
+            _linear(x, attention.query, q).split_with_sizes(sizes),
+            _linear(x, attention.key, k).split_with_sizes(sizes),
+            _linear(x, attention.value, v).split_with_sizes(sizes),
+            shapes,
+            strict=True,
+        )
+        attended = [_attended(attention, part, shape) for *part, shape in parts]
+        y = _linear(torch.cat(attended, out=mixed), dense.dense, out)
+        x = dense.LayerNorm(_added(y, x, dense.dropout, space))
+        y = _linear(x, layer.intermediate.dense, inner)
+        y = F.gelu(y) if space is None else torch.ops.aten.gelu_(y)
+        y = _linear(y, layer.output.dense, out)
+        x = layer.output.LayerNorm(_added(y, x, layer.output.dropout, space))
     pieces = torch.split_with_sizes(x, sizes)
     return [t.view(*shape, -1) for t, shape in zip(pieces, shapes, strict=True)]
+
+
+def _cut(space: Sequence[Tensor], tokens: int) -> list[Tensor]:
+    return [matrix[:tokens] for matrix in space]
+
+
+def _attended(attention: Any, parts: Sequence[Tensor], shape: torch.Size) -> Tensor:  # noqa: ANN401
+    """Let the texts of one group attend, each to itself, ``[B · L, D]``."""
+    heads = attention.num_attention_heads
+    queries, keys, values = (
+        part.view(*shape, heads, -1).transpose(1, 2) for part in parts
+    )  # [B, H, L, D/H]
+    dropped = attention.dropout.p if attention.training else 0.0
+    mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropped)
+    return mixed.transpose(1, 2).reshape(len(parts[0]), -1)
+
+
+def _added(
+    y: Tensor, x: Tensor, dropout: nn.Module, space: Sequence[Tensor] | None
+) -> Tensor:
+    """Add what a layer says to what it was told."""
+    added: Tensor = y.add_(x) if space is not None else dropout(y) + x
+    return added
 
 
 def _embedded(
@@ -89,10 +117,13 @@ def _embedded(
     else:
         segment = kinds[torch.cat([part.reshape(-1) for part in segments])]
     x = embeddings.word_embeddings(ids) + segment
-    normed: Tensor = embeddings.LayerNorm(x + embeddings.position_embeddings(places))
-    return normed
+    normed = embeddings.LayerNorm(x + embeddings.position_embeddings(places))
+    dropped: Tensor = embeddings.dropout(normed)
+    return dropped
 
 
-def _linear(x: Tensor, layer: torch.nn.Linear, out: Tensor) -> Tensor:
-    """Write ``x Wᵀ + b`` into `out`, and return it."""
+def _linear(x: Tensor, layer: nn.Linear, out: Tensor | None) -> Tensor:
+    """Return ``x Wᵀ + b``, written into `out` if it is given."""
+    if out is None:
+        return F.linear(x, layer.weight, layer.bias)
     return torch.addmm(layer.bias, x, layer.weight.T, out=out)

@@ -151,9 +151,10 @@ class SentenceEncoder(TransformerModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode padded token ids, ``[B, L]`` -> ``[B, full dimension]``."""
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
-        return self._pooled(output.last_hidden_state, attention_mask, 0)
+        return self.pooled(output.last_hidden_state, attention_mask)
 
-    def _pooled(self, tokens: Tensor, mask: Tensor, skipped: int) -> Tensor:
+    def pooled(self, tokens: Tensor, mask: Tensor, skipped: int = 0) -> Tensor:
+        """Make vectors ``[B, full dimension]`` of last hidden states ``[B, L, D]``."""
         vectors: Tensor = self.head(self.pooling(tokens, mask, skipped))
         return vectors
 
@@ -168,7 +169,7 @@ class SentenceEncoder(TransformerModel):
         return in_batches(
             self.transformer,
             sequences,
-            lambda output, mask: self._pooled(output.last_hidden_state, mask, skipped),
+            lambda output, mask: self.pooled(output.last_hidden_state, mask, skipped),
             pad=self.pad_id,
             **options,
         )

@@ -6,6 +6,7 @@ import torch
 from conftest import tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, inject_adapter_in_model
 
 from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
 
@@ -28,6 +29,26 @@ def test_equals_the_model_on_every_group(shapes):
             torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
 
 
+def test_goes_backward_like_the_model():
+    ids = torch.randint(5, 40, (3, 7), generator=torch.Generator().manual_seed(0))
+    found = []
+    for hidden in (packed_bert(MODEL, [ids[:1], ids[1:]]), MODEL(ids)[0].split([1, 2])):
+        loss = torch.cat([t.mean(1) for t in hidden]).pow(3).sum()
+        found.append(torch.autograd.grad(loss, list(MODEL.encoder.parameters())))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_drops_out_where_the_model_does():
+    model, _ = tiny_parts()
+    ids = torch.randint(5, 40, (4, 9), generator=torch.Generator().manual_seed(0))
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    still, moved = packed_bert(model.eval(), [ids]), packed_bert(model.train(), [ids])
+    torch.testing.assert_close(still[0], model.eval()(ids)[0], rtol=1e-5, atol=1e-6)
+    assert (still[0] - moved[0]).abs().mean() > 0.1
+
+
 def test_sees_a_step_of_training_at_once():
     encoder = tiny_encoder()
     before = encoder.encode(["the cat sat"])
@@ -36,11 +57,17 @@ def test_sees_a_step_of_training_at_once():
     assert np.abs(encoder.encode(["the cat sat"]) - before).max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    "change", [{"hidden_act": "relu"}, {"is_decoder": True}], ids=str
-)
+def change_activation(model):
+    model.config.hidden_act = "relu"
+
+
+def add_adapter(model):
+    inject_adapter_in_model(LoraConfig(target_modules=["value"]), model)
+
+
+@pytest.mark.parametrize("change", [change_activation, add_adapter])
 def test_leaves_other_models_alone(change):
     model, _ = tiny_parts()
-    for key, value in change.items():
-        setattr(model.config, key, value)
+    assert is_supported(model)
+    change(model)
     assert not is_supported(model)
