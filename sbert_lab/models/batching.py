@@ -56,7 +56,9 @@ def in_batches(
             largest = max(int(lengths[rows].sum()) for rows in batches)
             space = workspace(model, largest)
         for rows in batches:
-            runs = of_one_length(rows, lengths) if packed else [rows.tolist()]
+            # Texts of one length stand together, and need no padding.
+            ends = np.flatnonzero(np.diff(lengths[rows])) + 1 if packed else rows[:0]
+            runs = [run.tolist() for run in np.split(rows, ends)]
             padded = [pad_right([sequences[row] for row in run], pad) for run in runs]
             ids = [torch.from_numpy(part).to(device) for part, _ in padded]
             masks = [torch.from_numpy(part).to(device) for _, part in padded]
@@ -150,14 +152,6 @@ def token_budget_batches(
         end = max(end, start + 1)
         yield order[start:end]
         start = end
-
-
-def of_one_length(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> list[list[int]]:
-    """Split sorted positions into those of equal length, which need no padding."""
-    ends = np.flatnonzero(np.diff(lengths[rows])) + 1
-    return [run.tolist() for run in np.split(rows, ends)]
 
 
 def pad_right(

@@ -75,6 +75,29 @@ def packed_bert(
     return [t.view(*shape, -1) for t, shape in zip(pieces, shapes, strict=True)]
 
 
+def without_padding(
+    model: Any,  # noqa: ANN401
+    input_ids: Tensor,
+    attention_mask: Tensor,
+) -> Tensor:
+    """Run BERT over texts padded on the right, ``[B, L]`` -> ``[B, L, D]``.
+
+    The padding is left out and zero in what is returned.
+    """
+    lengths, wide = attention_mask.sum(1), input_ids.shape[1]
+    rows = [torch.nonzero(lengths == n).flatten() for n in lengths.unique()]
+    groups = [input_ids[own, : int(lengths[own[0]])] for own in rows]
+    hidden = packed_bert(model, groups)
+    padded = [F.pad(t, (0, 0, 0, wide - t.shape[1])) for t in hidden]
+    return torch.cat(padded)[torch.cat(rows).argsort()]
+
+
+def is_padded_right(attention_mask: Tensor) -> bool:
+    """Return whether every text ``[B, L]`` begins with a token, padding after it."""
+    falling = attention_mask[:, 1:] <= attention_mask[:, :-1]
+    return bool(attention_mask[:, 0].all() and falling.all())
+
+
 def _cut(space: Sequence[Tensor], tokens: int) -> list[Tensor]:
     return [matrix[:tokens] for matrix in space]
 

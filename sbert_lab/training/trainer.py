@@ -21,7 +21,6 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, distributed, nn
@@ -51,14 +50,9 @@ from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import Evaluator
 from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
 from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
-from sbert_lab.models.batching import (
-    of_one_length,
-    pad_right,
-    token_budget_batches,
-)
+from sbert_lab.models.batching import pad_right, token_budget_batches
 from sbert_lab.models.checkpoint import CheckpointError, check_files
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.packed_bert import is_supported, packed_bert
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.batch_samplers import BatchSampler
 from sbert_lab.training.data import TrainingData, check_columns
@@ -537,14 +531,10 @@ class TrainedModule(nn.Module):
 def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> Tensor:
     """Embed token ids with gradients, ``[n, D]``, in order.
 
-    In a random batch of short texts half of the tokens would be padding. So texts of
-    like length go through the model together, each group within a budget of padded
-    tokens; on a CPU a sentence encoder that is a plain BERT reads without any.
+    Texts of like length go through the model together, each group within a budget of
+    padded tokens: in a random batch of short texts half of them would be padding.
     """
     lengths = np.array([len(ids) for ids in texts])
-    plain = encoder.device.type == "cpu" and isinstance(encoder, SentenceEncoder)
-    if plain and is_supported(encoder.transformer):
-        return _encode_packed(encoder, texts, lengths)
     pad = encoder.pad_id  # by which a decoder finds its last token
     parts, order = [], []
     for rows in token_budget_batches(lengths, budget):
@@ -554,20 +544,6 @@ def encode_tokens(encoder: AnyEncoder, texts: Sequence[Tokens], budget: int) -> 
         order.append(rows)
     back = torch.from_numpy(np.argsort(np.concatenate(order)))
     return torch.cat(parts)[back.to(encoder.device)]
-
-
-def _encode_packed(
-    encoder: SentenceEncoder, texts: Sequence[Tokens], lengths: NDArray[np.int64]
-) -> Tensor:
-    order = np.argsort(-lengths, kind="stable")
-    groups = [
-        torch.from_numpy(pad_right([texts[row] for row in run], 0)[0])
-        for run in of_one_length(order, lengths)
-    ]
-    hidden = packed_bert(encoder.transformer, groups)
-    whole = [torch.ones_like(ids) for ids in groups]
-    parts = [encoder.pooled(t, mask) for t, mask in zip(hidden, whole, strict=True)]
-    return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
 
 def set_dropout(encoder: SentenceEncoder, probability: float) -> None:

@@ -108,7 +108,7 @@ def test_a_second_run_encodes_nothing(tiny, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a text was encoded anew")
 
-    monkeypatch.setattr(type(tiny), "pooled", refuse)
+    monkeypatch.setattr(type(tiny), "_pooled", refuse)
     (again,) = evaluate(tiny, [few_pairs()], cache_folder=tmp_path)
     assert again.score == found.score
     with pytest.raises(AssertionError, match="encoded anew"):

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, inject_adapter_in_model
 
-from sbert_lab.models.packed_bert import is_supported, packed_bert, workspace
+from sbert_lab.models.packed_bert import (
+    is_padded_right,
+    is_supported,
+    packed_bert,
+    without_padding,
+    workspace,
+)
 
 MODEL, _ = tiny_parts()
 
@@ -29,13 +35,21 @@ def test_equals_the_model_on_every_group(shapes):
             torch.testing.assert_close(hidden, own, rtol=1e-5, atol=1e-6)
 
 
-def test_goes_backward_like_the_model():
-    ids = torch.randint(5, 40, (3, 7), generator=torch.Generator().manual_seed(0))
-    found = []
-    for hidden in (packed_bert(MODEL, [ids[:1], ids[1:]]), MODEL(ids)[0].split([1, 2])):
-        loss = torch.cat([t.mean(1) for t in hidden]).pow(3).sum()
-        found.append(torch.autograd.grad(loss, list(MODEL.encoder.parameters())))
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+def test_without_padding_goes_backward_like_the_model():
+    ids = torch.randint(5, 40, (5, 7), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(7) < torch.tensor([[3], [7], [1], [3], [6]])).long()
+    own = MODEL(input_ids=ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
+    ours = without_padding(MODEL, ids, mask)
+    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-6)
+    weights = list(MODEL.encoder.parameters())
+    ours, own = (torch.autograd.grad(t.pow(3).sum(), weights) for t in (ours, own))
+    torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-5)
+
+
+def test_knows_padding_on_the_right():
+    assert is_padded_right(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    for other in ([0, 1, 1], [1, 0, 1], [0, 0, 0]):
+        assert not is_padded_right(torch.tensor([[1, 1, 1], other]))
 
 
 def test_drops_out_where_the_model_does():
