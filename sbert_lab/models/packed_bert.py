@@ -23,12 +23,15 @@ def is_supported(transformer: Any) -> bool:  # noqa: ANN401  (any transformers m
         and config.hidden_act == "gelu"
         and not config.is_decoder
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
-        and not transformer.is_gradient_checkpointing
         # An adapter's layer has weights beside those that are read here.
         and type(transformer.encoder.layer[0].attention.self.value) is nn.Linear
-        # A hook would not be called.
-        and not any(part._forward_hooks for part in transformer.modules())
+        and not any(map(_is_watched, transformer.modules()))
     )
+
+
+def _is_watched(part: Any) -> bool:  # noqa: ANN401
+    """Return whether a module is to be called, for a hook or to save memory."""
+    return bool(part._forward_hooks or getattr(part, "gradient_checkpointing", False))
 
 
 def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
