@@ -1,18 +1,14 @@
 """The benchmarks run, on very little; what they find here means nothing."""
 
 import importlib.util
-import json
 import math
-import sys
 
 import pytest
-from tiny_raw_bert import make_raw, tiny_profile
+from tiny_raw_bert import make_raw
 
 from sbert_lab import SentenceEncoder
 from sbert_lab._utils import project_root
-from sbert_lab.datasets.nli import authored, sick_entailment
-from sbert_lab.datasets.pairs import plain
-from sbert_lab.datasets.sts import stsb
+from sbert_lab.datasets.nli import authored
 
 
 def benchmark(name):
@@ -68,34 +64,3 @@ def test_encoding_is_compared(encoder_folder, monkeypatch):
     found = module.compare("x", [p.premise for p in authored()[:8]], ours, peer, 2, 1e9)
     assert found["largest_difference"] < 1e-5
     assert found["ratio"] == pytest.approx(found["sbert_lab"] / found["peer"])
-
-
-def test_nli_then_sts_runs(evaluation_data, raw_folder, monkeypatch, tmp_path):
-    module = benchmark("nli_then_sts")
-    test = stsb("test").only([row < 120 for row in range(1379)])
-    monkeypatch.setattr(module, "PROFILES", {"laptop": tiny_profile(raw_folder)})
-    monkeypatch.setattr(
-        module, "stsb", lambda split: test if split == "test" else stsb(split)
-    )
-    out = tmp_path / "found.json"
-    arguments = ["x", "--seeds", "1", "--rows", "24", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    module.main()
-    record = json.loads(out.read_text())
-    assert record["test"] == "STS Benchmark test, 120 pairs, Spearman"
-    means = [found["mean"] for found in record["results"].values()]
-    assert len(set(means)) == 6  # six models
-
-
-def test_nli_then_sts_trains_on_no_test_pair(evaluation_data):
-    test = stsb("test")
-    entailment, similarity, left_out = benchmark("nli_then_sts").training_sets(test)
-    judged = {
-        frozenset((plain(a), plain(b)))
-        for a, b in zip(test.first, test.second, strict=True)
-    }
-    pairs = [(p.premise, p.hypothesis) for p in entailment]
-    pairs += zip(similarity.first, similarity.second, strict=True)
-    assert not [two for two in pairs if frozenset(map(plain, two)) in judged]
-    assert len(pairs) + left_out == len(sick_entailment("train")) + len(stsb("train"))
-    assert 0 < left_out < 100
