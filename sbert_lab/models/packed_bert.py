@@ -88,8 +88,9 @@ def without_padding(
     The padding is left out and zero in what is returned.
     """
     lengths, wide = attention_mask.sum(1), input_ids.shape[1]
-    rows = [torch.nonzero(lengths == n).flatten() for n in lengths.unique()]
-    groups = [input_ids[own, : int(lengths[own[0]])] for own in rows]
+    found: list[int] = sorted(set(lengths.tolist()))
+    rows = [torch.nonzero(lengths == length).flatten() for length in found]
+    groups = [input_ids[own, :n] for own, n in zip(rows, found, strict=True)]
     hidden = packed_bert(model, groups)
     padded = [F.pad(t, (0, 0, 0, wide - t.shape[1])) for t in hidden]
     return torch.cat(padded)[torch.cat(rows).argsort()]

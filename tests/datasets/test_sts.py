@@ -12,10 +12,12 @@ from sbert_lab.datasets.sts import (
     ScoredPairs,
     banking77,
     by_name,
+    everyday,
     ladder,
     sick,
     stsb,
 )
+from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.models.registry import BY_NAME
 
 ROWS = [("A cat sat.", "A cat is sitting.", 4.5), ("Zwölf Äpfel", "a dog", 0.0)]
@@ -138,3 +140,13 @@ def test_ladder_is_balanced_and_unrepeated():
     assert ladder(7).first == pairs.first[:42]
     sentences = {text.lower() for text in (*pairs.first, *pairs.second)}
     assert len(sentences) == 840
+
+
+def test_everyday_pairs_are_as_their_page_says():
+    pairs, unshared = everyday(), everyday(lures=False)
+    assert (len(pairs), len(set(pairs.group)), len(unshared)) == (600, 100, 500)
+    assert len({text.lower() for text in (*pairs.first, *pairs.second)}) == 700
+    assert set(pairs.score) <= {half / 2 for half in range(11)}
+    assert everyday(7).first == pairs.first[:42]
+    words = list(map(word_overlap, unshared.first, unshared.second))
+    assert np.mean(np.array(words) > 0) < 0.02  # as "only", which that list stops at

@@ -267,6 +267,15 @@ def test_damage_is_noticed(tmp_path):
     Passages.load(tmp_path, Counting())
 
 
+def test_nothing_is_pickled(tmp_path):
+    filled(max_tokens=8).save(tmp_path / "m")
+    names = {p.name for p in (tmp_path / "m").rglob("*") if p.is_file()}
+    assert names == {
+        "passages.json", "documents.json",
+        "index.json", "index.faiss", "ids.npy", "removed.npy",
+    }  # fmt: skip
+
+
 def test_citations_are_numbered_and_can_be_looked_up():
     found = filled(max_tokens=8).search("the cat", 3)
     blocks = cited(found).split("\n\n")
