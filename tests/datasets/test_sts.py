@@ -149,4 +149,4 @@ def test_everyday_pairs_are_as_their_page_says():
     assert set(pairs.score) <= {half / 2 for half in range(11)}
     assert everyday(7).first == pairs.first[:42]
     words = list(map(word_overlap, unshared.first, unshared.second))
-    assert np.mean(np.array(words) > 0) < 0.02  # as "only", which that list stops at
+    assert np.mean(np.array(words) > 0) < 0.04  # as "only", "still", "every"
