@@ -118,16 +118,11 @@ def everyday(
     chosen = set(list(text)[:anchors])
     kept = [r for r in rows if r["kind"] in kinds and r["anchor_id"] in chosen]
     kept.sort(key=lambda row: row["anchor_id"])
-    return _scored(
-        [
-            (
-                text[row["anchor_id"]],
-                row["partner"],
-                str((int(row["score"]) + int(row["second_score"])) / 2),
-                row["anchor_id"],
-            )
-            for row in kept
-        ]
+    return ScoredPairs(
+        first=tuple(text[row["anchor_id"]] for row in kept),
+        second=tuple(row["partner"] for row in kept),
+        score=tuple((int(r["score"]) + int(r["second_score"])) / 2 for r in kept),
+        group=tuple(row["anchor_id"] for row in kept),
     )
 
 
