@@ -98,21 +98,32 @@ def ladder(anchors: int | None = None) -> ScoredPairs:
     return _scored([[row[key] for key in keys] for row in rows])
 
 
-def everyday(anchors: int | None = None, *, lures: bool = True) -> ScoredPairs:
+def everyday(
+    anchors: int | None = None, *, lures: bool = True, same_form: bool = False
+) -> ScoredPairs:
     """Return data/authored/everyday_pairs.csv, frozen before an encoder read them.
 
     Each anchor has six partners and is a group. Five share no content word with it; the
-    `lures` repeat its words and say something else. The score, 0 to 5, is the mean of
-    two readers. `anchors` takes so many from the start; None for all 100.
+    `lures` repeat its words and say something else. With `same_form` there are no lures
+    either, and partners of little or no likeness have the form of the anchor: a
+    question's are questions. The score, 0 to 5, is the mean of two readers. `anchors`
+    takes so many from the start; None for all 100.
     """
     rows = read_authored("everyday_pairs.csv")
-    rows = [
-        row | {"mean": str((int(row["score"]) + int(row["second_score"])) / 2)}
-        for row in (rows if anchors is None else rows[: 6 * anchors])
-        if lures or row["kind"] != "lure"
-    ]
-    keys = ("anchor", "partner", "mean", "anchor_id")
-    return _scored([[row[key] for key in keys] for row in rows])
+    text = {row["anchor_id"]: row["anchor"] for row in rows}
+    kinds = {"same", "near", "part", "topic", "apart"} | ({"lure"} if lures else set())
+    if same_form:
+        rows += read_authored("everyday_forms.csv")
+        kinds = {"same", "near", "part", "topic_like", "apart_like"}
+    chosen = set(list(text)[:anchors])
+    kept = [r for r in rows if r["kind"] in kinds and r["anchor_id"] in chosen]
+    kept.sort(key=lambda row: row["anchor_id"])
+    return ScoredPairs(
+        first=tuple(text[row["anchor_id"]] for row in kept),
+        second=tuple(row["partner"] for row in kept),
+        score=tuple((int(r["score"]) + int(r["second_score"])) / 2 for r in kept),
+        group=tuple(row["anchor_id"] for row in kept),
+    )
 
 
 def by_name(name: str) -> ScoredPairs:

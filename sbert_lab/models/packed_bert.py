@@ -23,15 +23,18 @@ def is_supported(transformer: Any) -> bool:  # noqa: ANN401  (any transformers m
         and config.hidden_act == "gelu"
         and not config.is_decoder
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
-        # An adapter's layer has weights beside those that are read here.
-        and type(transformer.encoder.layer[0].attention.self.value) is nn.Linear
-        and not any(map(_is_watched, transformer.modules()))
+        and all(map(_is_plain, transformer.modules()))
     )
 
 
-def _is_watched(part: Any) -> bool:  # noqa: ANN401
-    """Return whether a module is to be called, for a hook or to save memory."""
-    return bool(part._forward_hooks or getattr(part, "gradient_checkpointing", False))
+def _is_plain(part: nn.Module) -> bool:
+    """Return whether a module need not be called, and its weights are all it has.
+
+    An adapter's layer has others beside them; a hook and checkpointing act on the call.
+    """
+    hooks = part._forward_hooks, part._forward_pre_hooks, part._backward_hooks
+    own = type(part).__module__.startswith(("torch.nn.", "transformers."))
+    return own and not any(hooks) and not getattr(part, "gradient_checkpointing", False)
 
 
 def workspace(model: Any, tokens: int) -> list[Tensor]:  # noqa: ANN401
@@ -57,7 +60,8 @@ def packed_bert(
     sizes = [batch * length for batch, length in shapes]
     x = _embedded(model.embeddings, groups, segments)  # [T, D]
     nowhere: Sequence[Tensor | None] = [None] * 6
-    q, k, v, mixed, out, inner = nowhere if space is None else _cut(space, len(x))
+    cut = nowhere if space is None else [matrix[: len(x)] for matrix in space]
+    q, k, v, mixed, out, inner = cut
     for layer in model.encoder.layer:
         attention, dense = layer.attention.self, layer.attention.output
         parts = zip(
@@ -100,10 +104,6 @@ def is_padded_right(attention_mask: Tensor) -> bool:
     """Return whether every text ``[B, L]`` begins with a token, padding after it."""
     falling = attention_mask[:, 1:] <= attention_mask[:, :-1]
     return bool(attention_mask[:, 0].all() and falling.all())
-
-
-def _cut(space: Sequence[Tensor], tokens: int) -> list[Tensor]:
-    return [matrix[:tokens] for matrix in space]
 
 
 def _attended(attention: Any, parts: Sequence[Tensor], shape: torch.Size) -> Tensor:  # noqa: ANN401

@@ -73,7 +73,7 @@ def change_activation(model):
 
 
 def add_adapter(model):
-    inject_adapter_in_model(LoraConfig(target_modules=["value"]), model)
+    inject_adapter_in_model(LoraConfig(target_modules=["intermediate.dense"]), model)
 
 
 @pytest.mark.parametrize("change", [change_activation, add_adapter])
