@@ -34,7 +34,7 @@ notebooks: $(READY)  ## every notebook top to bottom; pages and records under bu
 test: $(READY)  ## style, types, tests, every notebook in the smoke profile
 	@$(TIMED) set -e; \
 	echo "ruff: style and format"; $(PY) -m ruff check .; $(PY) -m ruff format --check .; \
-	echo "notebooks: house style"; $(PY) -m sbert_lab notebooks --lint; \
+	echo "notebooks: house style"; $(PY) -m tools.notebook_style; \
 	echo "mypy: types; pytest: on every core"; \
 	failed=; $(PY) -m mypy & types=$$!; \
 	$(PY) -m pytest -n $(PROCESSES) --dist worksteal || failed=1; \
@@ -51,7 +51,7 @@ verify: $(READY)  ## run the laptop profile again and compare with the committed
 	@$(TIMED) $(PY) -m sbert_lab notebooks --verify
 
 lint: $(READY)  ## style only
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m sbert_lab notebooks --lint
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m tools.notebook_style
 
 bench: $(READY)  ## time against sentence-transformers, side by side
 	@$(PY) benchmarks/encode.py

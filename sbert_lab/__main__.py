@@ -56,10 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         help="by default SBERT_LAB_PROFILE, else laptop",
     )
     notebooks.add_argument("--update", **flag, help="write outputs and records back")
-    what = notebooks.add_mutually_exclusive_group()
-    what.add_argument("--verify", **flag, help="compare with the committed records")
-    what.add_argument("--lint", **flag, help="check the style; run none")
-    what.add_argument("--findings", **flag, help="make FINDINGS.md from the records")
+    notebooks.add_argument(
+        "--verify", **flag, help="compare with the committed records"
+    )
     notebooks.set_defaults(command=_notebooks)
 
     select = commands.add_parser(
@@ -101,18 +100,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _notebooks(options: argparse.Namespace) -> int:
-    """Run, verify or check the notebooks. 1 if one fails, differs or has a problem."""
+    """Run or verify the notebooks. 1 if one fails or differs."""
     from sbert_lab.experiments import notebooks
 
     paths = notebooks.chosen(options.only)
-    if options.findings:
-        changed = notebooks.update_findings()
-        print("FINDINGS.md renewed" if changed else "FINDINGS.md is up to date")
-        return 0
-    if options.lint:
-        problems = [problem for path in paths for problem in notebooks.lint(path)]
-        print("\n".join(problems) or "the notebooks keep the house style")
-        return 1 if problems else 0
     print(f"{len(paths)} notebooks, {options.profile} profile …", flush=True)
     wrong = 0
     for path in paths:

@@ -19,6 +19,7 @@ from material import yardstick
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
+from study import Study, main
 from transformers import BertConfig, BertForSequenceClassification
 
 from sbert_lab._utils import Vectors, machine
@@ -31,7 +32,6 @@ from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.profiles import current
 from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder
-from sbert_lab.experiments.study import Study, main
 from sbert_lab.experiments.timing import side_by_side
 from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
 from sbert_lab.models.checkpoint import Layout

@@ -28,6 +28,7 @@ from material import (
     yardstick,
 )
 from numpy.typing import NDArray
+from study import Study, main
 
 from sbert_lab.datasets import dictionary, sts
 from sbert_lab.datasets.nli import LABELS, Inference
@@ -40,7 +41,6 @@ from sbert_lab.experiments.runs import (
     regression,
     triplets,
 )
-from sbert_lab.experiments.study import Study, main
 from sbert_lab.losses import (
     CosineSimilarityLoss,
     MultipleNegativesRankingLoss,

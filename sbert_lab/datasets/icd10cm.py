@@ -6,7 +6,6 @@ cholera" for A00.0); finding the code from the term is the retrieval task.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -241,11 +240,6 @@ class HierarchyGuard:
         above: NDArray[np.bool_] = np.any(first == second[:, :1], axis=1)
         below: NDArray[np.bool_] = np.any(second == first[:, :1], axis=1)
         return above | below
-
-    def fingerprint(self) -> str:
-        """Return a hash of the codes; the book is always the same one."""
-        codes = [self.anchor_codes, self.corpus_codes or self.anchor_codes]
-        return hashlib.sha256(json.dumps(codes).encode()).hexdigest()
 
     @cached_property
     def _lines(self) -> list[NDArray[np.int64]]:

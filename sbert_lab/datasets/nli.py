@@ -1,7 +1,6 @@
 """Pairs of a premise and a hypothesis, and whether the one follows from the other.
 
-`authored` is the project's own. AllNLI has licences of its own and is read from
-``$SBERT_LAB_DATA_HOME``, or from the hub.
+`authored` is the project's own; `dictionary.entailment` makes others by rule.
 """
 
 from collections import defaultdict
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sbert_lab.datasets.pairs import read_authored
-from sbert_lab.datasets.sts import read_split
-from sbert_lab.models.registry import resolve
 
 Label = Literal["entailment", "neutral", "contradiction"]
 #: A label's place is its class number, as in AllNLI on the hub.
@@ -32,23 +29,6 @@ class Inference:
 def authored() -> tuple[Inference, ...]:
     """Read the project's own 1,200 pairs, data/authored/nli.csv; rules beside it."""
     return tuple(Inference(**row) for row in read_authored("nli.csv"))  # type: ignore[arg-type]
-
-
-def all_nli(split: str = "train") -> tuple[Inference, ...]:
-    """Read AllNLI: SNLI (Bowman et al. 2015) and MultiNLI (Williams et al. 2018).
-
-    The subset ``pair-class`` of ``sentence-transformers/all-nli`` on the hub; a folder
-    of that name in ``$SBERT_LAB_DATA_HOME/all-nli`` comes first. `split` is
-    ``"train"``, ``"dev"`` or ``"test"``.
-    """
-    rows = read_split(resolve("all-nli") / "pair-class", split)
-    if wrong := {row["label"] for row in rows} - set(range(len(LABELS))):
-        told = "take the rows out (-1: the annotators did not agree)"
-        raise ValueError(f"all-nli: labels {wrong} are none of 0, 1, 2; {told}")
-    return tuple(
-        Inference("", "all-nli", r["premise"], r["hypothesis"], LABELS[r["label"]])
-        for r in rows
-    )
 
 
 def nli_triplets(pairs: Sequence[Inference]) -> list[tuple[str, str, str]]:

@@ -303,17 +303,11 @@ def similarity_score(
     *,
     baseline: ArrayLike | None = None,
     cells: int = 1,
-    kept: ArrayLike | None = None,
 ) -> Interval:
-    """Return `bootstrap_score` of a set's pairs, of those `kept`, in its groups."""
-    chosen = np.ones(len(pairs), bool) if kept is None else np.asarray(kept, bool)
-    part = pairs.only(chosen.tolist())
+    """Return `bootstrap_score` of a set's pairs, in its groups."""
+    groups = pairs.group or None
     return bootstrap_score(
-        np.asarray(cosines)[..., chosen],
-        part.score,
-        baseline=None if baseline is None else np.asarray(baseline)[..., chosen],
-        cells=cells,
-        groups=part.group or None,
+        cosines, pairs.score, baseline=baseline, cells=cells, groups=groups
     )
 
 

@@ -1,7 +1,7 @@
 """The trainings of the notebooks: many that differ in one thing, each kept on disk.
 
-A raw BERT trained over several seeds (02, 03, 06), one base adapted in many ways (07,
-08), what they are measured with, and the one store of trained models.
+A raw BERT that is trained (06), one base adapted in many ways (07, 08), what they are
+measured with, and the one store of trained models.
 """
 
 import json
@@ -21,10 +21,9 @@ from sbert_lab._utils import random_state_kept, release_memory, write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import train_on_texts
-from sbert_lab.datasets import nli
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.nli import LABELS, Inference
+from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import search_quality
@@ -92,39 +91,6 @@ def raw_encoder(profile: Profile, pooling: str = "mean") -> SentenceEncoder:
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def settings(profile: Profile, seed: int, learning_rate: float) -> dict[str, Any]:
-    """Return the trainer's arguments that decide the weights, for the store's key."""
-    return {
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": profile.batch_size,
-        "learning_rate": learning_rate,
-        "warmup_steps": 0.1,
-        "bf16": has_fast_bfloat16(),
-        "seed": seed,
-    }
-
-
-def train(
-    profile: Profile,
-    data: TrainingData,
-    objective: Callable[[SentenceEncoder], Objective],
-    *,
-    learning_rate: float,
-    seed: int = 0,
-) -> SentenceEncoder:
-    """Return the profile's raw BERT, trained for one epoch.
-
-    `objective` makes the objective for an encoder; `seed` draws its own first weights
-    and the batches.
-    """
-    with random_state_kept():  # loading draws a pooler, where there is none
-        encoder = raw_encoder(profile)
-        torch.manual_seed(seed)
-        made = objective(encoder)
-    fit(encoder, data, made, **settings(profile, seed, learning_rate))
-    return encoder
-
-
 def train_and_keep(
     profile: Profile,
     name: str,
@@ -133,18 +99,33 @@ def train_and_keep(
     *,
     seed: int = 0,
 ) -> Stored:
-    """Train a raw BERT at an ablation's rate, once; `name` says what `objective` is."""
-    rate = profile.ablation_rate
+    """Train a raw BERT for an epoch, at an ablation's rate, once.
+
+    `objective` makes the objective for an encoder, and `name` says what it is.
+    """
+    encoder = raw_encoder(profile)
+    settings: dict[str, Any] = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": profile.batch_size,
+        "learning_rate": profile.ablation_rate,
+        "warmup_steps": 0.1,
+        "bf16": has_fast_bfloat16(),
+        "seed": seed,
+    }
     told = {
         "objective": name,
         "data": data.fingerprint(),
-        "base": raw_encoder(profile).fingerprint(),
+        "base": encoder.fingerprint(),
         "dropout": profile.dropout,
-        **settings(profile, seed, rate),
+        **settings,
     }
 
     def make() -> SentenceEncoder:
-        return train(profile, data, objective, seed=seed, learning_rate=rate)
+        with random_state_kept():
+            torch.manual_seed(seed)  # it may draw weights of its own
+            made = objective(encoder)
+        fit(encoder, data, made, **settings)
+        return encoder
 
     return get_or_train(name, told, make)
 
@@ -159,7 +140,7 @@ def labelled(pairs: Sequence[Inference]) -> TrainingData:
 
 def triplets(pairs: Sequence[Inference]) -> TrainingData:
     """Return premise, entailed and contradicting hypothesis, of the same pairs."""
-    anchor, positive, negative = zip(*nli.nli_triplets(pairs), strict=True)
+    anchor, positive, negative = zip(*nli_triplets(pairs), strict=True)
     columns = {"anchor": anchor, "positive": positive, "negative": negative}
     return TrainingData(columns, source="entailment")
 

@@ -96,8 +96,6 @@ def test_guard_is_the_book():
     turned = HierarchyGuard(names[::-1], names)
     np.testing.assert_array_equal(turned(len(some) - 1 - first, second), expected)
     assert 500 < sum(expected) < len(expected) / 2
-    assert HierarchyGuard(names).fingerprint() == HierarchyGuard(names).fingerprint()
-    assert HierarchyGuard(names).fingerprint() != turned.fingerprint()
 
 
 @pytest.fixture(scope="module")

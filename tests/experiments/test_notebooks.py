@@ -13,7 +13,9 @@ from sbert_lab.__main__ import main
 from sbert_lab._utils import committed_results, notebook_paths, project_root
 from sbert_lab.experiments import notebooks, recorded
 from sbert_lab.experiments.answers import PLACE
-from sbert_lab.experiments.notebooks import NotebookFailed, lint, run, update_findings
+from sbert_lab.experiments.notebooks import NotebookFailed, run
+from tools.findings import BEGIN, END, update_findings
+from tools.notebook_style import lint
 
 
 @pytest.mark.notebook
@@ -184,8 +186,8 @@ def test_findings_show_every_claim(tmp_path):
     text = (project_root() / "FINDINGS.md").read_text(encoding="utf-8")
     copy = tmp_path / "FINDINGS.md"
     copy.write_text(text, encoding="utf-8")
-    assert not update_findings(copy), "run `python -m sbert_lab notebooks --findings`"
-    copy.write_text(f"A\n{notebooks.BEGIN}\nold\n{notebooks.END}\nB\n")
+    assert not update_findings(copy), "run `python -m tools.findings`"
+    copy.write_text(f"A\n{BEGIN}\nold\n{END}\nB\n")
     assert update_findings(copy)
     made = copy.read_text().splitlines()
     assert (made[0], made[-1], "old" in made) == ("A", "B", False)

@@ -8,13 +8,19 @@ from coded_domain import coded_domain, word_encoder
 from tiny_cross_encoder import WORDS, tiny_cross_encoder
 
 from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.datasets.icd10cm import RetrievalTask
+from sbert_lab.adaptation.unsupervised import margin_columns
+from sbert_lab.datasets.icd10cm import RetrievalTask, ancestors, by_code
 from sbert_lab.experiments import reranking
 from sbert_lab.experiments.reranking import (
     Candidates,
+    candidates,
+    distill,
+    ndcg_of,
     train_reranker,
 )
+from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
+from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 from sbert_lab.training.trainer import has_fast_bfloat16
@@ -72,6 +78,22 @@ def test_the_order_is_that_of_a_loop(depth, share):
         drawn(read=8).order(9)
 
 
+def test_scores_by_hand():
+    found = drawn()
+    order = found.order(8)
+    for k in (1, 10):
+        expected = []
+        for row, right in zip(order.tolist(), found.task.relevant, strict=True):
+            codes = [f"d{i}" for i in row[:k]]
+            place = codes.index(right) + 2 if right in codes else np.inf
+            expected.append(1 / np.log2(place))
+        np.testing.assert_allclose(found.ndcg(8, k=k), expected)
+    assert 0 < found.recall(5).sum() < found.recall(DEEP).sum() < QUERIES
+    gone = np.where(found.rows == found.rows[:, :1], -1, found.rows)
+    without = ndcg_of(found.task, found.rows[:, 1:])
+    np.testing.assert_allclose(ndcg_of(found.task, gone), without)
+
+
 def test_the_best_mixture_is_the_one_with_the_highest_score():
     found, shares = drawn(), np.arange(11) / 10
     spreads = found.spreads(6)
@@ -89,6 +111,20 @@ def test_the_best_mixture_is_the_one_with_the_highest_score():
 
 
 # Stages
+
+
+def test_candidates_are_the_nearest():
+    encoder, asked = word_encoder(), task()
+    found = candidates(encoder, asked, 9, EmbeddingCache())
+    queries, corpus = (
+        normalized(encoder.encode(list(side)))
+        for side in (asked.queries, asked.corpus_texts)
+    )
+    cosines = queries @ corpus.T
+    scores = -np.sort(-cosines, axis=1)[:, :9]
+    np.testing.assert_allclose(found.first, scores, atol=1e-6)
+    picked = np.take_along_axis(cosines, found.rows, 1)
+    np.testing.assert_allclose(picked, found.first, atol=1e-6)
 
 
 def test_read_candidates_have_the_scores_of_each_pair(cache, monkeypatch):
@@ -142,3 +178,37 @@ def test_a_reranker_is_fitted_to_what_was_mined(domain, base):
     expected = by_hand.predict(*asked, activation=None)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert np.abs(scores - before).max() > 1e-4
+
+
+def test_negatives_of_a_reranker_are_no_relatives(domain, base):
+    mined = reranking._mined(SentenceEncoder.from_pretrained(base), domain, RECIPE)
+    code = dict(zip(domain.candidates, domain.candidate_codes, strict=True))
+    checked = 0
+    for positive, rows in zip(mined.positives, mined.negatives.tolist(), strict=True):
+        right = by_code()[code[positive]]
+        for row in (row for row in rows if row >= 0):
+            wrong = by_code()[code[mined.corpus[row]]]
+            assert right not in ancestors(wrong)
+            assert wrong not in ancestors(right)
+            checked += 1
+    assert checked > len(domain.pairs)
+
+
+def test_a_student_comes_nearer_to_its_teacher(domain, base):
+    teacher = tiny_cross_encoder()
+    recipe = replace(RECIPE, epochs=8)
+    taught = distill(base, teacher, domain, recipe)
+    assert not distill(base, teacher, domain, recipe).new
+    other = distill(base, tiny_cross_encoder(seed=1), domain, RECIPE)
+    assert other.folder != taught.folder
+    before, after = map(SentenceEncoder.from_pretrained, (base, taught.folder))
+    unguarded = replace(domain, codes=())
+    rows = margin_columns(
+        teacher, reranking._mined(before, unguarded, recipe).triplets()
+    )
+    agreement = []
+    for model in (before, after):
+        a, p, n = (model.encode(rows[r]) for r in ("anchor", "positive", "negative"))
+        gap = (a * p).sum(1) - (a * n).sum(1)
+        agreement.append(np.corrcoef(gap, rows["label"])[0, 1])
+    assert agreement[1] > agreement[0] + 0.2

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from coded_domain import coded_domain, word_encoder
-from conftest import states, tiny_encoder
+from conftest import tiny_encoder
 from tiny_cross_encoder import WORDS
 from tiny_raw_bert import make_raw, tiny_profile
 from torch import nn
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.adaptation.recipe import Recipe
+from sbert_lab.adaptation.recipe import RECIPES, Recipe
 from sbert_lab.datasets import nli
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.nli import LABELS
@@ -20,8 +20,9 @@ from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.experiments import runs
-from sbert_lab.experiments.runs import RETRIEVAL, Study, Yardstick, get_or_train, train
+from sbert_lab.experiments.runs import RETRIEVAL, Study, Yardstick, get_or_train
 from sbert_lab.losses import SoftmaxLoss
+from sbert_lab.models.averaging import average
 
 AUTHORED = nli.authored()
 FEW = AUTHORED[:48]  # of 16 premises
@@ -45,9 +46,6 @@ def cache(tmp_path, monkeypatch):
 
 def softmax(encoder):
     return SoftmaxLoss(encoder.dimension, len(LABELS))
-
-
-# Data
 
 
 def columns(data, encoder):
@@ -86,27 +84,6 @@ def test_a_raw_encoder_has_its_pooling_and_dropout(profile):
     got = encoder.encode("a cat sat on the mat")
     np.testing.assert_allclose(got, hidden.amax(0), atol=1e-5)
     assert {p.p for p in encoder.modules() if isinstance(p, nn.Dropout)} == {0.25}
-
-
-def test_one_seed_is_one_training_to_the_bit(profile):
-    """With dropout, whatever was drawn before, and no global state is touched."""
-    profile, found, drawn = profile.but(dropout=0.1), [], []
-
-    def made(encoder):
-        drawn.append(softmax(encoder).weight.detach().clone())
-        return softmax(encoder)
-
-    for turn, seed in enumerate((3, 3, 4)):
-        torch.manual_seed(turn)  # which must not matter
-        before = states()
-        data = runs.labelled(FEW)
-        trained = train(profile, data, made, seed=seed, learning_rate=1e-3)
-        assert states() == before
-        assert not trained.training
-        found.append(trained.fingerprint())
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert found[0] == found[1] != found[2]
 
 
 # Yardstick
@@ -153,7 +130,6 @@ def test_sets_are_scored_by_spearman_and_queries_by_their_mean():
     rng = np.random.default_rng(0)
     sizes = {"plain": 30, "grouped": 30, RETRIEVAL: 40}
     each = [{k: rng.uniform(size=n) for k, n in sizes.items()} for _ in range(6)]
-    kept = np.arange(30) % 3 > 0
     for name in sizes:
         found = YARD.score(name, each[:3], each[3:])
         ours, theirs = np.array([run[name] for run in each]).reshape(2, 3, -1)
@@ -161,8 +137,8 @@ def test_sets_are_scored_by_spearman_and_queries_by_their_mean():
             expected = bootstrap_mean(ours - theirs, groups=np.arange(40) // 2)
         else:
             expected = similarity_score(SETS[name], ours, baseline=theirs)
-            part = similarity_score(SETS[name], ours, baseline=theirs, kept=kept)
-            assert YARD.score(name, each[:3], each[3:], kept=kept) == part != found
+            part = similarity_score(SETS[name], ours, baseline=theirs, cells=3)
+            assert YARD.score(name, each[:3], each[3:], cells=3) == part != found
         assert found == expected
         one = YARD.score(name, each[:3], each[3:4])
         assert one == YARD.score(name, each[:3], each[3:4] * 3) != found
@@ -197,7 +173,6 @@ def kept(profile, seed=0, rows=24):
 
 
 def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeypatch):
-    """Each under a key of its own; and the trainer is told what the key holds."""
     found = [kept(profile), kept(profile, seed=1), kept(profile, rows=32)]
     for change in (
         {"batch_size": 4},
@@ -206,15 +181,6 @@ def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeyp
         {"raw_model": str(make_raw(cache / "other", seed=1))},
     ):
         found.append(kept(profile.but(**change)))
-    usual = runs.settings
-    for change in (
-        {"warmup_steps": 0.9},
-        {"num_train_epochs": 2},
-        {"bf16": not usual(profile, 0, 1.0)["bf16"]},
-    ):
-        monkeypatch.setattr(runs, "settings", lambda *a, c=change: usual(*a) | c)
-        found.append(kept(profile))
-    monkeypatch.setattr(runs, "settings", usual)
     monkeypatch.setattr(runs, "TRAINING_VERSION", runs.TRAINING_VERSION + 1)
     found.append(kept(profile))
     assert all(one.new for one in found)
@@ -275,3 +241,39 @@ def test_everything_that_decides_makes_another_model(study, monkeypatch):
     assert (gaps[~np.eye(len(trials), dtype=bool)] > 1e-5).all()
     monkeypatch.setattr(runs, "TRAINING_VERSION", -1)
     assert study.adapted(ONE, 40).folder != trials[0].folder
+
+
+def test_the_average_is_of_the_same_training(study, base):
+    bare = study.adapted(ONE, 40)
+    new = study.new
+    mixed = study.adapted(replace(ONE, base_weight=0.25), 40)
+    assert study.new == new
+    assert study.mixed(bare, 0.0).folder == bare.folder
+    parts = (SentenceEncoder.from_pretrained(folder) for folder in (base, bare.folder))
+    by_hand = average(*parts, 0.25)
+    loaded = SentenceEncoder.from_pretrained(mixed.folder)
+    assert loaded.fingerprint() == by_hand.fingerprint()
+    assert mixed.seconds == bare.seconds
+
+
+def test_texts_alone(study, monkeypatch):
+    texts = [*study.domain.pairs.positive]
+    usual = replace(RECIPES["simcse"], batch_size=8)
+    monkeypatch.setitem(runs.RECIPES, "simcse", usual)
+    trial = study.adapted_to_texts("simcse", texts)
+    assert not np.allclose(trial.items["made up"], study.before.items["made up"])
+    monkeypatch.setitem(runs.RECIPES, "simcse", replace(usual, learning_rate=1e-3))
+    assert study.adapted_to_texts("simcse", texts).folder != trial.folder
+
+
+def test_scores_are_those_of_the_yardstick(study):
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.uniform(size=(2, 3, len(study.domain.group)))
+    trials, others = (
+        [replace(study.before, items={RETRIEVAL: row}) for row in rows]
+        for rows in (ours, theirs)
+    )
+    expected = bootstrap_mean(ours - theirs, groups=study.domain.group)
+    assert study.score(trials, others) == expected
+    gap = study.score([study.before] * 2, [study.before], on="made up")
+    assert (gap.mean, gap.low, gap.high) == (0, 0, 0)

@@ -1,5 +1,7 @@
 """The indexes: against exact search, FAISS used directly, each other, and damage."""
 
+import resource
+
 import faiss
 import numpy as np
 import pytest
@@ -259,6 +261,21 @@ def test_damaged_index_says_what_to_do(tmp_path, name, damage):
         path.write_bytes(content[: len(content) // 2])
     with pytest.raises((ValueError, FileNotFoundError), match="build it"):
         VectorIndex.load(tmp_path / "index")
+
+
+def test_a_disk_that_is_full_at_a_files_end_is_told(tmp_path):
+    """C's last write of a file fails when it is closed, which nobody looks at."""
+    index = VectorIndex.build(CORPUS[:300], kind="binary")
+    index.save(tmp_path / "index")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(OSError, match="is not saved"):
+            VectorIndex.build(CORPUS[300:600], kind="binary").save(tmp_path / "index")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    loaded = VectorIndex.load(tmp_path / "index")
+    np.testing.assert_array_equal(loaded.reconstruct(), index.reconstruct())
 
 
 def test_an_index_that_is_saved_while_it_is_read_is_never_mixed(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from conftest import WORDS, tiny_encoder, tiny_parts, word_tokenizer
 
 from sbert_lab import SentenceEncoder
-from sbert_lab.models.checkpoint import CheckpointError, Dense
+from sbert_lab.models.checkpoint import CheckpointError, Dense, read
 
 TEXTS = ["the cat sat on the mat", "a quick brown fox", "", "dog", "red bird flew " * 9]
 
@@ -337,3 +337,34 @@ def test_an_adapter_beside_the_weights_is_merged(tmp_path, monkeypatch):
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="without its base model.*merge"):
         load(folder)
+
+
+def test_checksums_tell_a_flipped_bit_and_a_missing_file(tmp_path):
+    folder = tmp_path / "model"
+    tiny_encoder().save(folder)
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="sha256 differs"):
+        load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        load(folder)
+    with pytest.raises(CheckpointError, match="not a folder"):
+        read(tmp_path / "none")
+
+
+def test_saving_keeps_what_an_earlier_save_did_not_write(tmp_path):
+    clone, own = tmp_path / "clone", {".git/HEAD": "ref", "LICENSE": "", "thesis": "t"}
+    tiny_encoder(**LAYOUTS["dense"]).save(clone)
+    for name, text in own.items():
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text(text)
+    tiny_encoder(seed=9).save(clone)
+    assert load(clone).fingerprint() == tiny_encoder(seed=9).fingerprint()
+    assert {name: (clone / name).read_text() for name in own} == own
+    assert not (clone / "2_Dense").exists()
+    (clone / "sbert_lab.json").unlink()  # as if another program had written the rest
+    with pytest.raises(FileExistsError, match="is not of an earlier save"):
+        tiny_encoder().save(clone)
+    assert load(clone).fingerprint() == tiny_encoder(seed=9).fingerprint()
