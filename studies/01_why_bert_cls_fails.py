@@ -101,7 +101,7 @@ def measured(name: str) -> Items:
     encoder = SentenceEncoder.from_pretrained(profile.sbert)
     vectors["encoder"] = encoder.encode(texts, show_progress=False)
     found = {way: cosines(each) for way, each in vectors.items()}
-    drawn = [random_bert(seed) for seed in range(profile.study_seeds)]
+    drawn = [random_bert(seed) for seed in range(profile.study_few)]
     found["random"] = np.stack([cosines(one.encode(texts)) for one in drawn])
     unit, half = normalize(CountVectorizer().fit_transform(texts)), len(texts) // 2
     bags = unit[:half].multiply(unit[half:]).sum(axis=1)
@@ -224,7 +224,8 @@ def build() -> Study:
     study = Study("01_why_bert_cls_fails", uses=[*uses, "wordnet", "stsb", "sick"])
     profile, seeds = current(), current().study_seeds
     for name, pairs in sets().items():
-        told = {"set": name, "pairs": len(pairs), "model": profile.sbert, "of": seeds}
+        told = {"set": name, "pairs": len(pairs), "model": profile.sbert}
+        told["random"] = profile.study_few
         study.add(name, partial(measured, name), seconds=120, depends=told)
     study.add("shape", shape, seconds=20, depends={"shape": SENTENCES})
     for seed in range(seeds):

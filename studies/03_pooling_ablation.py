@@ -113,7 +113,7 @@ def build() -> Study:
     study = Study("03_pooling_ablation", uses=uses)
     study.add("raw", untrained, seconds=60, depends={"raw": profile.raw_model})
     for count, seed, pooling in product(
-        profile.pooling_pairs, range(profile.study_seeds), POOLINGS
+        profile.pooling_pairs, range(profile.study_few), POOLINGS
     ):
         told = {
             "pooling": pooling,
@@ -134,7 +134,7 @@ def build() -> Study:
 
 def conclude(study: Study, items: Mapping[str, Items]) -> None:
     """Record levels and differences by step, their noise, and the switches."""
-    seeds, counts = range(study.profile.study_seeds), study.profile.pooling_pairs
+    seeds, counts = range(study.profile.study_few), study.profile.pooling_pairs
     yard, last = yardstick(), max(counts)
     runs = {
         (pooling, -(-count // BATCH)): [

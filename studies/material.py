@@ -20,7 +20,7 @@ from sbert_lab.losses import Objective
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 
-SETS = ("stsb", "sick", "everyday", "apart", "retrieval")
+SETS = ("stsb", "sick", "everyday", "apart", "form", "retrieval")
 UNIT = dict.fromkeys(SETS, "Spearman") | {"retrieval": "nDCG@10"}
 BATCH = 64
 
@@ -29,7 +29,9 @@ BATCH = 64
 def yardstick() -> Yardstick:
     """Return STS Benchmark's test, SICK-R, our everyday pairs, and medical search.
 
-    ``"apart"`` are the everyday pairs without a shared content word.
+    ``"apart"`` are the everyday pairs without a shared content word. In ``"form"`` the
+    partners that mean something else also have the form of their anchor, a question
+    for a question, so that form tells nothing.
     """
     profile = current()
     sets = {
@@ -37,6 +39,7 @@ def yardstick() -> Yardstick:
         "sick": sts.sick(),
         "everyday": sts.everyday(),
         "apart": sts.everyday(lures=False),
+        "form": sts.everyday(same_form=True),
     }
     if profile.benchmark is not None:
         most = 10 * profile.benchmark

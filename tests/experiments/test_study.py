@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import IPython.display
 import numpy as np
 import pytest
-from sbert_lab.experiments.study import Study, main
+import study
+from study import Study, main
 
 from sbert_lab._utils import RESULTS
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments import answer, answers, beside, recorded, study
+from sbert_lab.experiments import answer, answers, beside, recorded
 from sbert_lab.experiments.profiles import VARIABLE
 
 

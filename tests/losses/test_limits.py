@@ -15,12 +15,13 @@ from batches import (
     with_dropout,
 )
 from conftest import WORDS, tiny_encoder
-from objective_cases import KIND, SCORE, D, N, dense
+from objective_cases import KIND, SAME, SCORE, D, N, dense
 from torch import nn
 
 from sbert_lab.losses import (
     CachedLoss,
     CachedMultipleNegativesRankingLoss,
+    ContrastiveLoss,
     CoSENTLoss,
     CosineSimilarityLoss,
     DenoisingAutoEncoderLoss,
@@ -139,6 +140,7 @@ TRAINED = {
     "ranking": (RANKING(), ("anchor", "positive"), None),
     "cosine": (CosineSimilarityLoss(), ("first", "second"), SCORE),
     "cosent": (CoSENTLoss(), ("first", "second"), SCORE),
+    "contrastive": (ContrastiveLoss(), ("first", "second"), SAME),
     "softmax": (SoftmaxLoss(16), ("first", "second"), KIND),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from batches import KNOWN, RAGGED, batch_of, cos, drawn, naive_ranking, numbers_of
-from objective_cases import KIND, PAIRS, ROWS, SCORE, D, N
+from objective_cases import KIND, PAIRS, ROWS, SAME, SCORE, D, N
 from torch import nn
 
 from sbert_lab.losses import (
@@ -17,6 +17,7 @@ from sbert_lab.losses import (
     TripletLoss,
     multiple_negatives_ranking_loss,
 )
+from sbert_lab.losses.contrastive import contrastive_loss
 from sbert_lab.losses.cosent import cosent_loss
 
 SEVERAL = ROWS | {"negative": [["x"], [], ["y", "z"], *[["x", "u"]] * 5]}
@@ -103,6 +104,18 @@ def test_triplets_with_several_negatives_are_the_loop(metric, margin):
     found = TripletLoss(metric, margin).value(texts, batch)
     assert found.item() == pytest.approx(np.mean(hinges), abs=1e-12)
     assert 0 < sum(h == 0 for h in hinges) < len(hinges) == 13
+
+
+@pytest.mark.parametrize(("metric", "margin"), [("euclidean", 4.0), ("cosine", 0.9)])
+def test_contrastive_is_the_loop(metric, margin):
+    texts = drawn(batch_of(PAIRS), D)
+    total = 0.0
+    for u, v, same in zip(*arrays(texts), SAME, strict=True):
+        d = far(u, v, metric)
+        total += d**2 if same else max(0.0, margin - d) ** 2
+    same = torch.tensor(SAME)
+    found = contrastive_loss(*texts.values(), same, metric=metric, margin=margin)
+    assert found.item() == pytest.approx(total / 2 / N, abs=1e-12)
 
 
 def test_cosent_is_the_loop():
