@@ -2,7 +2,8 @@
 
 bert-mini as it is, pooled in four ways, beside vectors that no BERT made, the encoder
 that 02's largest training with the ranking objective gives, and a published encoder.
-Then a cross-encoder of the same start and pairs, and the time of both.
+Then a cross-encoder beside an encoder, both begun with that one and taught the STS
+Benchmark's scored pairs, and the time of both.
 
 ``SBERT_LAB_SET='{"nsp_model": "FOLDER"}'`` adds a BERT that was also pre-trained to
 tell whether one sentence follows another.
@@ -15,12 +16,19 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import torch
 from material import yardstick
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 from study import Study, main
-from transformers import BertConfig, BertForSequenceClassification
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    get_linear_schedule_with_warmup,
+)
 
 from sbert_lab._utils import Vectors, machine
 from sbert_lab.datasets import nli, sts
@@ -33,7 +41,6 @@ from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.profiles import current
 from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder
 from sbert_lab.experiments.timing import side_by_side
-from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.probing import (
@@ -41,13 +48,11 @@ from sbert_lab.models.probing import (
     first_token_attention,
     untrained_bert,
 )
-from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.models.static import StaticEncoder
-from sbert_lab.training import TrainingData, fit
+from sbert_lab.training import set_dropout
 
-CROSS = {"epochs": 1, "batch_size": 32, "learning_rate": 3e-4}
-NEGATIVES = 3  # of each anchor of the cross-encoder, drawn from the other rows
+CROSS = {"epochs": 3, "batch_size": 32, "learning_rate": 3e-4}
 WHITENED = ("stsb", "everyday")
 READ = ("stsb", "everyday")  # by the cross-encoder
 SENTENCES = 500  # whose attention and cone are looked at
@@ -168,30 +173,60 @@ def shape() -> Items:
 
 
 def read_together(seed: int) -> Items:
-    """Train a cross-encoder on 02's pairs, and return its scores of pairs, by set."""
-    pairs = two().pairs_of(seed)
-    count = min(current().cross_anchors, len(pairs))
-    drawn = np.random.default_rng(seed).integers(count, size=(count, NEGATIVES))
-    negative = [
-        [pairs.positive[other] for other in row if pairs.positive[other] != own]
-        for row, own in zip(drawn, pairs.positive[:count], strict=True)
-    ]
-    kept = [row for row in range(count) if negative[row]]
-    columns = {"anchor": pairs.anchor, "positive": pairs.positive, "negative": negative}
-    columns = {role: [of[row] for row in kept] for role, of in columns.items()}
-    data = TrainingData(columns, source="the dictionary's pairs")
-    start = resolve(current().raw_model)
+    """Teach a cross-encoder the STS Benchmark's pairs; return its scores, by set."""
+    start = ranking(seed).folder()
     model = CrossEncoder.from_pretrained(start, head_seed=seed)
+    told = {"base": SentenceEncoder.from_pretrained(start).fingerprint(), "seed": seed}
 
     def make() -> CrossEncoder:
-        fit(model, data, ListwiseCrossEntropy(), seed=seed, **CROSS)
+        learn(model, sts.stsb("train"), seed)
         return model
 
-    told = {"base": model.fingerprint(), "data": data.fingerprint(), "seed": seed}
     folder = get_or_train("study-cross-encoder", told | CROSS, make).folder
     reader = CrossEncoder.from_pretrained(folder)
     return {
         name: reader.predict(pairs.first, pairs.second, activation=None)
+        for name, pairs in sets().items()
+        if name in READ
+    }
+
+
+def learn(model: CrossEncoder, pairs: ScoredPairs, seed: int) -> None:
+    """Train on scored pairs by binary cross-entropy (Reimers and Gurevych 2019)."""
+    set_dropout(model, 0.0)
+    kinds = model.transformer.bert.embeddings.token_type_embeddings.weight
+    with torch.no_grad():
+        kinds[1] = kinds[0]  # bert-mini never saw a second text: its row is untrained
+    rng, size = np.random.default_rng(seed), CROSS["batch_size"]
+    ids = [torch.from_numpy(each) for each in model.pair_ids(pairs.first, pairs.second)]
+    lengths, score = np.array([len(each) for each in ids]), np.array(pairs.score) / 5
+    batches: list[Any] = []
+    for _ in range(CROSS["epochs"]):  # of pairs of about one length
+        order = np.argsort(lengths + 6 * rng.random(len(ids)))
+        rows = np.array_split(order, -(-len(ids) // size))
+        batches += [rows[at] for at in rng.permutation(len(rows))]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=CROSS["learning_rate"])
+    steps = len(batches)
+    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+    for rows in batches:
+        padded = pad_sequence([ids[row] for row in rows], batch_first=True)
+        mask = torch.arange(padded.shape[1]) < torch.tensor(lengths[rows])[:, None]
+        found = model(padded, mask.long())[:, 0]
+        target = torch.tensor(score[rows], dtype=torch.float32)
+        loss = F.binary_cross_entropy_with_logits(found, target)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def vectors_alike(seed: int) -> Items:
+    """Return the cosines of 02's encoder of the same start and the same pairs."""
+    before = ranking(seed)
+    encoder = SentenceEncoder.from_pretrained(two().after_stsb(seed, before))
+    return {
+        name: cosines(encoder.encode(texts_of(pairs), show_progress=False))
         for name, pairs in sets().items()
         if name in READ
     }
@@ -229,14 +264,17 @@ def build() -> Study:
         study.add(name, partial(measured, name), seconds=120, depends=told)
     study.add("shape", shape, seconds=20, depends={"shape": SENTENCES})
     for seed in range(seeds):
-        told = {"trained": asdict(ranking(seed)), "rate": two().RATE["ranking"]}
+        told = {"trained": asdict(ranking(seed)), **two().SETTINGS["ranking"]}
         work = partial(trained, seed)
         study.add(f"trained, seed {seed}", work, seconds=700, depends=told)
     for seed in range(min(2, seeds)):
-        told = {"read": CROSS, "anchors": profile.cross_anchors, "seed": seed}
-        told["dictionary"] = two().VERSION
+        told = {"start": asdict(ranking(seed)), **two().SETTINGS["ranking"]}
+        told |= {"seed": seed, "stsb": two().STSB}
+        work = partial(vectors_alike, seed)
+        study.add(f"vectors alike, seed {seed}", work, seconds=20, depends=told)
         work = partial(read_together, seed)
-        study.add(f"cross-encoder, seed {seed}", work, seconds=600, depends=told)
+        told = told | {"read": CROSS}
+        study.add(f"cross-encoder, seed {seed}", work, seconds=500, depends=told)
     study.add("cost", cost, seconds=120, depends={"cost": TIMED, "on": machine()})
     if folder := profile.nsp_model:
         work = partial(next_sentence, folder)
@@ -278,7 +316,7 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
         study.record(f"attention.{place}", bootstrap_mean(look[place]), "share")
     for way in ("cls", "mean", "encoder"):
         study.record(f"cone.{way}", float(look[f"cone.{way}"]), "cosine")
-    reading(study, items, ways["trained"])
+    reading(study, items)
     priced(study, items["cost"])
     if "next sentence" in items:
         asked(study, items["next sentence"], ways)
@@ -313,14 +351,18 @@ def repaired(
             study.record(f"{name}.{way}_whitened_gain", score(ways[way]), UNIT)
 
 
-def reading(study: Study, items: Mapping[str, Items], trained: Sequence[Items]) -> None:
+def reading(study: Study, items: Mapping[str, Items]) -> None:
     """Record the cross-encoder, and its difference from encoders of its seeds."""
-    runs = [i for name, i in items.items() if name.startswith("cross-encoder,")]
+    runs, alike = (
+        [found for name, found in items.items() if name.startswith(start)]
+        for start in ("cross-encoder,", "vectors alike,")
+    )
     yard = Yardstick(sets())
     for name in READ:
         study.record(f"cross_encoder.{name}", yard.score(name, runs), UNIT)
-        over = yard.score(name, runs, trained[: len(runs)])
-        study.record(f"cross_encoder_over_trained.{name}", over, UNIT)
+        study.record(f"vectors_alike.{name}", yard.score(name, alike), UNIT)
+        over = yard.score(name, runs, alike)
+        study.record(f"cross_encoder_over_vectors.{name}", over, UNIT)
 
 
 def priced(study: Study, seconds: Items) -> None:

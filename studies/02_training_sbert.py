@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from dictionary_rows import accuracies
 from material import (
+    RANKED,
     SETS,
     UNIT,
     as_float32,
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from study import Study, main
 
 from sbert_lab.datasets import dictionary, sts
-from sbert_lab.datasets.nli import LABELS, Inference
+from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.profiles import current
 from sbert_lab.experiments.runs import (
@@ -40,7 +41,6 @@ from sbert_lab.experiments.runs import (
     labelled,
     raw_encoder,
     regression,
-    triplets,
 )
 from sbert_lab.losses import (
     CosineSimilarityLoss,
@@ -56,14 +56,15 @@ from sbert_lab.training import TrainingData
 
 VERSION = 2  # of the dictionary's rules: raise it, and all is trained anew
 LABELLED = "share of held-out labels"
-RATE = {
-    "ranking": 2e-4,
-    "shuffled": 2e-4,
-    "triplet": 3e-4,
-    "cosine": 3e-4,
-    "softmax": 3e-4,
+SETTINGS = {
+    "ranking": {"learning_rate": 5e-4, "batch_size": RANKED},
+    "shuffled": {"learning_rate": 5e-4, "batch_size": RANKED},
+    "small_batch": {"learning_rate": 2e-4, "batch_size": 64},
+    "triplet": {"learning_rate": 3e-4, "batch_size": 64},
+    "cosine": {"learning_rate": 3e-4, "batch_size": 64},
+    "softmax": {"learning_rate": 3e-4, "batch_size": 64},
 }
-STSB = {"learning_rate": 3e-4, "epochs": 2.0}
+STSB = {"learning_rate": 3e-4, "batch_size": 64, "epochs": 2.0}
 
 
 @cache
@@ -80,7 +81,7 @@ def inferences(seed: int) -> tuple[Inference, ...]:
 
 def material(name: str, count: int, seed: int) -> TrainingData:
     """Return the rows of `count` pairs, in the order of a seed, for an objective."""
-    if name in ("ranking", "shuffled"):
+    if name in ("ranking", "shuffled", "small_batch"):
         found = pairs_of(seed).pick(range(min(count, len(pairs_of(seed)))))
         order = np.arange(len(found))
         if name == "shuffled":
@@ -92,7 +93,10 @@ def material(name: str, count: int, seed: int) -> TrainingData:
         scored = dictionary.graded("train", seed=seed)
         return regression(scored.only(np.arange(len(scored)) < count))
     if name == "triplet":
-        return triplets(inferences(seed)[: 2 * count])  # 3 rows of 2 make 1 of 3
+        rows = nli_triplets(inferences(seed))[: ceil(2 * count / 3)]
+        roles = "anchor", "positive", "negative"
+        columns = dict(zip(roles, zip(*rows, strict=True), strict=True))
+        return TrainingData(columns, source="the dictionary's labelled rows")
     return labelled(inferences(seed)[:count])
 
 
@@ -129,8 +133,8 @@ class Training:
             material(self.objective, self.pairs, self.seed),
             partial(objective, self.objective, self.seed),
             seed=self.seed,
-            learning_rate=RATE[self.objective],
             epochs=ceil(current().study_least / self.pairs),
+            **SETTINGS[self.objective],
         )
 
     def measured(self) -> Items:
@@ -153,9 +157,9 @@ def labels_named(folder: str) -> NDArray[np.float32]:
     return (logits.argmax(1) == right).float().numpy()
 
 
-def on_stsb(seed: int, before: Training | None = None) -> Items:
-    """Train on the STS Benchmark's own pairs, raw or after the dictionary; measure."""
-    folder = trained(
+def after_stsb(seed: int, before: Training | None = None) -> str:
+    """Train on the STS Benchmark's own pairs, raw or after the dictionary."""
+    return trained(
         "stsb",
         regression(sts.stsb("train")),
         lambda _: CosineSimilarityLoss(),
@@ -163,7 +167,11 @@ def on_stsb(seed: int, before: Training | None = None) -> Items:
         start=None if before is None else before.folder(),
         **STSB,
     )
-    return measured(folder)
+
+
+def on_stsb(seed: int, before: Training | None = None) -> Items:
+    """Train on the STS Benchmark's own pairs, and measure."""
+    return measured(after_stsb(seed, before))
 
 
 def build() -> Study:
@@ -179,24 +187,28 @@ def build() -> Study:
             one = Training(name, pairs, seed)
             title = f"{one.title}, seed {seed}"
             seconds = 60 + pairs / 80
-            study.add(title, one.measured, seconds=seconds, depends=asdict(one))
+            told = asdict(one) | SETTINGS[name]
+            study.add(title, one.measured, seconds=seconds, depends=told)
 
     def add_after(title: str, before: Training | None, seed: int) -> None:
-        told = {"stsb": STSB, "seed": seed, "after": before and asdict(before)}
+        told = {"stsb": STSB, "seed": seed}
+        if before:
+            told["after"] = asdict(before) | SETTINGS[before.objective]
         work = partial(on_stsb, seed, before)
         study.add(f"{title}, seed {seed}", work, seconds=200, depends=told)
 
     add("ranking", sizes[-1], seeds)
     for seed in seeds:
         one = Training("ranking", sizes[-1], seed)
-        told = asdict(one) | {"averaged": 0.5}
+        told = asdict(one) | SETTINGS["ranking"] | {"averaged": 0.5}
         title = f"{one.title}_averaged, seed {seed}"
         study.add(title, partial(averaged, one), seconds=60, depends=told)
         add_after("stsb_rows", None, seed)
         add_after("ranking_then_stsb", one, seed)
     for pairs in reversed(sizes[:-1]):
         add("ranking", pairs)
-    add("shuffled", others[-1])
+    for name in ("small_batch", "shuffled"):
+        add(name, others[-1])
     for pairs, name in product(reversed(others), ("softmax", "cosine", "triplet")):
         add(name, pairs)
     for seed in few:
@@ -244,10 +256,11 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
             named = bootstrap_mean(np.stack([found["labels"] for found in each]))
             study.record(f"labels.{name}", named, LABELLED)
     most = study.profile.study_others[-1]
+    others = ("softmax", "cosine", "triplet", "small_batch")
     pairs = [
         ("ranking_then_stsb", "stsb_rows"),
         ("softmax_then_stsb", "stsb_rows"),
-        *((f"ranking_{most}", f"{name}_{most}") for name in ("softmax", "cosine")),
+        *((f"ranking_{most}", f"{name}_{most}") for name in others),
     ]
     for on in SETS:
         for name, other in pairs:

@@ -13,7 +13,7 @@ from functools import cache, partial
 from itertools import product
 
 import numpy as np
-from material import BATCH, SETS, UNIT, measured, trained, yardstick
+from material import RANKED, SETS, UNIT, measured, trained, yardstick
 from study import Study, main
 
 from sbert_lab.datasets import dictionary
@@ -32,7 +32,7 @@ FINISHED = {
     "minilm": ("all-MiniLM-L6-v2", 200),
     "mpnet": ("all-mpnet-base-v2", 1200),
 }
-RATE, TEMPERATURE = 3e-4, 0.05
+RATE, TEMPERATURE = 5e-4, 0.05
 
 
 @cache
@@ -72,6 +72,7 @@ def after_training(pooling: str, count: int, seed: int) -> Items:
         lambda _: MultipleNegativesRankingLoss(temperature=TEMPERATURE),
         seed=seed,
         learning_rate=RATE,
+        batch_size=RANKED,
         pooling=pooling,
     )
     if count < max(current().pooling_pairs):
@@ -121,7 +122,7 @@ def build() -> Study:
             "seed": seed,
             "rate": RATE,
             "temperature": TEMPERATURE,
-            "batch": BATCH,
+            "batch": RANKED,
         }
         work = partial(after_training, pooling, count, seed)
         title = f"{pooling}, {count} pairs, seed {seed}"
@@ -137,13 +138,13 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
     seeds, counts = range(study.profile.study_few), study.profile.pooling_pairs
     yard, last = yardstick(), max(counts)
     runs = {
-        (pooling, -(-count // BATCH)): [
+        (pooling, -(-count // RANKED)): [
             items[f"{pooling}, {count} pairs, seed {seed}"] for seed in seeds
         ]
         for pooling, count in product(POOLINGS, counts)
     }
     runs |= {(p, 0): [chosen(items["raw"], f"used_{p}")] for p in POOLINGS}
-    first, end = 0, -(-last // BATCH)
+    first, end = 0, -(-last // RANKED)
     study.record("pairs.train", last, "pairs")
     study.record("seeds", len(seeds), "seeds")
     for name, (pooling, step) in product(SETS, runs):

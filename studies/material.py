@@ -22,7 +22,7 @@ from sbert_lab.training import TrainingData, fit
 
 SETS = ("stsb", "sick", "everyday", "apart", "form", "retrieval")
 UNIT = dict.fromkeys(SETS, "Spearman") | {"retrieval": "nDCG@10"}
-BATCH = 64
+RANKED = 256  # pairs of a batch for ranking: each is a wrong answer to all others
 
 
 @cache
@@ -55,6 +55,7 @@ def trained(
     *,
     seed: int,
     learning_rate: float,
+    batch_size: int,
     epochs: float = 1,
     pooling: str = "mean",
     start: str | None = None,
@@ -70,7 +71,7 @@ def trained(
         encoder = SentenceEncoder.from_pretrained(start)
     settings = {
         "epochs": epochs,
-        "batch_size": BATCH,
+        "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
     }
