@@ -26,8 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -m sbert_lab fetch || echo "Without it everything runs but training on WordNet."
 	@echo "$(VENV) is ready."
 
-notebooks: $(READY)  ## every notebook top to bottom; pages and records under build/
-	@$(TIMED) $(PY) -m sbert_lab notebooks
+notebooks: $(READY)  ## every notebook top to bottom, or ONLY=04; pages and records under build/
+	@$(TIMED) $(PY) -m tools.notebooks $(ONLY)
 
 # One thread a process, and one process more than cores, for one often waits for a kernel
 # or a disk: two threads that share a core wait for each other more than they work.
@@ -48,7 +48,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab notebooks
 
 verify: $(READY)  ## run the laptop profile again and compare with the committed records
-	@$(TIMED) $(PY) -m sbert_lab notebooks --verify
+	@$(TIMED) $(PY) -m tools.notebooks --verify
 
 lint: $(READY)  ## style only
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m tools.notebook_style

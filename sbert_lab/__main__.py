@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``notebooks | select | adapt | benchmark | fetch | doctor``
+``select | adapt | benchmark | fetch | doctor``
 """
 
 import argparse
@@ -40,26 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Imported here, where ^C is caught: they take seconds.
     from sbert_lab.adaptation.recipe import add_options as add_adapt_options
-    from sbert_lab.experiments.profiles import PROFILES, current
     from sbert_lab.selection.command import add_options as add_select_options
 
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
     flag: dict[str, Any] = {"action": "store_true"}
-
-    notebooks = commands.add_parser("notebooks", help="run notebooks top to bottom")
-    notebooks.add_argument("only", nargs="*", help="numbers, e.g. 04; by default all")
-    notebooks.add_argument(
-        "--profile",
-        choices=PROFILES,
-        default=current().name,
-        help="by default SBERT_LAB_PROFILE, else laptop",
-    )
-    notebooks.add_argument("--update", **flag, help="write outputs and records back")
-    notebooks.add_argument(
-        "--verify", **flag, help="compare with the committed records"
-    )
-    notebooks.set_defaults(command=_notebooks)
 
     select = commands.add_parser(
         "select", help="which model to use: quality, time and memory, and a choice"
@@ -97,28 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
     return parser
-
-
-def _notebooks(options: argparse.Namespace) -> int:
-    """Run or verify the notebooks. 1 if one fails or differs."""
-    from sbert_lab.experiments import notebooks
-
-    paths = notebooks.chosen(options.only)
-    print(f"{len(paths)} notebooks, {options.profile} profile …", flush=True)
-    wrong = 0
-    for path in paths:
-        try:
-            record, page = notebooks.run(path, options.profile, update=options.update)
-        except notebooks.NotebookFailed as error:
-            lines = problems = [f"FAILED: {error}"]
-        else:
-            problems = notebooks.disagreements(record) if options.verify else []
-            lines = [*notebooks.report(record), str(page)]
-            if options.verify:
-                lines = problems or ["agrees with its record"]
-        wrong += bool(problems)
-        print("\n  ".join([path.stem, *lines]), flush=True)
-    return 1 if wrong else 0
 
 
 def _select(options: argparse.Namespace) -> int:

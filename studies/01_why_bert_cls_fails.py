@@ -35,8 +35,7 @@ from sbert_lab.datasets import nli, sts
 from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.error_analysis import word_overlap
-from sbert_lab.evaluation.geometry import anisotropy
-from sbert_lab.evaluation.metrics import pairwise_cosine
+from sbert_lab.evaluation.metrics import anisotropy, pairwise_cosine
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.profiles import current
 from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder

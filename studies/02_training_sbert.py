@@ -26,6 +26,7 @@ from material import (
     as_float32,
     head_of,
     measured,
+    regression,
     trained,
     yardstick,
 )
@@ -40,7 +41,6 @@ from sbert_lab.experiments.runs import (
     Items,
     labelled,
     raw_encoder,
-    regression,
 )
 from sbert_lab.losses import (
     CosineSimilarityLoss,
@@ -152,7 +152,7 @@ def labels_named(folder: str) -> NDArray[np.float32]:
     encoder = SentenceEncoder.from_pretrained(folder)
     both = [row.premise for row in rows] + [row.hypothesis for row in rows]
     u, v = torch.from_numpy(encoder.encode(both)).chunk(2)
-    logits = concatenated(u, v, ("u", "v", "|u-v|")) @ head_of(folder)["weight"].T
+    logits = concatenated(u, v) @ head_of(folder)["weight"].T
     right = torch.tensor([LABELS.index(row.label) for row in rows])
     return (logits.argmax(1) == right).float().numpy()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbert_lab._utils import write_bytes
 from sbert_lab.datasets import icd10cm, sts
+from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.experiments.profiles import current
 from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder
 from sbert_lab.losses import Objective
@@ -96,6 +97,13 @@ def _head_file(folder: str) -> Path:
 def head_of(folder: str) -> dict[str, Tensor]:
     """Return what the objective of a training had learnt, by name."""
     return load(_head_file(folder).read_bytes())
+
+
+def regression(pairs: ScoredPairs) -> TrainingData:
+    """Return scored pairs as ``first``, ``second``, ``label``, scores from 0 to 1."""
+    label = [score / 5 for score in pairs.score]
+    columns = {"first": pairs.first, "second": pairs.second, "label": label}
+    return TrainingData(columns, source="scored pairs")
 
 
 def measured(folder: str) -> Items:

@@ -34,7 +34,7 @@ def test_the_commands_are_listed(capsys):
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
         told = capsys.readouterr().err
-        assert all(n in told for n in ("notebooks", "select", "adapt", "benchmark"))
+        assert all(n in told for n in ("select", "adapt", "benchmark", "doctor"))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,10 @@ def test_what_ends_a_command_is_a_line(error, told, monkeypatch, capsys):
     assert "\n" not in str(caught.value.code)
 
 
-def test_a_mistake_is_told_in_a_line(monkeypatch):
+def test_a_mistake_is_told_in_a_line():
     for arguments, told in (
-        (["notebooks", "77"], "no notebook 77"),
         (["benchmark", "no-such-model"], "no model or data set 'no-such-model'"),
         (["benchmark", "x", "--size", "5"], "--size 5: 16 or more"),
     ):
         with pytest.raises(SystemExit, match=told):
             main(arguments)
-    monkeypatch.setenv("SBERT_LAB_PROFILE", "other")
-    with pytest.raises(SystemExit, match="SBERT_LAB_PROFILE='other': choose one of"):
-        main(["notebooks", "04"])

@@ -1,8 +1,8 @@
 """Adapt a model: train, average with the base, measure, save.
 
 The folder that is filled holds ``plan.json`` (what decides the weights) from the start,
-then ``model``, ``report.md`` with its pictures, and at last ``outcome.json``. Until
-then ``work`` holds checkpoints, from which a run that was killed goes on.
+then ``model``, ``report.md``, and at last ``outcome.json``. Until then ``work`` holds
+checkpoints, from which a run that was killed goes on.
 """
 
 import json
@@ -51,22 +51,13 @@ def adapt(
     Called again after an interruption, with the same arguments, it goes on and ends in
     the same weights; called again when all is done, it returns what was found.
 
-    Parameters
-    ----------
-    data
-        Pairs that belong together, e.g. queries and answers; or texts of the field.
-    out
-        The folder to fill: new, empty, or that of an earlier call.
-    method, teacher
-        For texts; see `train_on_texts`.
-    recipe
-        How; None for the method's own of `RECIPES`.
-    test
-        Other pairs, to test on. None keeps some of the pairs aside, whole groups that
-        share no text with the rest, and tests nothing where there are only texts.
-    corpus
-        What is searched, and where hard negatives of pairs come from. By default the
-        answers of training and test are searched, and negatives are those of training.
+    `data` are pairs that belong together, e.g. queries and answers, or texts of the
+    field, for which `method` and `teacher` are those of `train_on_texts`. `out` is a
+    folder to fill: new, empty, or that of an earlier call. A `recipe` of None is the
+    method's own. `test` are other pairs; None keeps some of the pairs aside, whole
+    groups that share no text with the rest, and tests nothing where there are only
+    texts. `corpus` is what is searched, and where hard negatives of pairs come from: by
+    default the answers of training and test, and negatives those of training.
 
     Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
     weights, ``plan``, ``facts``, ``curve`` (step and loss), and those of

@@ -11,7 +11,6 @@ from sbert_lab._utils import write_bytes, write_json
 from sbert_lab.datasets.pairs import PairSearch
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import search_quality
-from sbert_lab.evaluation.figures import intervals, legend_below, new_figure, png
 from sbert_lab.evaluation.metrics import Values, pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
@@ -85,17 +84,14 @@ def compare(
 
 
 def write_report(folder: Path, outcome: Mapping[str, Any]) -> None:
-    """Write ``report.md``, its pictures, and at last ``outcome.json``."""
+    """Write ``report.md``, and then ``outcome.json``."""
     parts = [f"# {outcome['base']}, adapted", summary(outcome)]
-    if outcome["comparisons"]:
-        write_bytes(folder / "scores.png", _scores_picture(outcome["comparisons"]))
-        parts.append("![scores](scores.png)")
     for side in ("better", "worse"):
         if rows := [list(map(_cell, one.values())) for one in outcome[side]]:
             parts += [f"## Queries that got {side}", _table([outcome[side][0], *rows])]
-    write_bytes(folder / "loss.png", _loss_picture(outcome["curve"]))
-    parts += ["## Training", "![training loss by step](loss.png)"]
-    told = {**outcome["facts"], **outcome["plan"]}
+    parts.append("## Training")
+    losses = ", ".join(f"{loss:.3g}" for _, loss in outcome["curve"])
+    told = {**outcome["facts"], "loss, from start to end": losses, **outcome["plan"]}
     parts.append("\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in told.items()))
     write_bytes(folder / REPORT, ("\n\n".join(parts) + "\n").encode())
     write_json(folder / OUTCOME, outcome)
@@ -141,27 +137,3 @@ def _cell(value: str | float) -> str:
         return f"{value:.3f}"
     text = " ".join(value.split()).replace("|", "\\|")
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
-
-
-def _scores_picture(comparisons: Sequence[Mapping[str, Any]]) -> bytes:
-    figure, (axes,) = new_figure(height=1.5 + 0.7 * len(comparisons))
-    scores: dict[str, Interval] = {}
-    for one in comparisons:
-        for when in ("before", "after"):
-            value = Interval(**one[when])
-            # The interval of few items can lie beside their mean.
-            low, high = min(value.low, value.mean), max(value.high, value.mean)
-            scores[f"{one['what']}, {when}"] = Interval(value.mean, low, high, value.n)
-    names = list(scores)
-    intervals(axes, scores, kinds={"before": names[::2], "after": names[1::2]})
-    axes.set_xlabel("score, with its 95 % interval")
-    legend_below(axes)
-    return png(figure)
-
-
-def _loss_picture(curve: Sequence[tuple[int, float]]) -> bytes:
-    figure, (axes,) = new_figure(height=3)
-    axes.plot(*zip(*curve, strict=True), marker="o")
-    axes.set_xlabel("step")
-    axes.set_ylabel("training loss")
-    return png(figure)

@@ -3,10 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from sbert_lab._utils import Metric, Vectors, whole_number
-from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation import metrics
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.batching import check_texts
@@ -48,26 +45,6 @@ class Evaluator(Protocol):
     def held_out(self) -> Iterable[Sequence[str]]:
         """Return what is judged, pairs of texts or single ones, for the leak check."""
         ...
-
-
-class SimilarityEvaluator:
-    """Spearman's correlation of cosine and gold score: metric ``spearman``.
-
-    Source: Reimers and Gurevych 2019, section 4.
-    """
-
-    def __init__(self, name: str, pairs: ScoredPairs) -> None:
-        self.name, self.pairs = name, pairs
-
-    def __call__(self, encoder: SentenceEncoder) -> dict[str, float]:
-        """Return the correlation."""
-        vectors = encoder.encode([*self.pairs.first, *self.pairs.second])
-        cosines = metrics.pairwise_cosine(*np.split(vectors, 2))
-        return {"spearman": metrics.spearman(cosines, self.pairs.score)}
-
-    def held_out(self) -> Iterable[Sequence[str]]:
-        """Return the pairs."""
-        return zip(self.pairs.first, self.pairs.second, strict=True)
 
 
 class RetrievalEvaluator:

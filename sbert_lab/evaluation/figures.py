@@ -46,15 +46,10 @@ def show(figure: "Figure", *, alt: str, data: Sequence[Mapping[str, Any]]) -> No
 
     if len(alt) < 40:
         raise ValueError("alt text: say the kind of figure, its axes, what is compared")
-    display(Image(png(figure), format="png", alt=alt, metadata={"alt": alt}))
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
+    display(Image(png.getvalue(), format="png", alt=alt, metadata={"alt": alt}))
     table(data, caption="The data behind this figure", folded=True)
-
-
-def png(figure: "Figure") -> bytes:
-    """Return a figure as the bytes of a PNG file, the same ones every time."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def table(

@@ -85,20 +85,19 @@ def answer(notebook: str, template: str) -> None:
 
 def beside(
     notebook: str,
-    measured: str | Mapping[str, float | Interval],
-    live: float | Interval = 0.0,
+    measured: Mapping[str, float | Interval],
+    *,
     title: str = "This run beside the full study",
 ) -> bool:
     """Show what this run measured beside the record, and return whether they agree.
 
-    `measured` is a key of the record, whose value here is `live`, or values by keys.
-    Two intervals agree if they overlap, a number if it is in the recorded interval. A
-    profile that decides nothing compares nothing, and agrees.
+    `measured` are values by keys of the record. Two intervals agree if they overlap, a
+    number if it is in the recorded interval. A profile that decides nothing compares
+    nothing, and agrees.
     """
     found = recorded(notebook)
     rows: list[dict[str, str]] = []
-    here = {measured: live} if isinstance(measured, str) else measured
-    for key, value in here.items():
+    for key, value in measured.items():
         own = value if isinstance(value, Interval) else Interval(value, value, value, 1)
         above, below = own.low > found[key].high, own.high < found[key].low
         verdict = "no: higher here" if above else "no: lower here" if below else "yes"

@@ -23,7 +23,7 @@ from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.adaptation.unsupervised import train_on_texts
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
-from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
+from sbert_lab.datasets.nli import LABELS, Inference
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import search_quality
@@ -136,20 +136,6 @@ def labelled(pairs: Sequence[Inference]) -> TrainingData:
     label = [LABELS.index(pair.label) for pair in pairs]
     columns = {"first": first, "second": second, "label": label}
     return TrainingData(columns, source="entailment")
-
-
-def triplets(pairs: Sequence[Inference]) -> TrainingData:
-    """Return premise, entailed and contradicting hypothesis, of the same pairs."""
-    anchor, positive, negative = zip(*nli_triplets(pairs), strict=True)
-    columns = {"anchor": anchor, "positive": positive, "negative": negative}
-    return TrainingData(columns, source="entailment")
-
-
-def regression(pairs: ScoredPairs) -> TrainingData:
-    """Return scored pairs as ``first``, ``second``, ``label``, scores from 0 to 1."""
-    label = [score / 5 for score in pairs.score]
-    columns = {"first": pairs.first, "second": pairs.second, "label": label}
-    return TrainingData(columns, source="graded pairs")
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,17 @@ from sbert_lab.losses.softmax import SoftmaxLoss
 
 
 class MatryoshkaLoss(WrappedObjective):
-    """The weighted sum of another objective over truncated embeddings.
+    """The sum of another objective over truncated embeddings.
 
-    ``L = Σ_d w_d · loss(x[:, :d] / |x[:, :d]|)``
+    ``L = Σ_d loss(x[:, :d] / |x[:, :d]|)``
 
     The truncated embeddings are scaled to unit length, the whole ones too.
-    `dimensions` are how many leading ones to keep, `weights` are 1 if not given.
+    `dimensions` are how many leading ones to keep.
 
     Source: Kusupati et al. 2022, equation 1.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        dimensions: Sequence[int],
-        weights: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, objective: Objective, dimensions: Sequence[int]) -> None:
         super().__init__(objective)
         if isinstance(objective, SoftmaxLoss):
             raise ValueError(
@@ -39,11 +34,6 @@ class MatryoshkaLoss(WrappedObjective):
                 "embeddings; train MatryoshkaLoss over a ranking or cosine objective"
             )
         self.dimensions = tuple(dimensions)
-        self.weights = (1.0,) * len(dimensions) if weights is None else tuple(weights)
-        if len(self.weights) != len(dimensions):
-            raise ValueError(
-                f"{len(self.weights)} weights, {len(dimensions)} dimensions"
-            )
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Refuse dimensions that the encoder does not have."""
@@ -56,10 +46,10 @@ class MatryoshkaLoss(WrappedObjective):
         super().bind(encoder, numbers)
 
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Return the weighted sum over the dimensions."""
+        """Return the sum over the dimensions."""
         wide = {role: to_float32(x) for role, x in texts.items()}
         total = next(iter(wide.values())).new_zeros(())
-        for d, weight in zip(self.dimensions, self.weights, strict=True):
+        for d in self.dimensions:
             short = {role: F.normalize(x[:, :d], dim=-1) for role, x in wide.items()}
-            total = total + weight * self.objective.value(short, batch)
+            total = total + self.objective.value(short, batch)
         return total

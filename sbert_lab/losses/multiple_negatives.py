@@ -23,24 +23,13 @@ def multiple_negatives_ranking_loss(
 
     ``L = −1/B Σ_i log( exp(cos(a_i, p_i)/τ) / Σ_c exp(cos(a_i, c)/τ) )``
 
-    The candidates c are all positives and all negatives.
-
-    Parameters
-    ----------
-    anchors
-        Embeddings ``[B, D]``.
-    positives
-        ``[P, D]``; that of anchor *i* is row ``offset + i``. P is B, or larger where
-        the positives of other processes were gathered.
-    negatives
-        Hard negatives ``[N, D]``, each a candidate for every anchor.
-    temperature
-        τ; sentence-transformers' ``scale`` is 1/τ.
-    ignored
-        True where a candidate is no wrong answer, ``[B, P + N]``: see
-        `false_negatives`. An anchor's own positive is never left out.
-    offset
-        Where this process's positives begin.
+    The candidates c are all positives and all negatives. Anchors are embeddings
+    ``[B, D]``; the positive of anchor *i* is row ``offset + i`` of ``[P, D]``, where P
+    is B, or larger where the positives of other processes were gathered; `negatives`,
+    ``[N, D]``, are candidates for every anchor. τ is the `temperature`,
+    sentence-transformers' ``scale`` is 1/τ. `ignored`, ``[B, P + N]``, is True where a
+    candidate is no wrong answer, see `false_negatives`; an anchor's own positive is
+    never left out.
 
     Source: Henderson et al. 2017, section 4.4; with cosine and temperature van den
     Oord et al. 2018, equation 4.

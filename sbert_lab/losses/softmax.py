@@ -14,32 +14,30 @@ from sbert_lab.losses.objective import (
     trained_width,
 )
 
-#: What can be concatenated, by the paper's names.
-PARTS = ("u", "v", "|u-v|", "u*v")
+#: What is concatenated, by the paper's names.
+PARTS = ("u", "v", "|u-v|")
 
 
-def concatenated(u: Tensor, v: Tensor, parts: Sequence[str]) -> Tensor:
+def concatenated(u: Tensor, v: Tensor, parts: Sequence[str] = PARTS) -> Tensor:
     """Concatenate what is asked for, ``[B, D], [B, D] -> [B, len(parts) D]``.
 
     Source: Reimers and Gurevych 2019, table 6.
     """
-    made = {"u": u, "v": v, "|u-v|": (u - v).abs(), "u*v": u * v}
+    made = {"u": u, "v": v, "|u-v|": (u - v).abs()}
     return torch.cat([made[part] for part in parts], dim=-1)
 
 
-def softmax_loss(
-    u: Tensor, v: Tensor, label: Tensor, weight: Tensor, parts: Sequence[str]
-) -> Tensor:
+def softmax_loss(u: Tensor, v: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     """Return the mean cross-entropy of the label, a scalar.
 
     ``L = −1/B Σ_i log softmax(W [u; v; |u − v|])_{y_i}``
 
     `u` and `v` are embeddings ``[B, D]`` of premise and hypothesis, `label` is int64
-    ``[B]``, `weight` W, ``[labels, len(parts) D]``, and `parts` are of `PARTS`.
+    ``[B]``, `weight` W, ``[labels, 3 D]``.
 
     Source: Reimers and Gurevych 2019, section 3.1 (classification objective).
     """
-    features = concatenated(to_float32(u), to_float32(v), parts)
+    features = concatenated(to_float32(u), to_float32(v))
     return F.cross_entropy(features @ to_float32(weight).T, label)
 
 
@@ -57,19 +55,12 @@ class SoftmaxLoss(Objective):
         self,
         dimension: int,
         labels: int = 3,
-        parts: Sequence[str] = ("u", "v", "|u-v|"),
         *,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        unknown = [part for part in parts if part not in PARTS]
-        if unknown or not parts or len(set(parts)) < len(parts):
-            raise ValueError(
-                f"parts {list(parts)}: one or more different ones of {', '.join(PARTS)}"
-            )
         self.label = LabelRule(0, labels - 1, whole=True)
-        self.parts = tuple(parts)
-        width = dimension * len(self.parts)
+        width = dimension * len(PARTS)
         bound = width**-0.5  # as torch.nn.Linear
         self.weight = nn.Parameter(
             torch.empty(labels, width).uniform_(-bound, bound, generator=generator)
@@ -78,7 +69,7 @@ class SoftmaxLoss(Objective):
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Refuse a layer that was made for embeddings of another width."""
         del numbers
-        fits = self.weight.shape[1] // len(self.parts)
+        fits = self.weight.shape[1] // len(PARTS)
         wide = trained_width(encoder, fits)
         if wide != fits:
             raise ValueError(
@@ -89,7 +80,7 @@ class SoftmaxLoss(Objective):
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the loss of embeddings by role."""
         u, v = texts["first"], texts["second"]
-        return softmax_loss(u, v, self.label_of(batch, u), self.weight, self.parts)
+        return softmax_loss(u, v, self.label_of(batch, u), self.weight)
 
     def diagnostics(
         self, texts: Mapping[str, Tensor], batch: Batch
@@ -97,5 +88,5 @@ class SoftmaxLoss(Objective):
         """Return how many labels are found."""
         u, v = (to_float32(texts[role]) for role in self.roles)
         label = self.label_of(batch, u)
-        logits = concatenated(u, v, self.parts) @ to_float32(self.weight).T
+        logits = concatenated(u, v) @ to_float32(self.weight).T
         return {"accuracy": (logits.argmax(-1) == label).float().mean()}

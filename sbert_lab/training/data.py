@@ -23,14 +23,9 @@ Numbers = NDArray[np.int64]
 class TrainingData(Dataset[Batch]):
     """Rows of texts, by role, with or without a label.
 
-    Parameters
-    ----------
-    columns
-        By role (``anchor``, ``positive``, ``negative``, ``first``, ``second``,
-        ``text``, ``label``), one entry a row. A ``negative`` may also be a list of
-        texts, longer or shorter from row to row, or empty.
-    source
-        What to call the data in messages.
+    `columns` are by role (``anchor``, ``positive``, ``negative``, ``first``,
+    ``second``, ``text``, ``label``), one entry a row. A ``negative`` may also be a list
+    of texts, longer or shorter from row to row, or empty. Messages call it `source`.
 
     A `DataError` has every problem: columns of different length, a row that is not
     text or is empty, a label that is no number.

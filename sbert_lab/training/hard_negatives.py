@@ -1,8 +1,7 @@
 """Hard negatives: texts that a model takes for the answer, and that are not.
 
 The nearest wrong texts teach most, but among them stand right answers that nobody wrote
-down, and a model that is taught to push those away gets worse. So most of this is about
-what is *not* mined.
+down, and a model that is taught to push those away gets worse.
 """
 
 import logging
@@ -93,9 +92,9 @@ def mine(
     but for its positives, itself, and whatever `guard` forbids, such as
     `icd10cm.HierarchyGuard`. Negatives are drawn from the first rank of these, 0 is the
     nearest, up to and without the last. Each has at most the cosine of the anchor's
-    lowest positive, minus `relative_margin` of its absolute value: 0.05 keeps those 5 %
-    below. Texts are the same if `pairs.plain` makes them so; where an anchor stands in
-    several pairs, or a text in several rows, what one of them forbids is forbidden.
+    lowest positive, minus `relative_margin` of its absolute value. Texts are the same
+    if `pairs.plain` makes them so; where an anchor stands in several pairs, or a text
+    in several rows, what one of them forbids is forbidden.
 
     A `NoNegativesError` says what was in the way of all.
 

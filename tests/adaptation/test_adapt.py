@@ -19,7 +19,7 @@ from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.models.averaging import average
 from sbert_lab.training.trainer import set_dropout
 
-FINISHED = set("model plan.json outcome.json report.md scores.png loss.png".split())
+FINISHED = set("model plan.json outcome.json report.md".split())
 
 
 class Stop(Exception):

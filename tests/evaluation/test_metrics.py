@@ -10,6 +10,7 @@ from scipy.spatial import distance
 from sklearn.metrics import ndcg_score
 
 from sbert_lab.evaluation.metrics import (
+    anisotropy,
     average_precision_at_k,
     ndcg_at_k,
     overlap_at_k,
@@ -135,3 +136,12 @@ def test_graded_metrics_equal_trec_eval_to_the_bit(seed):
     ids = [{key for key, grade in row.items() if grade > 0} for row in relevant]
     for metric in (average_precision_at_k, recall_at_k):
         assert (metric(found, ids, 5) == metric(found, relevant, 5)).all()
+
+
+def test_anisotropy_is_the_mean_over_pairs():
+    rng = np.random.default_rng(0)
+    x = 0.7 + rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4))
+    cosines = 1 - distance.pdist(x, "cosine")
+    assert anisotropy(x) == pytest.approx(cosines.mean(), abs=1e-12)
+    with pytest.raises(ValueError, match="two vectors or more"):
+        anisotropy(np.ones((1, 3)))

@@ -60,17 +60,6 @@ def test_rows_to_train_on(raw):
         "second": [pair.hypothesis for pair in FEW],
     }
     assert [LABELS[int(number)] for number in data.label] == [p.label for p in FEW]
-    found = columns(runs.triplets(FEW), raw)
-    by_label = {lab: [p.hypothesis for p in FEW if p.label == lab] for lab in LABELS}
-    assert found == {
-        "anchor": [pair.premise for pair in FEW[::3]],
-        "positive": by_label["entailment"],
-        "negative": by_label["contradiction"],
-    }
-    scored = ScoredPairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 2.5, 5.0))
-    data = runs.regression(scored)
-    assert columns(data, raw) == {"first": ["a", "b", "c"], "second": ["d", "e", "f"]}
-    assert data.label.tolist() == [0, 0.5, 1]
 
 
 # Training

@@ -144,15 +144,15 @@ def test_an_answer_is_filled_in_from_the_record(shown):
 
 def test_a_run_is_compared_with_the_record(shown, monkeypatch):
     with pytest.raises(FileNotFoundError, match="make study ONLY=98"):
-        beside("98", "pairs", 1.0)
+        beside("98", {"pairs": 1.0})
     run([])
     lower, near = Interval(0.1, 0.0, 0.19, 9), Interval(0.1, 0.0, 0.2, 9)
     agree, higher, fall = "yes", "no: higher here", "no: lower here"
     for live, verdict in ((0.3, agree), (near, agree), (0.31, higher), (lower, fall)):
-        assert beside("98", "gain.all", live) == (verdict == "yes")
+        assert beside("98", {"gain.all": live}) == (verdict == "yes")
         assert f">{verdict}<" in shown.pop()
     assert not beside("98", {"pairs": 5000, "gain.all": 0.5}, title="Both")
     assert shown[0].count(">yes<") == shown.pop().count(">no: higher here<") == 1
     monkeypatch.setenv(VARIABLE, "smoke")
-    assert beside("98", "gain.all", 0.5)
+    assert beside("98", {"gain.all": 0.5})
     assert ">not compared<" in shown.pop()

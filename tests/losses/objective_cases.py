@@ -81,7 +81,7 @@ def softmax_peer(objective):
 def matryoshka_peer(columns, label):
     model = Given()
     theirs = peers().MatryoshkaLoss(
-        model, peers().MultipleNegativesRankingLoss(model), [2, 4, 6], [0.3, 0.5, 1]
+        model, peers().MultipleNegativesRankingLoss(model), [2, 4, 6]
     )
     return theirs([{"given": x} for x in columns], label)
 
@@ -129,7 +129,7 @@ def cases():
             CoSENTLoss(0.1), PAIRS, SCORE, from_embeddings("CoSENTLoss", scale=10)
         ),
         "matryoshka": Case(
-            MatryoshkaLoss(ranking(), [6, 2, 4], weights=[1, 0.3, 0.5]),
+            MatryoshkaLoss(ranking(), [6, 2, 4]),
             TRIPLETS,
             None,
             matryoshka_peer,

@@ -30,8 +30,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets.pairs import DataError
-from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.evaluation.evaluators import RetrievalEvaluator, SimilarityEvaluator
+from sbert_lab.evaluation.evaluators import RetrievalEvaluator
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     CoSENTLoss,
@@ -428,10 +427,6 @@ BEST = EVERY | {
 
 def test_evaluators_run_under_their_names_and_change_nothing(folder, tmp_path):
     texts = sentences(20, 9)
-    score = np.random.default_rng(0).uniform(0, 5, 10).tolist()
-    likeness = SimilarityEvaluator(
-        "likeness", ScoredPairs(texts[:10], texts[10:], score)
-    )
     corpus = {f"d{i}": text for i, text in enumerate(texts[5:])}
     relevant = [{f"d{i}"} for i in range(5)]
     search = RetrievalEvaluator("search", texts[:5], corpus, relevant)
@@ -439,16 +434,14 @@ def test_evaluators_run_under_their_names_and_change_nothing(folder, tmp_path):
     train(alone, tmp_path, pairs(16), MultipleNegativesRankingLoss())
     trainer = train(
         encoder, tmp_path, pairs(16), MultipleNegativesRankingLoss(),
-        evaluators=[likeness, search], eval_on_start=True, **EVERY,
+        evaluators=[search], eval_on_start=True, **EVERY,
     )  # fmt: skip
     assert unequal(weights(alone), weights(encoder)) == []
-    for name in ("eval_likeness_spearman", "eval_search_ndcg_at_10"):
-        assert len(logged(trainer, name)) == 5
+    measured = logged(trainer, "eval_search_ndcg_at_10")
+    assert len(measured) == 5
     found = trainer.evaluate(metric_key_prefix="test")
-    assert found["test_likeness_spearman"] == likeness(encoder)["spearman"]
-    assert (
-        logged(trainer, "eval_likeness_spearman")[-1] == likeness(encoder)["spearman"]
-    )
+    assert found["test_search_ndcg_at_10"] == search(encoder)["ndcg_at_10"]
+    assert measured[-1] == found["test_search_ndcg_at_10"]
 
 
 def test_the_best_weights_are_kept_and_loaded(folder, tmp_path):

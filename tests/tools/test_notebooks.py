@@ -9,13 +9,13 @@ import sys
 import nbformat
 import pytest
 
-from sbert_lab.__main__ import main
 from sbert_lab._utils import committed_results, notebook_paths, project_root
-from sbert_lab.experiments import notebooks, recorded
+from sbert_lab.experiments import recorded
 from sbert_lab.experiments.answers import PLACE
-from sbert_lab.experiments.notebooks import NotebookFailed, run
+from tools import notebooks
 from tools.findings import BEGIN, END, update_findings
 from tools.notebook_style import lint
+from tools.notebooks import NotebookFailed, main, run
 
 
 @pytest.mark.notebook
@@ -91,9 +91,19 @@ def test_one_that_fails_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
         return json.loads(record.read_bytes()), path
 
     monkeypatch.setattr(notebooks, "run", failing)
-    assert main(["notebooks", "04", "05", "--verify"]) == 1
+    assert main(["04", "05", "--verify"]) == 1
     lines = capsys.readouterr().out.splitlines()[1:]
     assert lines[1::2] == ["  FAILED: an error", "  agrees with its record"]
+
+
+def test_a_mistake_is_told(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        main(["77"])
+    assert "no notebook 77" in capsys.readouterr().err
+    monkeypatch.setenv("SBERT_LAB_PROFILE", "other")
+    with pytest.raises(SystemExit):
+        main(["04"])
+    assert "SBERT_LAB_PROFILE='other': choose one of" in capsys.readouterr().err
 
 
 # What is committed

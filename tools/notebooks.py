@@ -1,11 +1,15 @@
 """Run the notebooks top to bottom, and compare them with what is committed.
 
 Each runs in a fresh kernel of this very Python. The executed notebook, its page and its
-record go under build/; only `update` touches what is committed.
+record go under build/; only ``--update`` touches what is committed.
+
+python -m tools.notebooks 04 --profile smoke
 """
 
+import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,7 @@ from sbert_lab._utils import (
     project_root,
     write_bytes,
 )
-from sbert_lab.experiments.profiles import VARIABLE
+from sbert_lab.experiments.profiles import PROFILES, VARIABLE, current
 from sbert_lab.experiments.record import differences
 
 Record = dict[str, Any]
@@ -116,3 +120,37 @@ def report(record: Record) -> list[str]:
         f"{spent['peak_mb']:,} MB of {spent['budget_mb']:,} MB",
         ", ".join(f"{c['id']} {c['verdict']}" for c in record["claims"].values()),
     ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or verify notebooks. Returns 1 if one fails or differs."""
+    parser = argparse.ArgumentParser(description="Run notebooks top to bottom.")
+    add = parser.add_argument
+    add("only", nargs="*", help="numbers, e.g. 04; by default all")
+    add("--profile", choices=PROFILES, help="by default SBERT_LAB_PROFILE, else laptop")
+    add("--update", action="store_true", help="write outputs and records back")
+    add("--verify", action="store_true", help="compare with the committed records")
+    options = parser.parse_args(arguments)
+    try:
+        profile, paths = options.profile or current().name, chosen(options.only)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{len(paths)} notebooks, {profile} profile …", flush=True)
+    wrong = 0
+    for path in paths:
+        try:
+            record, page = run(path, profile, update=options.update)
+        except NotebookFailed as error:
+            lines = problems = [f"FAILED: {error}"]
+        else:
+            problems = disagreements(record) if options.verify else []
+            lines = [*report(record), str(page)]
+            if options.verify:
+                lines = problems or ["agrees with its record"]
+        wrong += bool(problems)
+        print("\n  ".join([path.stem, *lines]), flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
