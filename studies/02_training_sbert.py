@@ -198,7 +198,7 @@ def build() -> Study:
         study.add(f"{title}, seed {seed}", work, seconds=200, depends=told)
 
     add("ranking", sizes[-1], seeds)
-    for seed in seeds:
+    for seed in few:
         one = Training("ranking", sizes[-1], seed)
         told = asdict(one) | SETTINGS["ranking"] | {"averaged": 0.5}
         title = f"{one.title}_averaged, seed {seed}"
@@ -270,7 +270,8 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
             study.record(f"{name}_over_{other}.{on}", over, UNIT[on])
     study.record("pairs.train", len(pairs_of(0)), "pairs of the dictionary")
     study.record("pairs.labelled", len(inferences(0)), "labelled rows")
-    study.record("seeds", len(runs["stsb_rows"]), "seeds")
+    study.record("seeds", study.profile.study_seeds, "seeds")
+    study.record("seeds.few", study.profile.study_few, "seeds")
 
 
 if __name__ == "__main__":

@@ -79,8 +79,6 @@ def test_an_update_writes_outputs_and_record_back(tmp_path, monkeypatch):
 def test_notebooks_are_chosen_by_number():
     assert notebooks.chosen(["4"]) == notebooks.chosen(["04"]) == [notebook_paths()[3]]
     assert notebooks.chosen() == notebook_paths()
-    with pytest.raises(ValueError, match="no notebook 77; there are 01_why_bert_cls"):
-        notebooks.chosen(["77"])
 
 
 def test_one_that_fails_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
@@ -99,7 +97,7 @@ def test_one_that_fails_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
 def test_a_mistake_is_told(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["77"])
-    assert "no notebook 77" in capsys.readouterr().err
+    assert "no notebook 77; there are 01_why" in capsys.readouterr().err
     monkeypatch.setenv("SBERT_LAB_PROFILE", "other")
     with pytest.raises(SystemExit):
         main(["04"])
