@@ -214,6 +214,7 @@ def build() -> Study:
     for seed in few:
         before = Training("softmax", others[-1], seed)
         add_after("softmax_then_stsb", before, seed)
+    add("softmax", sizes[-1], range(1))
     study.add("baselines", baselines, seconds=120, depends={"dictionary": VERSION})
     return study
 
