@@ -215,7 +215,8 @@ def build() -> Study:
         before = Training("softmax", others[-1], seed)
         add_after("softmax_then_stsb", before, seed)
     add("softmax", sizes[-1], range(1))
-    study.add("baselines", baselines, seconds=120, depends={"dictionary": VERSION})
+    told = {"dictionary": VERSION, "rows": sizes[-1], "asked": profile.study_labels}
+    study.add("baselines", baselines, seconds=120, depends=told)
     return study
 
 
@@ -227,9 +228,9 @@ def averaged(one: Training) -> Items:
 
 
 def baselines() -> dict[str, float]:
-    """Return the share of held-out labels that shallow cues name."""
-    test = dictionary.entailment("test")
-    return accuracies(inferences(0), test)
+    """Return the share of held-out labels that shallow cues name, of the same rows."""
+    test = dictionary.entailment("test")[: current().study_labels]
+    return accuracies(inferences(0)[: current().study_pairs[-1]], test)
 
 
 def raw() -> Items:

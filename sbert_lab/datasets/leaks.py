@@ -64,6 +64,7 @@ def judged_texts() -> frozenset[str]:
     for name, columns in (
         ("similarity_ladder.csv", ("anchor", "partner")),
         ("everyday_pairs.csv", ("anchor", "partner")),
+        ("everyday_forms.csv", ("partner",)),
         ("nli.csv", ("premise", "hypothesis")),
     ):
         found += [[row[key] for key in columns] for row in read_authored(name)]

@@ -62,9 +62,6 @@ def test_rows_to_train_on(raw):
     assert [LABELS[int(number)] for number in data.label] == [p.label for p in FEW]
 
 
-# Training
-
-
 def test_a_raw_encoder_has_its_pooling_and_dropout(profile):
     encoder = runs.raw_encoder(profile.but(dropout=0.25), "max")
     tokens = torch.from_numpy(encoder.token_ids(["a cat sat on the mat"])[0])
@@ -73,9 +70,6 @@ def test_a_raw_encoder_has_its_pooling_and_dropout(profile):
     got = encoder.encode("a cat sat on the mat")
     np.testing.assert_allclose(got, hidden.amax(0), atol=1e-5)
     assert {p.p for p in encoder.modules() if isinstance(p, nn.Dropout)} == {0.25}
-
-
-# Yardstick
 
 
 def scored(group=(), start=0):
@@ -133,9 +127,6 @@ def test_sets_are_scored_by_spearman_and_queries_by_their_mean():
         assert one == YARD.score(name, each[:3], each[3:4] * 3) != found
 
 
-# The store
-
-
 def test_a_model_is_trained_once_a_recipe(cache):
     made = []
 
@@ -180,8 +171,6 @@ def test_whatever_a_training_is_told_makes_another_model(profile, cache, monkeyp
     assert len({*made}) == len(made)
     assert last == made[0]
 
-
-# A study: one thing changed at a time
 
 ONE = Recipe(1, 16, 2e-3, negatives=2, rank=(0, 40), base_weight=0.0)
 SCORED = ScoredPairs(tuple(WORDS[:12]), tuple(WORDS[12:24]), tuple(range(12)))
