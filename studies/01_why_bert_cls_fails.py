@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from material import regression, yardstick
+from material import judged, regression, yardstick
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
@@ -264,7 +264,8 @@ def cost() -> Items:
 def build() -> Study:
     """Return the study with all its jobs."""
     uses = ["bert-mini", "bert-mini-static", current().sbert, "icd10cm"]
-    study = Study("01_why_bert_cls_fails", uses=[*uses, "wordnet", "stsb", "sick"])
+    uses += ["wordnet", "stsb", "sick"]
+    study = Study("01_why_bert_cls_fails", uses=uses, judged=judged(Yardstick(sets())))
     profile, seeds = current(), current().study_seeds
     for name, pairs in sets().items():
         told = {"set": name, "pairs": len(pairs), "model": profile.sbert}

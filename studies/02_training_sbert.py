@@ -25,6 +25,7 @@ from material import (
     UNIT,
     as_float32,
     head_of,
+    judged,
     measured,
     regression,
     trained,
@@ -176,7 +177,8 @@ def on_stsb(seed: int, before: Training | None = None) -> Items:
 
 def build() -> Study:
     """Return the study with all its jobs, the ones that matter most first."""
-    study = Study("02_training_sbert", uses=["bert-mini", "wordnet", "stsb", "sick"])
+    uses = ["bert-mini", "wordnet", "stsb", "sick"]
+    study = Study("02_training_sbert", uses=uses, judged=judged(yardstick()))
     profile = current()
     sizes, others = profile.study_pairs, profile.study_others
     seeds, few = range(profile.study_seeds), range(profile.study_few)

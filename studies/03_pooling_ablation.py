@@ -13,7 +13,7 @@ from functools import cache, partial
 from itertools import product
 
 import numpy as np
-from material import RANKED, SETS, UNIT, measured, trained, yardstick
+from material import RANKED, SETS, UNIT, judged, measured, trained, yardstick
 from study import Study, main
 
 from sbert_lab.datasets import dictionary
@@ -111,7 +111,7 @@ def build() -> Study:
     profile, models = current(), present()
     uses = [profile.raw_model, "wordnet", "stsb", "sick", "icd10cm"]
     uses += [name for name, _ in models.values()]
-    study = Study("03_pooling_ablation", uses=uses)
+    study = Study("03_pooling_ablation", uses=uses, judged=judged(yardstick()))
     study.add("raw", untrained, seconds=60, depends={"raw": profile.raw_model})
     for count, seed, pooling in product(
         profile.pooling_pairs, range(profile.study_few), POOLINGS

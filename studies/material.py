@@ -5,6 +5,7 @@ Scored pairs of three kinds (Spearman's correlation of cosine and score) and a s
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sbert_lab._utils import write_bytes
+from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.datasets import icd10cm, sts
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.experiments.profiles import current
@@ -47,6 +49,11 @@ def yardstick() -> Yardstick:
         sets = {n: p.only(np.arange(len(p)) < most) for n, p in sets.items()}
     task = icd10cm.retrieval_task("test", profile.trial_queries, profile.corpus)
     return Yardstick(sets, task)
+
+
+def judged(yard: Yardstick) -> str:
+    """Return a hash of all that a yardstick measures on."""
+    return sha256_of(asdict(yard))
 
 
 def trained(

@@ -84,11 +84,15 @@ class Job:
 class Study:
     """The jobs of the full study of ``"NN_slug"`` and, once they are done, its record.
 
-    The checksums of `uses`, names of models and data, go into the record.
+    The checksums of `uses`, names of models and data, go into the record. `judged` is a
+    hash of what all jobs are measured on.
     """
 
-    def __init__(self, notebook: str, *, uses: Sequence[str] = ()) -> None:
+    def __init__(
+        self, notebook: str, *, uses: Sequence[str] = (), judged: str = ""
+    ) -> None:
         self.notebook, self.profile = notebook, profiles.current()
+        self.judged = judged
         self.sources = checksums(uses, allow_hub=True)
         self.jobs: dict[str, Job] = {}
         self.results: dict[str, dict[str, Any]] = {}
@@ -104,10 +108,11 @@ class Study:
         """Add a job: `make` gives arrays by name, in about so many `seconds`.
 
         `depends` is all that decides the result, as plain data: sizes, seeds, settings,
-        hashes of data and models. With the notebook, the profile and `TRAINING_VERSION`
-        it is the key under which the result is kept.
+        hashes of data and models. With the notebook, the profile, what is judged and
+        `TRAINING_VERSION` it is the key under which the result is kept.
         """
-        told = [self.notebook[:2], self.profile.name, TRAINING_VERSION, dict(depends)]
+        told = [self.notebook[:2], self.profile.name, self.judged, TRAINING_VERSION]
+        told.append(dict(depends))
         path = cache_home() / "study" / f"{sha256_of(told)[:16]}.npz"
         if name in self.jobs or path in [job.path for job in self.jobs.values()]:
             raise ValueError(f"{name!r}: its name or what it depends on is another's")
