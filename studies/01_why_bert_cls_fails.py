@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from material import judged, regression, yardstick
+from material import judged, regression, stsb_rows, yardstick
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
@@ -178,12 +178,12 @@ def read_together(seed: int) -> Items:
     """Teach a cross-encoder the STS Benchmark's pairs; return its scores, by set."""
     start = ranking(seed).folder()
     model = CrossEncoder.from_pretrained(start, head_seed=seed)
-    rows = regression(sts.stsb("train")).fingerprint()
+    rows = regression(stsb_rows()).fingerprint()
     base = SentenceEncoder.from_pretrained(start).fingerprint()
     told = {"base": base, "seed": seed, "rows": rows, "learn": 1}  # its version
 
     def make() -> CrossEncoder:
-        learn(model, sts.stsb("train"), seed)
+        learn(model, stsb_rows(), seed)
         return model
 
     folder = get_or_train("study-cross-encoder", told | CROSS, make).folder

@@ -28,13 +28,14 @@ from material import (
     judged,
     measured,
     regression,
+    stsb_rows,
     trained,
     yardstick,
 )
 from numpy.typing import NDArray
 from study import Study, main
 
-from sbert_lab.datasets import dictionary, sts
+from sbert_lab.datasets import dictionary
 from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.profiles import current
@@ -162,7 +163,7 @@ def after_stsb(seed: int, before: Training | None = None) -> str:
     """Train on the STS Benchmark's own pairs, raw or after the dictionary."""
     return trained(
         "stsb",
-        regression(sts.stsb("train")),
+        regression(stsb_rows()),
         lambda _: CosineSimilarityLoss(),
         seed=seed,
         start=None if before is None else before.folder(),
