@@ -57,6 +57,14 @@ def chunk(text: str, splitter: TextSplitter, document: str = "") -> list[Chunk]:
 
     An end of a paragraph is better than that of a sentence, and this than that of a
     word. Only a word that no chunk holds whole is cut inside.
+
+    Examples
+    --------
+    >>> from sbert_lab import SentenceEncoder
+    >>> encoder = SentenceEncoder.from_pretrained("all-MiniLM-L6-v2", device="cpu")
+    >>> text = "One sentence. Another one, longer. And the last."
+    >>> [c.text for c in chunk(text, splitter(encoder, 6))]
+    ['One sentence.', 'Another one, longer.', 'And the last.']
     """
     found = splitter.chunk_indices(text)
     return [Chunk(document, at, at + len(part), part) for at, part in found]

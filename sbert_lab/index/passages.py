@@ -47,6 +47,17 @@ class Passages:
     Each text of at most `max_tokens` (see `chunking.splitter`) is encoded once, in
     however many documents it stands. If `hybrid`, words are looked for too, by BM25,
     fitted by the first search after a change. The `cross_encoder` sorts what was found.
+
+    Examples
+    --------
+    >>> from sbert_lab import SentenceEncoder
+    >>> encoder = SentenceEncoder.from_pretrained("all-MiniLM-L6-v2", device="cpu")
+    >>> memory = Passages(encoder)
+    >>> memory.add("notes", "The deploy key lies in the blue drawer.")
+    >>> memory.add("menu", "Soup on Monday, rice on Tuesday.")
+    >>> print(cited(memory.search("Where is the key?", k=1)))
+    [1] notes, characters 0–39:
+    The deploy key lies in the blue drawer.
     """
 
     def __init__(
