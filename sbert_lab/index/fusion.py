@@ -19,6 +19,10 @@ def reciprocal_rank_fusion(
     first. Returns scores and rows of the best `k`, or of all, ``[q, k']``, equal scores
     sorted by row; minus infinity and -1 where fewer were found.
 
+    Examples
+    --------
+    Two retrievers answer one query; row 7 is found by both:
+
     >>> scores, rows = reciprocal_rank_fusion([[[3, 7, 5]], [[7, 9, -1]]])
     >>> rows.tolist()
     [[7, 3, 9, 5]]
