@@ -86,8 +86,8 @@ def load() -> dict[str, Synset]:
                     raw[kind + fields[0]] = fields, gloss
                     for word in _words(fields):
                         senses[word.lower()] += kind
-        told = _tagged(folder / "cntlist.rev")
-        return {name: _synset(name, raw, senses, *told) for name in raw}
+        tagged = _tagged(folder / "cntlist.rev")
+        return {name: _synset(name, raw, senses, *tagged) for name in raw}
 
 
 def _words(fields: Sequence[str]) -> list[str]:
@@ -142,6 +142,7 @@ def _synset(
         if len(senses[lemma]) == 1 or (first and often > 0.9 * times[lemma] > 2):
             sure.add(word)
     examples = [text.strip(" ;,") for text in _QUOTED.findall(gloss)]
+    wider, narrower, similar = map(tuple, related.values())
     return Synset(
         name,
         int(fields[1]),
@@ -149,7 +150,9 @@ def _synset(
         frozenset(sure),
         gloss.partition('"')[0].strip(" ;:,"),
         tuple(text for text in examples if " " in text),
-        *map(tuple, related.values()),
+        wider,
+        narrower,
+        similar,
         tuple(antonyms),
         frozenset(fields[end + 2 :: 3]) if name[0] == "v" else frozenset(),
     )
@@ -310,7 +313,7 @@ def entailment(
     strata = defaultdict(lambda: {label: [] for label in LABELS})
     for stratum, _, row in sorted(single, key=lambda one: one[1]):
         strata[stratum][row.label].append(row)
-    rows = []
+    rows: list[Inference] = []
     for by_label in strata.values():
         fewest = min(map(len, by_label.values()))
         rows += chain.from_iterable(some[:fewest] for some in by_label.values())
@@ -327,7 +330,7 @@ def _drawn(
     """Return up to `most` options of each label, as common as one that is drawn."""
     found: dict[Label, list[tuple[str, int]]] = {name: [] for name in LABELS}
     for relation, texts in options.items():
-        if label := _RULES[relation][way]:
+        if label := _RULES[relation][:2][way]:
             found[label] += texts.items()
     fewest = min(filter(None, found.values()), key=len, default=[])
     if not fewest:

@@ -1,13 +1,13 @@
 """The leak check: what stands in training must not be what a model is judged by."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 
 from sbert_lab.datasets.pairs import DataError, Pairs, plain, read_authored
-from sbert_lab.datasets.sts import sick, stsb
+from sbert_lab.datasets.sts import ScoredPairs, sick, stsb
 
 
 def find_leaks(
@@ -68,7 +68,9 @@ def judged_texts() -> frozenset[str]:
         ("nli.csv", ("premise", "hypothesis")),
     ):
         found += [[row[key] for key in columns] for row in read_authored(name)]
-    for read in (sick, *(partial(stsb, split) for split in ("train", "dev", "test"))):
+    readers: list[Callable[[], ScoredPairs]] = [sick]
+    readers += [partial(stsb, split) for split in ("train", "dev", "test")]
+    for read in readers:
         with suppress(FileNotFoundError):
             pairs = read()
             found += [pairs.first, pairs.second]
