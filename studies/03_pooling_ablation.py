@@ -1,10 +1,10 @@
 """03: mean pooling beside [CLS] and max, before training, after, and switched.
 
 bert-mini learns from the dictionary by multiple negatives ranking, with mean, [CLS] or
-max pooling, from more and more pairs, several seeds each; a seed draws the pairs and
-their order. Each training is one epoch, with a warm-up and a falling rate of its own.
-Then each encoder of the longest one is used with the other poolings, and so are
-encoders that others trained.
+max pooling, from a few thousand pairs, several seeds each, and from more, one seed; a
+seed draws the pairs and their order. Each training is one epoch, with a warm-up and a
+falling rate of its own. Then each encoder of the longest one is used with the other
+poolings, and so are encoders that others trained.
 """
 
 from collections.abc import Mapping
@@ -106,6 +106,12 @@ def present() -> dict[str, tuple[str, int]]:
     return found
 
 
+def seeds_of(count: int) -> range:
+    """Return the seeds of a number of pairs: of the most, one."""
+    profile = current()
+    return range(1 if count == max(profile.pooling_pairs) else profile.study_few)
+
+
 def build() -> Study:
     """Return the study: a job for each pooling, number of pairs and seed."""
     profile, models = current(), present()
@@ -113,9 +119,8 @@ def build() -> Study:
     uses += [name for name, _ in models.values()]
     study = Study("03_pooling_ablation", uses=uses, judged=judged(yardstick()))
     study.add("raw", untrained, seconds=60, depends={"raw": profile.raw_model})
-    for count, seed, pooling in product(
-        profile.pooling_pairs, range(profile.study_few), POOLINGS
-    ):
+    trainings = [(n, seed) for n in profile.pooling_pairs for seed in seeds_of(n)]
+    for (count, seed), pooling in product(trainings, POOLINGS):
         told = {
             "pooling": pooling,
             "data": material(count, seed).fingerprint(),
@@ -135,18 +140,18 @@ def build() -> Study:
 
 def conclude(study: Study, items: Mapping[str, Items]) -> None:
     """Record levels and differences by step, their noise, and the switches."""
-    seeds, counts = range(study.profile.study_few), study.profile.pooling_pairs
-    yard, last = yardstick(), max(counts)
+    counts, yard = study.profile.pooling_pairs, yardstick()
     runs = {
         (pooling, -(-count // RANKED)): [
-            items[f"{pooling}, {count} pairs, seed {seed}"] for seed in seeds
+            items[f"{pooling}, {count} pairs, seed {seed}"] for seed in seeds_of(count)
         ]
         for pooling, count in product(POOLINGS, counts)
     }
     runs |= {(p, 0): [chosen(items["raw"], f"used_{p}")] for p in POOLINGS}
-    first, end = 0, -(-last // RANKED)
-    study.record("pairs.train", last, "pairs")
-    study.record("seeds", len(seeds), "seeds")
+    end, longest = (-(-count // RANKED) for count in (counts[0], counts[-1]))
+    study.record("pairs.train", counts[0], "pairs")
+    study.record("pairs.longest", counts[-1], "pairs")
+    study.record("seeds", len(seeds_of(counts[0])), "seeds")
     for name, (pooling, step) in product(SETS, runs):
         ours, unit = runs[pooling, step], UNIT[name]
         level = yard.score(name, ours)
@@ -156,8 +161,8 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
             study.record(f"mean_over_{pooling}.step_{step}.{name}", gap, unit)
     for name, own, used in product(SETS, POOLINGS, POOLINGS):
         if own != used:
-            moved = [chosen(run, f"used_{used}") for run in runs[own, end]]
-            cost = yard.score(name, moved, runs[own, end])
+            moved = [chosen(run, f"used_{used}") for run in runs[own, longest]]
+            cost = yard.score(name, moved, runs[own, longest])
             study.record(f"switch.{own}_{used}.{name}", cost, UNIT[name])
     for short, name in product([each for each in FINISHED if each in items], SETS):
         own = [chosen(items[short], "used_mean")]
@@ -168,7 +173,7 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
             study.record(f"switch.{short}.{used}.{name}", cost, UNIT[name])
     for name, pooling in product(yard.sets, POOLINGS[1:]):
         # Two cells, of which `score` takes the mean: half of what the gap has changed.
-        before = {p: runs[p, first] * len(seeds) for p in ("mean", pooling)}
+        before = {p: runs[p, 0] * len(runs[p, end]) for p in ("mean", pooling)}
         ours = [*runs["mean", end], *before[pooling]]
         theirs = [*runs[pooling, end], *before["mean"]]
         half = yard.score(name, ours, theirs, cells=2)
