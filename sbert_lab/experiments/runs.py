@@ -103,7 +103,8 @@ def train_and_keep(
 
     `objective` makes the objective for an encoder, and `name` says what it is.
     """
-    encoder = raw_encoder(profile)
+    with random_state_kept():  # loading draws a pooler, where there is none
+        encoder = raw_encoder(profile)
     settings: dict[str, Any] = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": profile.batch_size,
