@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,18 +28,29 @@ from sbert_lab._utils import (
 )
 from sbert_lab.index.exact import checked, exact_search, normalized
 
-Kind = Literal["flat", "hnsw", "ivfpq", "int8", "pq", "binary", "binary+int8"]
+Kind = Literal[
+    "flat",
+    "int8",
+    "hnsw",
+    "hnsw-int8",
+    "ivfpq",
+    "ivfpq+int8",
+    "ivfpq+flat",
+    "pq",
+    "binary",
+    "binary+int8",
+]
 Ids = NDArray[np.int64] | NDArray[np.str_]
-
-#: The setting that trades time for recall.
-EFFORT = {"hnsw": "ef_search", "ivfpq": "nprobe"}
 
 #: What FAISS's factory calls the kinds; ``np`` keeps its codes as they are learnt.
 _FACTORY = {
     "flat": "Flat",
-    "hnsw": "HNSW{M}",
-    "ivfpq": "IVF{nlist},PQ{m}np",
     "int8": "SQ8",
+    "hnsw": "HNSW{M}",
+    "hnsw-int8": "HNSW{M},SQ8",
+    "ivfpq": "IVF{nlist},PQ{m}np",
+    "ivfpq+int8": "IVF{nlist},PQ{m}np,Refine(SQ8)",
+    "ivfpq+flat": "IVF{nlist},PQ{m}np,RFlat",
     "pq": "PQ{m}np",
 }
 
@@ -65,13 +76,14 @@ class Hits:
 class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    - ``"flat"`` compares with every row, and so do the kinds from ``"int8"`` on.
-    - ``"hnsw"`` walks a graph: fast, more memory.
-    - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
+    - ``"flat"`` compares with every row, and so do int8, pq and binary.
     - ``"int8"`` keeps one byte a dimension, one of 256 even levels.
+    - ``"hnsw"`` walks a graph: fast, more memory. ``"hnsw-int8"`` keeps int8 codes.
+    - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
     - ``"pq"`` keeps a byte for each part of a vector, the nearest of 256 of its like.
     - ``"binary"`` keeps the sign of each dimension, compared with the query's signs.
-    - ``"binary+int8"`` scores the best of those again by int8 codes.
+    - ``"ivfpq+int8"``, ``"ivfpq+flat"`` and ``"binary+int8"`` score the best of these
+      again, by int8 codes or by the vectors themselves.
 
     Sources: Malkov and Yashunin 2018 (HNSW); Jégou, Douze and Schmid 2011 (product
     codes); Jacob et al. 2018 (int8); Yamada et al. 2021 (bits, then a finer look).
@@ -110,10 +122,10 @@ class VectorIndex:
         the fingerprint of the encoder that made the vectors, if known. `seed` is for
         the sample that is learnt from, the clusters and the codes. The settings are
 
-        - of ``hnsw``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64);
-        - of ``ivfpq``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor
+        - of ``hnsw…``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64);
+        - of ``ivfpq…``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor
           of d up to about d / 8), ``nprobe`` (16); of ``pq``: ``m`` (up to d / 4);
-        - of ``binary+int8``: ``candidates`` (10), scored again, in multiples of k.
+        - with a ``+``: ``candidates`` (10), scored again, in multiples of k.
         """
         dimension = checked(vectors[:1], "vectors").shape[1]
         chosen = _settings(kind, len(vectors), dimension, settings)
@@ -195,7 +207,7 @@ class VectorIndex:
         An index of codes alone needs the `vectors` as they were added, ``[n, d]``.
         """
         queries = self._prepared(queries)
-        if vectors is None and self.kind not in ("flat", "hnsw"):
+        if vectors is None and self.kind not in ("flat", "hnsw", "ivfpq+flat"):
             raise ValueError("pass vectors=…, as they were added; codes are no truth")
         truth = self.reconstruct() if vectors is None else self._prepared(vectors)
         kept = truth[~self._removed] if self._removed.any() else truth
@@ -214,12 +226,12 @@ class VectorIndex:
         *,
         vectors: Vectors | None = None,
     ) -> list[dict[str, float]]:
-        """Measure recall and time at several values of the setting in `EFFORT`.
+        """Measure recall and time at several values of ``ef_search`` or ``nprobe``.
 
         Returns for each the setting, mean ``recall``, ``low`` and ``high`` (its 95 %
         interval over `queries`), ``ms_per_query`` (all in one batch, median of three).
         """
-        name, found = EFFORT[self.kind], []
+        name, found = self._effort(), []
         for effort in efforts:
             trial = replace(self, settings=self.settings | {name: int(effort)})
             recall = trial.recall_against_exact(queries, k, vectors=vectors)
@@ -253,19 +265,19 @@ class VectorIndex:
         set. A ValueError says that none is enough, and leaves the setting as it was.
         """
         first, last = max(k, 8), 2048
-        if self.kind == "ivfpq":
+        if self.kind.startswith("ivfpq"):
             first, last = 1, self.settings["nlist"]
         rising = {min(round(first * 2 ** (step / 2)), last) for step in range(40)}
         tried: list[dict[str, float]] = []
         for effort in sorted(rising):
             tried += self.sweep(queries, [effort], k, vectors=vectors)
             if tried[-1]["low"] >= target_recall:
-                self.settings[EFFORT[self.kind]] = effort
+                self.settings[self._effort()] = effort
                 return tried
         best = max(row["low"] for row in tried)
         raise ValueError(
             f"recall@{k} of {target_recall} is not reached, {best:.3f} is: build with "
-            "larger M, ef_construction or m"
+            "larger M, ef_construction, m or candidates"
         )
 
     def nbytes(self) -> int:
@@ -275,8 +287,8 @@ class VectorIndex:
     @property
     def bytes_per_vector(self) -> int:
         """Bytes of a vector or of its codes, without a graph or what was learnt."""
-        if self.kind == "hnsw":
-            return 4 * self.dimension
+        if self.kind.startswith("hnsw"):
+            return self.dimension * (1 if self.kind.endswith("int8") else 4)
         return int(self._index.sa_code_size())
 
     def reconstruct(self) -> Vectors:
@@ -344,21 +356,21 @@ class VectorIndex:
         if k == 0:
             shape = (len(scaled), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
-        faiss = import_module("faiss")
+        faiss, chosen = import_module("faiss"), self.settings
         options: dict[str, Any] = {}
         if self._removed.any():
             kept = np.packbits(~self._removed, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(kept)
-        if self.kind == "hnsw":
-            effort = max(self.settings["ef_search"], k)
+        how = faiss.SearchParameters(**options) if options else None
+        if "ef_search" in chosen:
+            effort = max(chosen["ef_search"], k)
             how = faiss.SearchParametersHNSW(efSearch=effort, **options)
-        elif self.kind == "ivfpq":
-            how = faiss.SearchParametersIVF(nprobe=self.settings["nprobe"], **options)
-        elif self.kind == "binary+int8":
-            factor = self.settings["candidates"]
-            how = faiss.IndexRefineSearchParameters(k_factor=factor)
-        else:
-            how = faiss.SearchParameters(**options) if options else None
+        elif "nprobe" in chosen:
+            how = faiss.SearchParametersIVF(nprobe=chosen["nprobe"], **options)
+        if "candidates" in chosen:
+            how = faiss.IndexRefineSearchParameters(
+                k_factor=chosen["candidates"], base_index_params=how
+            )
         scores, rows = self._index.search(scaled, k, params=how)
         if self.kind == "binary":  # FAISS counts different bits
             scores = self.dimension - 2 * scores
@@ -380,18 +392,27 @@ class VectorIndex:
     def _train(self, vectors: Vectors, seed: int) -> None:
         """Learn clusters, codebooks or ranges from a seeded sample."""
         wanted = _FIT_ROWS
-        if self.kind == "ivfpq":
+        if "nlist" in self.settings:
             wanted = max(64 * self.settings["nlist"], 40 * 256)
         picked = np.arange(len(vectors))
         if len(vectors) > wanted:
             rng = np.random.default_rng(seed)
             picked = np.sort(rng.choice(len(vectors), wanted, replace=False))
-        learners: list[Any] = [self._index, getattr(self._index, "pq", None)]
+        base = getattr(self._index, "base_index", self._index)
+        base = import_module("faiss").downcast_index(base)
+        learners: list[Any] = [base, getattr(base, "pq", None)]
         for learner in learners:
             if hasattr(learner, "cp"):
                 learner.cp.seed = seed
                 learner.cp.min_points_per_centroid = 1  # enough is checked beforehand
         self._index.train(self._prepared(vectors[picked]))
+
+    def _effort(self) -> str:
+        """Name the setting that trades time for recall."""
+        for name in ("ef_search", "nprobe"):
+            if name in self.settings:
+                return name
+        raise ValueError(f"{self.kind} compares with every row: there is none to tune")
 
     def _same_model(self, model_hash: str) -> None:
         if model_hash and self.model_hash and model_hash != self.model_hash:
@@ -405,25 +426,26 @@ def _settings(
     kind: Kind, count: int, dimension: int, given: dict[str, int]
 ) -> dict[str, int]:
     """Fill in a kind's settings for `count` rows, or say what is wrong."""
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r}: one of {', '.join(get_args(Kind))}")
     divisors = [m for m in range(1, dimension + 1) if dimension % m == 0]
-    defaults: dict[str, dict[str, int]] = {
-        "flat": {},
-        "hnsw": {"M": 32, "ef_construction": 200, "ef_search": 64},
-        "ivfpq": {
+    family, _, again = kind.partition("+")
+    defaults: dict[str, int] = {}
+    if family.startswith("hnsw"):
+        defaults = {"M": 32, "ef_construction": 200, "ef_search": 64}
+    elif family == "ivfpq":
+        defaults = {
             "nlist": max(1, round(4 * count**0.5)),
             "m": max(m for m in divisors if m <= dimension // 8 + 1),
             "nprobe": 16,
-        },
-        "int8": {},
-        "pq": {"m": max(m for m in divisors if m <= max(1, dimension // 4))},
-        "binary": {},
-        "binary+int8": {"candidates": 10},
-    }
-    if kind not in defaults:
-        raise ValueError(f"kind={kind!r}: one of {', '.join(defaults)}")
-    chosen = defaults[kind] | given
-    if chosen.keys() != defaults[kind].keys() or min(chosen.values(), default=1) < 1:
-        names = ", ".join(defaults[kind]) or "none"
+        }
+    elif family == "pq":
+        defaults = {"m": max(m for m in divisors if m <= max(1, dimension // 4))}
+    if again:
+        defaults["candidates"] = 10
+    chosen = defaults | given
+    if chosen.keys() != defaults.keys() or min(chosen.values(), default=1) < 1:
+        names = ", ".join(defaults) or "none"
         raise ValueError(f"settings {given}: {kind} has {names}, each 1 or more")
     return chosen
 
@@ -435,7 +457,7 @@ def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # 
     if kind in _FACTORY:
         recipe = _FACTORY[kind].format(**settings)
         index = faiss.index_factory(dimension, recipe, inner)
-        if kind == "hnsw":
+        if kind.startswith("hnsw"):
             index.hnsw.efConstruction = settings["ef_construction"]
         return index
     signs = faiss.IndexLSH(dimension, dimension, False, False)  # no rotation: signs

@@ -15,7 +15,10 @@ from sbert_lab.index.exact import normalized
 BYTES = {
     "flat": 128,
     "hnsw": 128,
+    "hnsw-int8": 32,
     "ivfpq": 4 + 1,
+    "ivfpq+int8": 4 + 1 + 32,
+    "ivfpq+flat": 4 + 1 + 128,
     "int8": 32,
     "pq": 8,
     "binary": 4,
@@ -45,7 +48,7 @@ def same(hits, scores, positions):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq", "int8", "pq"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw-int8", "ivfpq", "int8", "pq"])
 def test_it_is_what_faiss_says(kind, metric):
     """FAISS used directly, over vectors that are scaled by hand for cosine."""
     corpus, queries = CORPUS, QUERIES
@@ -54,9 +57,12 @@ def test_it_is_what_faiss_says(kind, metric):
             x / np.linalg.norm(x, axis=1, keepdims=True) for x in (CORPUS, QUERIES)
         )
     inner, settings = faiss.METRIC_INNER_PRODUCT, {}
-    if kind == "hnsw":
+    eight = faiss.ScalarQuantizer.QT_8bit
+    if kind.startswith("hnsw"):
         settings = {"M": 8, "ef_construction": 40, "ef_search": 50}
         peer = faiss.IndexHNSWFlat(32, 8, inner)
+        if kind == "hnsw-int8":
+            peer = faiss.IndexHNSWSQ(32, eight, 8, inner)
         peer.hnsw.efConstruction, peer.hnsw.efSearch = 40, 50
     elif kind == "ivfpq":
         settings = {"nlist": 40, "m": 8, "nprobe": 5}
@@ -67,7 +73,6 @@ def test_it_is_what_faiss_says(kind, metric):
         settings, peer = {"m": 8}, faiss.IndexPQ(32, 8, 8, inner)
         learners = [peer.pq]
     elif kind == "int8":
-        eight = faiss.ScalarQuantizer.QT_8bit
         peer = faiss.IndexScalarQuantizer(32, eight, inner)
     else:
         peer = faiss.IndexFlatIP(32)
@@ -79,6 +84,23 @@ def test_it_is_what_faiss_says(kind, metric):
     scores, positions = peer.search(queries, 10)
     index = VectorIndex.build(CORPUS, kind=kind, metric=metric, seed=3, **settings)
     same(index.search(QUERIES, 10), scores, positions)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@pytest.mark.parametrize("again", ["flat", "int8"])
+def test_the_best_by_codes_are_scored_again(again, metric):
+    settings = {"metric": metric, "nprobe": 40, "nlist": 40, "m": 4}
+    index = VectorIndex.build(CORPUS, kind=f"ivfpq+{again}", **settings)
+    by_codes = VectorIndex.build(CORPUS, kind="ivfpq", **settings)
+    best = by_codes.search(QUERIES, 100).ids  # ten times as many as are asked for
+    scores = VectorIndex.build(CORPUS, kind=again, metric=metric).search(QUERIES, 3000)
+    exact = np.take_along_axis(scores.scores, scores.ids.argsort(1), 1)
+    wanted = -np.sort(-np.take_along_axis(exact, best, 1))[:, :10]
+    np.testing.assert_allclose(index.search(QUERIES, 10).scores, wanted, rtol=1e-4)
+    rough = by_codes.recall_against_exact(QUERIES, vectors=CORPUS).mean()
+    assert index.recall_against_exact(QUERIES, vectors=CORPUS).mean() > rough + 0.1
+    index.tune(QUERIES, 0.9, vectors=CORPUS)
+    assert index.settings["nprobe"] < 40
 
 
 def test_equal_scores_are_in_order_of_rows():
@@ -192,7 +214,10 @@ def test_recall_is_by_distance_not_by_id():
     np.testing.assert_allclose(recall, by_hand)
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq", "int8"])
+REMOVABLE = [kind for kind in BYTES if kind != "pq" and "binary" not in kind]
+
+
+@pytest.mark.parametrize("kind", REMOVABLE)
 def test_add_and_remove(kind):
     names = np.array([f"code {i}" for i in range(len(CORPUS))])
     index = VectorIndex.build(CORPUS[:2500], names[:2500], kind)
@@ -224,7 +249,7 @@ def test_saved_index_answers_the_same(tmp_path, kind):
     numbers = np.arange(len(CORPUS)) * 7
     names = numbers if kind == "hnsw" else numbers.astype(str)
     index = VectorIndex.build(CORPUS, names, kind, metric="dot", model_hash="abc")
-    if kind in ("flat", "hnsw", "ivfpq", "int8"):
+    if kind in REMOVABLE:
         index.remove(names[:100])
     index.save(tmp_path / "index")
     again = VectorIndex.load(tmp_path / "index", model_hash="abc")
