@@ -1,0 +1,273 @@
+"""04: what cosine, dot product and L2 find, and which FAISS index serves which size.
+
+The vectors are all-MiniLM-L6-v2's of every description of ICD-10-CM, taken before the
+last layer, which scales them to unit length. The queries are terms of the categories
+that are kept for testing: an approximate index is tuned on those of one half of the
+categories, and judged on the others. A million vectors are more than the book has:
+each further one lies between those of a description and of one of its nearest.
+
+Times are taken with all indexes of a size in turns, after all are built; they say
+something only if nothing else runs on the machine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache, partial
+from itertools import count
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from study import Study, main
+
+from sbert_lab import SentenceEncoder, VectorIndex, exact_search
+from sbert_lab._utils import Vectors, machine
+from sbert_lab.adaptation.recipe import sha256_of
+from sbert_lab.datasets import icd10cm
+from sbert_lab.evaluation.metrics import ndcg_at_k, overlap_at_k
+from sbert_lab.evaluation.statistics import bootstrap_mean
+from sbert_lab.experiments.profiles import current
+from sbert_lab.experiments.runs import Items
+from sbert_lab.experiments.timing import side_by_side, timed
+from sbert_lab.index.exact import normalized
+from sbert_lab.index.vector_index import Kind
+from sbert_lab.models.embedding_cache import EmbeddingCache
+from sbert_lab.models.registry import cache_home
+
+#: By kind, the recall@10 that it is tuned to; of one that is not tuned None.
+KINDS: dict[Kind, float | None] = {
+    "flat": None,
+    "int8": None,
+    "hnsw": 0.98,
+    "hnsw-int8": 0.98,
+    "ivfpq": None,
+    "ivfpq+flat": 0.95,
+    "ivfpq+int8": 0.95,
+    "binary+int8": None,
+}
+METRICS = ("cosine", "dot", "l2")
+MS, RECALL, NDCG = "milliseconds a query", "recall@10", "nDCG@10"
+
+
+@cache
+def task() -> icd10cm.RetrievalTask:
+    """Return the terms, every description of the book, and which answers which."""
+    profile = current()
+    terms = [(term, code.code) for term, code in icd10cm.split_pairs("test")]
+    corpus = [(code.code, code.description) for code in icd10cm.load()]
+    sizes = profile.queries, profile.codes
+    return icd10cm.drawn_task(terms, corpus, *sizes, profile.seed)
+
+
+@cache
+def raw() -> tuple[Vectors, Vectors]:
+    """Return the vectors of terms and of descriptions as they are before scaling."""
+    encoder = SentenceEncoder.from_pretrained(current().model)
+    layout = replace(encoder.layout, head=())
+    bare = SentenceEncoder(encoder.transformer, encoder.tokenizer, layout)
+    kept = EmbeddingCache(cache_home() / "embeddings")
+    return (
+        bare.encode(task().queries, cache=kept, show_progress=False),
+        bare.encode(task().corpus_texts, cache=kept),
+    )
+
+
+@cache
+def halves() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the queries to tune on and those to judge on, of other categories."""
+    topics = np.array([code[:3] for code in task().relevant])
+    mixed = np.random.default_rng(current().seed).permutation(np.unique(topics))
+    tuning = np.isin(topics, mixed[: len(mixed) // 2])
+    return np.flatnonzero(tuning), np.flatnonzero(~tuning)
+
+
+@cache
+def vectors_of(size: int) -> Vectors:
+    """Return unit vectors: a draw of the descriptions', all, or more than there are."""
+    rng, real = np.random.default_rng(current().seed), normalized(raw()[1])
+    if size <= len(real):
+        return real[np.sort(rng.permutation(len(real))[:size])]
+    near = VectorIndex.build(real, kind="hnsw").search(real, 21).ids[:, 1:]
+    one = rng.integers(len(real), size=size - len(real))
+    other = near[one, rng.integers(near.shape[1], size=len(one))]
+    share = rng.uniform(0.25, 0.75, size=(len(one), 1)).astype(np.float32)
+    between = share * real[one] + (1 - share) * real[other]
+    return np.concatenate([real, normalized(between)])
+
+
+def relevance() -> Items:
+    """Judge the first ten of every query, vectors not scaled, for each metric."""
+    queries, corpus = raw()
+    l2 = faiss.IndexFlatL2(corpus.shape[1])
+    l2.add(corpus)
+    first = {
+        "cosine": exact_search(queries, corpus, 10, "cosine")[1],
+        "dot": exact_search(queries, corpus, 10, "dot")[1],
+        "l2": l2.search(queries, 10)[1],
+    }
+    codes, answers = task().corpus_codes, [{code} for code in task().relevant]
+    found: dict[str, NDArray[np.float64]] = {
+        name: ndcg_at_k([[codes[i] for i in row] for row in rows], answers)
+        for name, rows in first.items()
+    }
+    cosine = first["cosine"].tolist()
+    for name in METRICS[1:]:
+        found[f"shared_{name}"] = overlap_at_k(cosine, first[name].tolist(), 10)
+        found[f"first_{name}"] = (first[name][:, 0] != first["cosine"][:, 0]) * 1.0
+    lengths = np.linalg.norm(corpus, axis=1)
+    return found | {"lengths": np.array([lengths.min(), lengths.max()])}
+
+
+def folder_of(size: int, kind: Kind) -> Path:
+    """Return where an index of the study is kept."""
+    profile = current()
+    told = [profile.name, profile.seed, task().corpus_codes, size, kind]
+    return cache_home() / "study-indexes" / sha256_of(told)[:16]
+
+
+def built(size: int, kind: Kind) -> tuple[VectorIndex, float]:
+    """Return an index and the seconds to build it; product codes are learnt once."""
+    vectors, seed = vectors_of(size), current().seed
+    family, _, again = kind.partition("+")
+    if family != "ivfpq" or not again:
+        return timed(lambda: VectorIndex.build(vectors, kind=kind, seed=seed))
+    base = VectorIndex.load(folder_of(size, "ivfpq"))
+    finer = VectorIndex.build(vectors, kind="flat" if again == "flat" else "int8")
+    both = faiss.IndexRefine(base._index, finer._index)
+    settings = base.settings | {"candidates": 10}
+    found = replace(base, kind=kind, settings=settings, _index=both)
+    found.save(folder_of(size, kind))  # it holds both itself, once it is read again
+    return VectorIndex.load(folder_of(size, kind)), 0.0
+
+
+def index_of(size: int, kind: Kind) -> Items:
+    """Build an index, tune it, and judge it; keep it for the clock."""
+    index, seconds = built(size, kind)
+    queries = normalized(raw()[0])
+    seen, held_out = (queries[rows] for rows in halves())
+    vectors, target = vectors_of(size), KINDS[kind]
+    enough = True
+    if target is not None:
+        try:
+            index.tune(seen, target, vectors=vectors)
+        except ValueError:  # what it reaches is recorded, at the most that was tried
+            enough = False
+            if "nlist" in index.settings:
+                index.settings["nprobe"] = index.settings["nlist"]
+    elif kind == "ivfpq":
+        index.settings["nprobe"] = max(1, index.settings["nlist"] // 8)
+    index.save(folder_of(size, kind))
+    found = {
+        "recall": index.recall_against_exact(held_out, vectors=vectors),
+        "bytes": np.array(index.nbytes()),
+        "build_s": np.array(seconds),
+        "enough": np.array(float(enough)),
+    } | {name: np.array(float(value)) for name, value in index.settings.items()}
+    if size == len(task().corpus_codes):
+        codes, answers = task().corpus_codes, [{c} for c in task().relevant]
+        rows = index.search(queries, 10).ids
+        found["ndcg"] = ndcg_at_k([[codes[i] for i in row] for row in rows], answers)
+    return found
+
+
+def clock(size: int) -> Items:
+    """Time the indexes of a size, and a plain product of unit vectors, in turns."""
+    profile = current()
+    queries = normalized(raw()[0])[halves()[1]]
+    vectors = np.ascontiguousarray(vectors_of(size))
+
+    def product(asked: Vectors) -> object:
+        similar = -(asked @ vectors.T)
+        return np.argpartition(similar, 10, axis=1)[:, :10]
+
+    ways = {"product": product}
+    for kind in KINDS:
+        index = VectorIndex.load(folder_of(size, kind))
+        ways[kind] = partial(VectorIndex.search, index, k=10)
+    turn, found = count(), {}
+    one = {
+        name: (lambda f=f: f(queries[[next(turn) % len(queries)]]))
+        for name, f in ways.items()
+    }
+    for name, seconds in side_by_side(one, 8 * profile.repeats).items():
+        found[f"{name}.single"] = seconds
+    many = {name: (lambda f=f: f(queries[:200])) for name, f in ways.items()}
+    for name, seconds in side_by_side(many, 3).items():
+        found[f"{name}.batch"] = seconds / min(200, len(queries))
+    return found
+
+
+def build() -> Study:
+    """Return the study with all its jobs."""
+    profile = current()
+    uses = [profile.model, "icd10cm"]
+    told = {"queries": task().queries, "corpus": task().corpus_texts}
+    study = Study("04_similarity_search", uses=uses, judged=sha256_of(told))
+    study.add("relevance", relevance, seconds=400, depends={"metrics": METRICS})
+    sizes = sizes_of()
+    for size in sizes:
+        for kind, target in KINDS.items():
+            told = {"size": size, "kind": kind, "recall": target}
+            seconds = size / 10_000 if "int8" in kind or kind == "flat" else size / 2000
+            work = partial(index_of, size, kind)
+            study.add(f"index {size} {kind}", work, seconds=seconds, depends=told)
+    for size in sizes:
+        told = {"times": size, "on": machine(), "kinds": list(KINDS)}
+        work = partial(clock, size)
+        study.add(f"clock {size}", work, seconds=size / 5000, depends=told)
+    return study
+
+
+def sizes_of() -> list[int]:
+    """Return the numbers of vectors, those of all descriptions among them."""
+    most = len(task().corpus_codes)
+    return sorted({*current().index_sizes, most})
+
+
+def conclude(study: Study, items: Mapping[str, Items]) -> None:
+    """Record relevance, and of every index recall, time, memory and settings."""
+    topics = [code[:3] for code in task().relevant]
+    found = items["relevance"]
+    for name in METRICS:
+        score = bootstrap_mean(found[name], groups=topics)
+        study.record(f"relevance.{name}", score, NDCG)
+    for name in METRICS[1:]:
+        gap = bootstrap_mean(found[name] - found["cosine"], groups=topics)
+        study.record(f"relevance.{name}_minus_cosine", gap, NDCG)
+        shared = bootstrap_mean(found[f"shared_{name}"], groups=topics)
+        study.record(f"shared.{name}", shared, "share of the ten nearest")
+        other = bootstrap_mean(found[f"first_{name}"], groups=topics)
+        study.record(f"first_differs.{name}", other, "share of queries")
+    for end, value in zip(("shortest", "longest"), found["lengths"], strict=True):
+        study.record(f"length.{end}", float(value), "length of a vector")
+    sizes, judged_on = sizes_of(), halves()[1]
+    held_out = [topics[row] for row in judged_on]
+    exact = items[f"index {len(task().corpus_codes)} flat"]["ndcg"]
+    for size in sizes:
+        times = items[f"clock {size}"]
+        for kind in ("product", *KINDS):
+            key = f"n{size}.{kind}"
+            for how in ("single", "batch"):
+                ms = 1e3 * float(np.median(times[f"{kind}.{how}"]))
+                study.record(f"{key}.{how}_ms", ms, MS)
+            if kind == "product":
+                continue
+            one = items[f"index {size} {kind}"]
+            recall = bootstrap_mean(one["recall"], groups=held_out)
+            study.record(f"{key}.recall", recall, RECALL)
+            study.record(f"{key}.mb", float(one["bytes"]) / 1e6, "MB")
+            study.record(f"{key}.build_s", float(one["build_s"]), "seconds to build")
+            for name in ("ef_search", "nprobe", "nlist"):
+                if name in one:
+                    study.record(f"{key}.{name}", float(one[name]), "setting")
+            if "ndcg" in one:
+                gap = bootstrap_mean(one["ndcg"] - exact, groups=topics)
+                study.record(f"kept.{kind}", gap, f"{NDCG}, difference from exact")
+    study.record("sizes.book", len(task().corpus_codes), "descriptions")
+    study.record("queries.tuned", len(halves()[0]), "queries")
+    study.record("queries.judged", len(judged_on), "queries")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(build, conclude))
