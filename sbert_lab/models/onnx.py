@@ -1,5 +1,7 @@
 """Models that come as ONNX graphs, run on the CPU: pip install 'sbert-lab[onnx]'."""
 
+import warnings
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbert_lab._utils import sha256_file
+from sbert_lab._utils import sha256_file, write_bytes
 from sbert_lab.models.checkpoint import Layout, explained, load_tokenizer, read
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder
@@ -36,6 +38,42 @@ def load_onnx(
     graph: Any = _Graph(file)
     layout = _LAYOUTS.get(str(name)) or read(words)
     return SentenceEncoder(graph, load_tokenizer(words), layout).eval()
+
+
+def export_onnx(encoder: SentenceEncoder, file: Path) -> None:
+    """Write the transformer of an encoder as a float32 graph, for `load_onnx`."""
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    tokens = encoder.tokenizer(
+        ["one", "one and two"], padding=True, return_tensors="pt"
+    )
+    ids, mask = tokens["input_ids"], tokens["attention_mask"]
+    gives, buffer = "last_hidden_state", BytesIO()
+    any_size = {0: "texts", 1: "tokens"}
+    with warnings.catch_warnings(action="ignore"):  # the tracer's, of shapes
+        torch.onnx.export(
+            _Bare(encoder.transformer).eval(),
+            (ids, mask, torch.zeros_like(ids)),
+            buffer,
+            input_names=names,
+            output_names=[gives],
+            dynamic_axes=dict.fromkeys([*names, gives], any_size),
+            dynamo=False,
+        )
+    write_bytes(file, buffer.getvalue())
+
+
+class _Bare(nn.Module):
+    """A transformer that gives its token vectors alone."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
+        """Return token vectors ``[B, L, D]``."""
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        tokens: Tensor = self.transformer(**given).last_hidden_state
+        return tokens
 
 
 class _Graph(nn.Module):

@@ -4,13 +4,14 @@ Any folder or hub repository of the reader's is one too.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from sbert_lab.models.lexical import Bm25, LsaEncoder
-from sbert_lab.models.onnx import load_onnx
+from sbert_lab.models.lexical import Bm25
+from sbert_lab.models.onnx import export_onnx, load_onnx
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
 from sbert_lab.models.static import StaticEncoder, distil
@@ -18,6 +19,19 @@ from sbert_lab.models.static import StaticEncoder, distil
 log = logging.getLogger(__name__)
 
 Corpus = Sequence[str]
+
+MINILM = "all-MiniLM-L6-v2"
+
+#: Of retrieval encoders on the hub whose folders do not tell them: from their cards.
+PROMPTS = {
+    "BAAI/bge-small-en-v1.5": {
+        "query": "Represent this sentence for searching relevant passages: "
+    },
+    "intfloat/e5-small-v2": {"query": "query: ", "document": "passage: "},
+    "Snowflake/snowflake-arctic-embed-xs": {
+        "query": "Represent this sentence for searching relevant passages: "
+    },
+}
 
 #: What a candidate is once loaded.
 Model = Encoder | Bm25
@@ -53,30 +67,63 @@ def names_here() -> tuple[str, ...]:
         name
         for name, one in CANDIDATES.items()
         if all(locate(BY_NAME[needed]) is not None for needed in one.needs)
-        and (has_runtime or not any(needed.endswith("-onnx") for needed in one.needs))
+        and (has_runtime or "ONNX" not in one.about)
     )
+
+
+def footprint(name_or_path: str, corpus: Corpus, texts: Corpus) -> dict[str, float]:
+    """Load a candidate, use it once, and measure the whole of this process.
+
+    Returns ``process_mb``, what is resident, and ``load_s``, the seconds until the
+    first text is encoded. It is for a fresh process.
+    """
+    import psutil
+
+    start = time.perf_counter()
+    model = candidate(name_or_path).load(corpus)
+    if isinstance(model, Bm25):
+        model.search(texts[:1], 10)
+    else:
+        model.encode(texts[:1])
+    seconds = time.perf_counter() - start
+    if not isinstance(model, Bm25):
+        model.encode(texts)
+    return {"process_mb": psutil.Process().memory_info().rss / 1e6, "load_s": seconds}
 
 
 def _own(name_or_path: str) -> Encoder:
     folder = resolve(name_or_path)
     if (folder / "static_vectors.safetensors").is_file():
         return StaticEncoder.from_pretrained(folder)
-    return SentenceEncoder.from_pretrained(folder)
+    encoder = SentenceEncoder.from_pretrained(folder)
+    if not any(encoder.prompts.values()) and name_or_path in PROMPTS:
+        layout = replace(encoder.layout, prompts=PROMPTS[name_or_path])
+        return SentenceEncoder(encoder.transformer, encoder.tokenizer, layout).eval()
+    return encoder
 
 
-def _lsa(corpus: Corpus) -> Encoder:
-    return LsaEncoder(corpus, min(256, max(2, len(corpus) // 4)))
+def _made(kind: str) -> Path:
+    """Return where what is made of MiniLM on first use is kept."""
+    edition = next(iter(BY_NAME[MINILM].sha256.values()))[:12]
+    return cache_home() / kind / f"{MINILM}-{edition}"
 
 
 def _distilled(_: Corpus) -> Encoder:
     """Return static vectors, distilled from MiniLM on first use and kept."""
-    name = "all-MiniLM-L6-v2"
-    edition = next(iter(BY_NAME[name].sha256.values()))[:12]
-    folder = cache_home() / "distilled" / f"{name}-{edition}"
+    folder = _made("distilled")
     if not folder.is_dir():
-        log.info("%s is distilled once, into %s", name, folder)
-        distil(SentenceEncoder.from_pretrained(name)).save(folder)
+        log.info("%s is distilled once, into %s", MINILM, folder)
+        distil(SentenceEncoder.from_pretrained(MINILM)).save(folder)
     return StaticEncoder.from_pretrained(folder)
+
+
+def _exported(_: Corpus) -> Encoder:
+    """Return MiniLM as a float32 graph, exported on first use and kept."""
+    file = _made("exported") / "model.onnx"
+    if not file.is_file():
+        log.info("%s is exported once, into %s", MINILM, file.parent)
+        export_onnx(SentenceEncoder.from_pretrained(MINILM, device="cpu"), file)
+    return load_onnx(file.parent)
 
 
 def _entry(name: str, load: Callable[[str], Encoder]) -> Candidate:
@@ -86,7 +133,7 @@ def _entry(name: str, load: Callable[[str], Encoder]) -> Candidate:
 def _graph(name: str, about: str) -> Candidate:
     """Return a candidate that is an ONNX graph with the words of MiniLM."""
     graph = f"{name}-onnx"
-    needs = graph, "all-MiniLM-L6-v2"
+    needs = graph, MINILM
     return Candidate(name, about, lambda _: load_onnx(graph), needs)
 
 
@@ -97,17 +144,12 @@ CANDIDATES = {
         Candidate(
             "bm25", "Okapi BM25: words in common, weighted by how rare they are", Bm25
         ),
-        Candidate(
-            "tfidf-lsa",
-            "TF-IDF, reduced by a singular value decomposition of the corpus",
-            _lsa,
-        ),
         _entry("wordllama-256", StaticEncoder.from_pretrained),
         Candidate(
             "all-MiniLM-L6-v2-static",
             "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
             _distilled,
-            ("all-MiniLM-L6-v2",),
+            (MINILM,),
         ),
         _entry("bert-mini", SentenceEncoder.from_pretrained),
         _graph(
@@ -118,7 +160,13 @@ CANDIDATES = {
             "all-MiniLM-L6-v2-int8",
             "all-MiniLM-L6-v2 with 8-bit weights, by ONNX Runtime",
         ),
-        _entry("all-MiniLM-L6-v2", SentenceEncoder.from_pretrained),
+        Candidate(
+            "all-MiniLM-L6-v2-onnx",
+            "all-MiniLM-L6-v2 in float32, by ONNX Runtime",
+            _exported,
+            (MINILM,),
+        ),
+        _entry(MINILM, SentenceEncoder.from_pretrained),
         _entry("all-mpnet-base-v2", SentenceEncoder.from_pretrained),
     )
 }

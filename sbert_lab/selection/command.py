@@ -9,7 +9,9 @@ from sbert_lab._utils import RESULTS, committed_results, results_folder
 from sbert_lab.selection.recommend import (
     Constraints,
     NothingFits,
+    Option,
     Survey,
+    about,
     measured_on,
     pareto_front,
     read_survey,
@@ -17,7 +19,7 @@ from sbert_lab.selection.recommend import (
     write_survey,
 )
 
-#: Where the laptop profile's survey is kept, beside its records.
+#: The survey of the full study of notebook 06, beside its record.
 RECORDED = "selection.json"
 
 
@@ -27,10 +29,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--task", help="whose score counts; the default is Retrieval")
     limits.add_argument("--min-quality", type=positive, help="a fraction, such as 0.45")
     limits.add_argument("--max-ms", type=positive, help="milliseconds a query")
-    limits.add_argument("--max-mb", type=positive, help="memory of model and index")
+    limits.add_argument("--max-mb", type=positive, help="of the process with its index")
     limits.add_argument("--max-dimensions", type=int)
     limits.add_argument(
         "--corpus-size", type=positive, default=1e5, help="entries; 1e6 is a million"
+    )
+    limits.add_argument(
+        "--price", type=positive, default=0.1, help="of the machine, dollars an hour"
     )
     data = parser.add_argument_group("what is measured")
     source = data.add_mutually_exclusive_group()
@@ -62,7 +67,7 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
     if options.measure or options.pairs:
         survey, note = _measured(options)
     else:
-        path = options.survey or committed_results("laptop") / RECORDED
+        path = options.survey or committed_results("full") / RECORDED
         survey = read_survey(path)
         if options.models:
             chosen = map(survey.row, dict.fromkeys(options.models))
@@ -74,6 +79,7 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         max_mb=options.max_mb,
         max_dimensions=options.max_dimensions,
         corpus=int(options.corpus_size),
+        price=options.price,
     )
     try:
         verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
@@ -113,25 +119,36 @@ def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
 
 
 def _as_table(survey: Survey, limits: Constraints) -> list[str]:
-    """Return the rows as lines of text, best quality first, widths lined up."""
+    """Return each model with its best index as lines of text, best quality first."""
     task, corpus = limits.task, limits.corpus
-    front = pareto_front(survey, task, corpus)
-    rows = measured_on(survey, task)
-    wide = max(len(row.name) for row in rows)
-    heading = f"  {'candidate':{wide}}  {rows[0].metrics[task]:20}"
-    lines = [heading + "    ms a query       MB  dimensions  does not fit because"]
-    for row in rows:
-        star, quality = "*" if row in front else " ", str(row.quality[task])
-        dimension = "words" if row.lexical else row.dimension
+    front = pareto_front(survey.options(task), corpus)
+    shown = [_best(survey, row.name, limits) for row in measured_on(survey, task)]
+    wide = max(len(one.name) for one in shown)
+    metric, took = shown[0].row.metrics[task], f"{'ms a query':>24}"
+    lines = [
+        f"  {'candidate (vectors, index)':{wide}}  {metric:20}{took}       MB"
+        "  $ a million queries  does not fit because"
+    ]
+    for one in shown:
+        star, dollars = "*" if one in front else " ", one.dollars(corpus, limits.price)
         lines.append(
-            f"{star} {row.name:{wide}}  {quality:20}  {row.ms(corpus):12.3g}"
-            f"  {row.mb(corpus):7,.0f}  {dimension:>10}"
-            f"  {'; '.join(limits.broken_by(row))}".rstrip()
+            f"{star} {one.name:{wide}}  {one.quality!s:20}  {about(one.ms(corpus)):>24}"
+            f"  {one.mb(corpus):7,.0f}  {dollars[1]:19.2g}"
+            f"  {'; '.join(limits.broken_by(one))}".rstrip()
         )
     return [
         f"{task}, {corpus:,} entries; quality on {survey.about['quality on']}; "
         f"times on {survey.about['machine']}",
         *lines,
         "* no other is better in quality, time and memory at once",
-        "ms: encoding, 95th percentile, and exact search; MB: model and index",
+        "ms: encoding, 95th percentile, and search; MB: the process with its index",
     ]
+
+
+def _best(survey: Survey, name: str, limits: Constraints) -> Option:
+    """Return a model with the index that fits best, or that comes nearest."""
+    alone = replace(survey, rows=[survey.row(name)])
+    try:
+        return recommend(alone, limits)[0]
+    except NothingFits as error:
+        return error.nearest

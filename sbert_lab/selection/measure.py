@@ -5,25 +5,18 @@ the median of several rounds.
 """
 
 import multiprocessing
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from itertools import combinations
-from multiprocessing import forkserver
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from sklearn.exceptions import ConvergenceWarning
 
-from sbert_lab._utils import machine, progress
+from sbert_lab._utils import committed_results, machine, progress
 from sbert_lab.datasets.icd10cm_tasks import KINDS, term_retrieval
 from sbert_lab.datasets.pairs import Pairs, PairSearch, retrieval_from_pairs
 from sbert_lab.evaluation.evaluators import search_quality
@@ -33,8 +26,8 @@ from sbert_lab.evaluation.tasks import TaskResult, interval, measure, measure_bm
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
-from sbert_lab.selection.candidates import Model, candidate
-from sbert_lab.selection.recommend import Row, Survey
+from sbert_lab.selection.candidates import Model, candidate, footprint
+from sbert_lab.selection.recommend import Row, Survey, read_indexes
 
 #: The one task of a reader's own pairs.
 OWN = "your pairs"
@@ -44,18 +37,6 @@ Quality = dict[str, TaskResult]
 
 #: What is done with texts: they are encoded, say.
 Work = Callable[[Sequence[str]], Any]
-
-#: Imported before memory and loading are measured: needed whichever model is chosen.
-_PRELOADED = [
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.bert.modeling_bert",
-    "transformers.models.mpnet.modeling_mpnet",
-    "onnxruntime",
-    "bm25s",
-    "sklearn.feature_extraction.text",
-    "sklearn.decomposition",
-    "sbert_lab.selection.measure",
-]
 
 
 def measure_all(
@@ -110,7 +91,7 @@ def measure_all(
             bytes_per_entry=_bytes_per_entry(model),
             quality={task: interval(one) for task, one in measured[name].items()},
             metrics={task: one.metric for task, one in measured[name].items()},
-            cost=timed[name] | footprint(names[name], corpus, long),
+            cost=timed[name] | in_a_fresh_process(names[name], corpus, long),
             lexical=isinstance(model, Bm25),
         )
         for name, model in models.items()
@@ -123,7 +104,8 @@ def measure_all(
             gap = interval(measured[first][task], measured[second][task])
             differences[task].setdefault(first, {})[second] = gap
     source = {"machine": machine(), "quality on": about}
-    return Survey(rows, differences, source), measured
+    indexes = read_indexes(committed_results("full") / "04.json")
+    return Survey(rows, differences, source, indexes), measured
 
 
 def on_pairs(
@@ -241,60 +223,13 @@ def _seconds(work: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - start
 
 
-def footprint(
+def in_a_fresh_process(
     name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
 ) -> dict[str, float]:
-    """Measure a candidate's memory and its loading in a fresh process.
-
-    Returns ``resident_mb``, by how much the process grew, libraries left out, and
-    ``load_s``, seconds until the first text is encoded. On Linux the processes are
-    forks of one that imported the libraries; elsewhere a fork's memory is counted
-    differently, and each imports them itself.
-    """
-    way = "forkserver" if sys.platform == "linux" else "spawn"
-    context = multiprocessing.get_context(way)
-    context.set_forkserver_preload(_PRELOADED)
-    if way == "forkserver":
-        # Silent, for errors come back as results do, and ^C is this process's to tell.
-        told = os.dup(2)
-        try:
-            with open(os.devnull, "w") as nothing:
-                os.dup2(nothing.fileno(), 2)
-                forkserver.ensure_running()
-        finally:
-            os.dup2(told, 2)
-            os.close(told)
+    """Measure a candidate's `footprint` where nothing else was loaded."""
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as fresh:
-        return fresh.submit(_footprint, name_or_path, corpus, texts).result()
-
-
-def _footprint(
-    name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
-) -> dict[str, float]:
-    for module in _PRELOADED:
-        with suppress(ImportError):
-            import_module(module)
-    before, start = _own_bytes(), time.perf_counter()
-    model = candidate(name_or_path).load(corpus)
-    ask, read = _ways(model)
-    ask(texts[:1])
-    seconds = time.perf_counter() - start
-    read(texts)
-    grown = max(_own_bytes() - before, 0) / 1e6
-    return {"resident_mb": grown, "load_s": seconds}
-
-
-def _own_bytes() -> int:
-    """Return what is resident, without the code of libraries where it can be told.
-
-    Its pages become resident when first used: PyTorch would count as the model's.
-    """
-    process = psutil.Process()
-    areas: list[Any] = getattr(process, "memory_maps", list)()  # macOS has none
-    code = sum(
-        area.rss for area in areas if {".so", ".dll"} & {*Path(area.path).suffixes}
-    )
-    return int(process.memory_info().rss - code)
+        return fresh.submit(footprint, name_or_path, corpus, texts).result()
 
 
 def _width(model: Model) -> int | None:

@@ -1,14 +1,14 @@
-"""A choice under constraints, with its reasons.
+"""A choice of model, vector format and index under constraints, with its reasons.
 
-Of the candidates that keep every constraint, the best one sets the mark. Those that
-cannot be told from it (the interval of the paired difference holds zero) are as good as
-it is, for all that was measured: of these the cheapest is recommended.
+Of what keeps every constraint, the best one sets the mark. What cannot be told from it
+(the interval of the paired difference holds zero) is as good as it is, for all that was
+measured: of these the cheapest is recommended, of those that cost alike the simplest.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
+from math import exp, log, prod
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,103 @@ COSTS = {
     "query_ms_p50": "milliseconds to encode a query, 50th percentile",
     "query_ms_p95": "milliseconds to encode a query, 95th percentile",
     "search_ms": "milliseconds to search a million entries, exactly",
-    "resident_mb": "MB of memory the model takes, loaded and used once",
+    "process_mb": "MB of a whole process with the model, loaded and used once",
     "load_s": "seconds to load it, or to fit it",
 }
 
+#: How vectors are kept and searched, by the kinds of `VectorIndex`, simplest first, and
+#: the bytes that a dimension takes.
+FORMATS = {
+    "flat": ("float32, exact", 4.0),
+    "int8": ("int8, exact", 1.0),
+    "hnsw": ("float32, HNSW", 4.0),
+    "hnsw-int8": ("int8, HNSW", 1.0),
+    "ivfpq": ("product codes, IVF", 1 / 8),
+    "ivfpq+flat": ("product codes, IVF, the best again by float32", 4 + 1 / 8),
+    "ivfpq+int8": ("product codes, IVF, the best again by int8", 1 + 1 / 8),
+    "binary+int8": ("bits, the best again by int8", 1 + 1 / 8),
+}
+
+_ALIKE = 1.1  # costs that differ by less than a tenth are the same
+_ENDS = ("mean", "low", "high")
+_LEAST_MISS = 1.2  # by how much a tenfold size may be misjudged at least
+
 
 class NothingFits(ValueError):
-    """No candidate keeps every constraint; the message says what stands in the way."""
+    """Nothing keeps every constraint; the message says what stands in the way."""
+
+    def __init__(self, nearest: "Option", broken: Mapping[str, float]) -> None:
+        super().__init__(
+            "No candidate keeps every constraint. Nearest is "
+            f"{nearest.name}: {'; '.join(broken)}."
+        )
+        self.nearest = nearest
+
+
+@dataclass(frozen=True)
+class IndexCost:
+    """One of `FORMATS`, measured at several numbers of vectors of one model."""
+
+    kind: str
+    dimension: int
+    sizes: Sequence[int]  #: rising
+    ms: Sequence[float]  #: to search for one query, at each size
+    mb: Sequence[float]
+    recall: float  #: the least of all sizes
+    kept: Interval  #: share of exact search's nDCG@10
+
+    def ms_at(self, count: int, dimension: int) -> Interval:
+        """Return the milliseconds of a search in `count` vectors of a `dimension`.
+
+        Between sizes a straight line in logarithms is followed, and beyond them the
+        last one goes on. How far the line before it missed the largest size says how
+        far that may be off, for each tenfold more.
+        """
+        if len(self.sizes) == 1:  # exact search alone: it grows with the vectors
+            ms = self.ms[0] * count / self.sizes[0] * dimension / self.dimension
+            return Interval(ms, ms, ms, 1)
+        x, y = np.log(self.sizes), np.log(self.ms)
+        beyond, off = log(count) - x[-1], 0.0
+        at = float(np.interp(log(count), x, y))
+        if beyond > 0:
+            slopes = np.diff(y) / np.diff(x)
+            at = float(y[-1] + slopes[-1] * beyond)
+            missed = abs(slopes[-1] - slopes[max(-2, -len(slopes))]) * log(10)
+            off = max(missed, log(_LEAST_MISS)) * beyond / log(10)
+        scale = dimension / self.dimension
+        low, mean, high = (scale * exp(at + way * off) for way in (-1, 0, 1))
+        return Interval(mean, low, high, len(x))
+
+    def mb_at(self, count: int, dimension: int) -> float:
+        """Return the MB of `count` vectors of a `dimension` in it."""
+        each = 1e6 * self.mb[-1] / self.sizes[-1]
+        each += FORMATS[self.kind][1] * (dimension - self.dimension)
+        return count * each / 1e6
+
+
+def read_indexes(record: Path) -> list[IndexCost]:
+    """Read from a record of the study of 04 what the indexes cost and find.
+
+    Without the record, as where the package stands alone, there are none.
+    """
+    if not record.is_file():
+        return []
+    found = json.loads(record.read_text(encoding="utf-8"))["results"]
+    exact = found["relevance.cosine"]["mean"]
+    sizes = sorted({int(k[1:].split(".")[0]) for k in found if k.endswith("flat.mb")})
+    indexes = []
+    for kind in FORMATS:
+
+        def each(what: str, kind: str = kind) -> list[float]:
+            return [found[f"n{size}.{kind}.{what}"]["mean"] for size in sizes]
+
+        lost = found[f"kept.{kind}"]
+        mean, low, high = (1 + lost.get(end, 0) / exact for end in _ENDS)
+        kept = Interval(mean, low, high, lost.get("n", 1))
+        ms, mb, recall = each("single_ms"), each("mb"), min(each("recall"))
+        dimension = int(found["dimension"]["mean"])
+        indexes.append(IndexCost(kind, dimension, sizes, ms, mb, recall, kept))
+    return indexes
 
 
 @dataclass(frozen=True)
@@ -40,20 +130,11 @@ class Row:
 
     name: str
     dimension: int  #: of a lexical one the number of its words
-    bytes_per_entry: float
+    bytes_per_entry: float  #: of float32 vectors
     quality: Mapping[str, Interval]
     metrics: Mapping[str, str]
     cost: Mapping[str, float]  #: medians of the rounds
     lexical: bool = False
-
-    def ms(self, corpus: int) -> float:
-        """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
-        search = self.cost["search_ms"] * corpus / 1e6
-        return self.cost["query_ms_p95"] + search
-
-    def mb(self, corpus: int) -> float:
-        """Return the MB in memory: the model, and an index of `corpus` entries."""
-        return self.cost["resident_mb"] + corpus * self.bytes_per_entry / 1e6
 
 
 @dataclass(frozen=True)
@@ -64,6 +145,7 @@ class Survey:
     #: By task, first row and second row, in the order of the rows.
     differences: Mapping[str, Mapping[str, Mapping[str, Interval]]]
     about: Mapping[str, str]  #: the "machine", and what "quality on" is measured on
+    indexes: Sequence[IndexCost] = ()  #: none: vectors are searched exactly
 
     def row(self, name: str) -> Row:
         """Return a row by its name."""
@@ -75,10 +157,82 @@ class Survey:
     def difference(self, task: str, first: str, second: str) -> Interval:
         """Return the paired difference of two rows that a task was measured on."""
         known = self.differences[task]
+        if first == second:
+            return Interval(0.0, 0.0, 0.0, 1)
         if second in known.get(first, {}):
             return known[first][second]
         other = known[second][first]
         return Interval(-other.mean, -other.high, -other.low, other.n)
+
+    def options(self, task: str) -> list["Option"]:
+        """Return every model with every index that a task was measured for."""
+        found = []
+        for row in measured_on(self, task):
+            exact = _exact(row)
+            indexes = self.indexes if self.indexes and not row.lexical else [exact]
+            # The indexes were timed elsewhere; exact search here tells the pace.
+            million = indexes[0].ms_at(10**6, exact.dimension).mean
+            pace = exact.ms[0] / million
+            found += [Option(row, index, pace, task) for index in indexes]
+        return found
+
+
+def _exact(row: Row) -> IndexCost:
+    """Return what exact search costs by a row's own measurement."""
+    sizes, ms, mb = [10**6], [row.cost["search_ms"]], [row.bytes_per_entry]
+    whole = Interval(1.0, 1.0, 1.0, 1)
+    return IndexCost("flat", row.dimension, sizes, ms, mb, 1.0, whole)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A model, a format of its vectors and an index, for one task."""
+
+    row: Row
+    index: IndexCost
+    pace: float  #: milliseconds of this machine, for one of the index's
+    task: str
+
+    @property
+    def name(self) -> str:
+        """Name model, format and index."""
+        how = "words, exact" if self.row.lexical else FORMATS[self.index.kind][0]
+        return f"{self.row.name} ({how})"
+
+    @property
+    def kept(self) -> Interval:
+        """The share of the score that the index leaves; a task without search, all."""
+        searched = self.row.metrics[self.task].startswith("ndcg")
+        return self.index.kept if searched else Interval(1.0, 1.0, 1.0, 1)
+
+    @property
+    def quality(self) -> Interval:
+        """The score at the recall that the index reaches, the interval the model's."""
+        score, share = self.row.quality[self.task], self.kept.mean
+        low, high = share * score.low, share * score.high
+        return Interval(share * score.mean, low, high, score.n)
+
+    def ms(self, corpus: int) -> Interval:
+        """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
+        found = self.index.ms_at(corpus, self.row.dimension)
+        encode, pace = self.row.cost["query_ms_p95"], self.pace
+        mean, low, high = (encode + pace * getattr(found, end) for end in _ENDS)
+        return Interval(mean, low, high, found.n)
+
+    def mb(self, corpus: int) -> float:
+        """Return the MB in memory: the whole process, and an index of `corpus`."""
+        held = self.index.mb_at(corpus, self.row.dimension)
+        return self.row.cost["process_mb"] + held
+
+    def dollars(self, corpus: int, price: float) -> tuple[float, float]:
+        """Return the cost of a million documents, and of a million queries.
+
+        At a `price` an hour: documents encoded in batches, queries one at a time.
+        """
+        documents = 1e6 / self.row.cost["short_texts"]
+        search = (self.ms(corpus).mean - self.row.cost["query_ms_p95"]) / 1e3
+        queries = 1e6 * (1 / self.row.cost["short_texts_alone"] + search)
+        return documents * price / 3600, queries * price / 3600
 
 
 def write_survey(path: Path, survey: Survey) -> None:
@@ -95,6 +249,7 @@ def read_survey(path: Path) -> Survey:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=interval)
         content["rows"] = [Row(**row) for row in content["rows"]]
+        content["indexes"] = [IndexCost(**one) for one in content["indexes"]]
         return Survey(**content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -107,8 +262,9 @@ def read_survey(path: Path) -> Survey:
 class Constraints:
     """What an application can bear, for a `task` of the survey.
 
-    ``max_ms`` is for a query, encoded and searched for exactly in `corpus` entries;
-    ``max_mb`` for model and index. A lexical candidate has no dimensions to limit.
+    ``max_ms`` is for a query, encoded and searched for in `corpus` entries; ``max_mb``
+    for the whole process with its index. A lexical candidate has no dimensions to
+    limit. ``price`` is that of the machine, in dollars an hour.
     """
 
     task: str = "Retrieval"
@@ -117,15 +273,17 @@ class Constraints:
     max_mb: float | None = None
     max_dimensions: int | None = None
     corpus: int = 100_000
+    price: float = 0.1
 
-    def broken_by(self, row: Row) -> dict[str, float]:
-        """Return which constraints a row breaks, in words, and how many times over."""
-        score, width = row.quality[self.task].mean, 0 if row.lexical else row.dimension
-        ms, mb = row.ms(self.corpus), row.mb(self.corpus)
+    def broken_by(self, option: Option) -> dict[str, float]:
+        """Return which constraints an option breaks, in words, and how many times."""
+        row, corpus = option.row, self.corpus
+        score, width = option.quality.mean, 0 if row.lexical else row.dimension
+        ms, mb = option.ms(corpus), option.mb(corpus)
         found = {}
         for limit, value, sign, words in (
             (self.min_quality, score, -1, f"quality {score:.3f}, below"),
-            (self.max_ms, ms, 1, f"{ms:.3g} ms a query, over"),
+            (self.max_ms, ms.mean, 1, f"{about(ms)} ms a query, over"),
             (self.max_mb, mb, 1, f"{mb:,.0f} MB, over"),
             (self.max_dimensions, width, 1, f"{width} dimensions, over"),
         ):
@@ -135,39 +293,61 @@ class Constraints:
         return found
 
 
-def recommend(survey: Survey, limits: Constraints) -> tuple[Row, list[str]]:
-    """Choose a candidate; returns its row and the reasons, the weightiest first.
+def about(value: Interval) -> str:
+    """Show a value to three digits, or what is reckoned beyond all sizes to one."""
+    if value.low == value.high:
+        return f"{value.mean:,.3g}"
+    mean, low, high = (float(f"{getattr(value, end):.1g}") for end in _ENDS)
+    return f"about {mean:,g} ({low:,g} to {high:,g})"
 
-    `NothingFits` says which candidate comes nearest, and what it breaks.
+
+def recommend(survey: Survey, limits: Constraints) -> tuple[Option, list[str]]:
+    """Choose model, format and index; returns them, and the reasons, weightiest first.
+
+    `NothingFits` says what comes nearest, and which constraints it breaks.
     """
     task, corpus = limits.task, limits.corpus
-    known = measured_on(survey, task)
-    fitting = [row for row in known if not limits.broken_by(row)]
+    known = survey.options(task)
+    fitting = [option for option in known if not limits.broken_by(option)]
     if not fitting:
-        nearest = min(known, key=lambda row: prod(limits.broken_by(row).values()))
-        raise NothingFits(
-            f"No candidate keeps every constraint. Nearest is {nearest.name}: "
-            f"{'; '.join(limits.broken_by(nearest))}."
-        )
-    best, *others = fitting
-    gaps = {row.name: survey.difference(task, best.name, row.name) for row in others}
-    alike = [row for row in others if gaps[row.name].low <= 0]
-    chosen = min([best, *alike], key=lambda row: (row.ms(corpus), row.mb(corpus)))
+        nearest = min(known, key=lambda one: prod(limits.broken_by(one).values()))
+        raise NothingFits(nearest, limits.broken_by(nearest))
+    best = max(fitting, key=lambda one: one.quality.mean)
+    chosen = _cheapest([one for one in fitting if _alike(survey, best, one)], corpus)
+    documents, queries = chosen.dollars(corpus, limits.price)
     reasons = [
-        f"{chosen.name}: {task} {chosen.metrics[task]} {chosen.quality[task]}, "
-        f"{chosen.ms(corpus):.3g} ms a query and {chosen.mb(corpus):,.0f} MB at "
-        f"{corpus:,} entries."
+        f"{chosen.name}: {task} {chosen.row.metrics[task]} {chosen.quality} at recall "
+        f"{chosen.index.recall:.2f}, {about(chosen.ms(corpus))} ms a query and "
+        f"{chosen.mb(corpus):,.0f} MB at {corpus:,} entries.",
+        f"At {limits.price:g} dollars an hour a million documents cost {documents:.2g} "
+        f"to encode, a million queries {queries:.2g}.",
     ]
-    if chosen is not best:
+    if chosen.row is not best.row:
+        gap = survey.difference(task, best.row.name, chosen.row.name)
         reasons.append(
             f"{best.name} has the highest score that fits, but the difference "
-            f"{gaps[chosen.name].signed()} may be chance; it takes "
-            f"{best.ms(corpus):.3g} ms and {best.mb(corpus):,.0f} MB."
+            f"{gap.signed()} may be chance; it takes {about(best.ms(corpus))} ms and "
+            f"{best.mb(corpus):,.0f} MB."
         )
-    elif others:
-        gap = gaps[others[0].name].signed()
-        reasons.append(f"The next one that fits is {others[0].name}: {gap}.")
     return chosen, reasons
+
+
+def _alike(survey: Survey, best: Option, other: Option) -> bool:
+    """Say whether an option may be as good as the best, for all that was measured."""
+    gap = survey.difference(best.task, best.row.name, other.row.name)
+    score = other.row.quality[other.task].mean
+    lost = score * (best.kept.mean - other.kept.high)
+    return gap.low + lost <= 0
+
+
+def _cheapest(options: Sequence[Option], corpus: int) -> Option:
+    """Return the quickest; of those as quick the smallest; of those the simplest."""
+    quickest = min(one.ms(corpus).mean for one in options)
+    quick = [one for one in options if one.ms(corpus).mean <= _ALIKE * quickest]
+    smallest = min(one.mb(corpus) for one in quick)
+    options = [one for one in quick if one.mb(corpus) <= _ALIKE * smallest]
+    order = list(FORMATS)
+    return min(options, key=lambda one: order.index(one.index.kind))
 
 
 def measured_on(survey: Survey, task: str) -> list[Row]:
@@ -178,17 +358,16 @@ def measured_on(survey: Survey, task: str) -> list[Row]:
     return sorted(rows, key=lambda row: -row.quality[task].mean)
 
 
-def pareto_front(survey: Survey, task: str, corpus: int) -> list[Row]:
-    """Return the rows that no other beats, by falling quality.
+def pareto_front(options: Sequence[Option], corpus: int) -> list[Option]:
+    """Return the options that no other beats, by falling quality.
 
-    A row is beaten by one as good in quality, time and memory, and better in one of
-    these. Rows without the task are left out.
+    One is beaten by another as good in quality, time and memory, and better in one.
     """
-    rows = measured_on(survey, task)
+    ranked = sorted(options, key=lambda one: -one.quality.mean)
     points = np.array(
-        [(-row.quality[task].mean, row.ms(corpus), row.mb(corpus)) for row in rows]
+        [(-o.quality.mean, o.ms(corpus).mean, o.mb(corpus)) for o in ranked]
     )
     no_worse = np.all(points <= points[:, None], axis=2)
     better = np.any(points < points[:, None], axis=2)
     beaten = np.any(no_worse & better, axis=1).tolist()
-    return [row for row, lost in zip(rows, beaten, strict=True) if not lost]
+    return [one for one, lost in zip(ranked, beaten, strict=True) if not lost]

@@ -1,26 +1,14 @@
-"""Fewer dimensions: against scikit-learn, and by what must hold."""
+"""Fewer dimensions, by what must hold."""
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 
-from sbert_lab.index.compression import Pca, truncate
+from sbert_lab.index.compression import truncate
 from sbert_lab.index.exact import normalized
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(600, 20)) * np.linspace(1, 0.2, 20) + 0.15
 CORPUS = normalized(ROWS[:, RNG.permutation(20)].astype(np.float32))
-
-
-def test_pca_is_scikit_learns_without_the_mean():
-    """But for the signs of the directions, which change no product."""
-    peer = PCA(7, svd_solver="full").fit(CORPUS)
-    ours = Pca.fit(CORPUS, 7)
-    aligned = np.abs(np.sum(ours.components * peer.components_, axis=1))
-    np.testing.assert_allclose(aligned, 1, atol=1e-5)
-    projected = normalized((CORPUS @ peer.components_.T).astype(np.float32))
-    found = ours.transform(CORPUS)
-    np.testing.assert_allclose(found @ found.T, projected @ projected.T, atol=1e-4)
 
 
 def test_truncated_rows_have_unit_length_and_the_same_direction():
@@ -37,9 +25,5 @@ def test_more_dimensions_than_there_are_are_refused():
     for wrong in (0, 21, "2"):
         with pytest.raises(ValueError, match="a whole number, 1 "):
             truncate(CORPUS, wrong)
-        with pytest.raises(ValueError, match="a whole number, 1 "):
-            Pca.fit(CORPUS, wrong)
-    with pytest.raises(ValueError, match="give 20 columns"):
-        Pca.fit(CORPUS, 3).transform(CORPUS[:, :5])
     with pytest.raises(ValueError, match="not finite"):
         truncate(np.float32([[np.nan, 1]]), 1)

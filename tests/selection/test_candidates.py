@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import tiny_encoder
 
+from sbert_lab.models.onnx import load_onnx
 from sbert_lab.models.registry import BY_NAME
-from sbert_lab.models.sentence_encoder import Encoder
+from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.selection import candidates
 from sbert_lab.selection.candidates import CANDIDATES, candidate
@@ -15,6 +16,7 @@ from sbert_lab.selection.candidates import CANDIDATES, candidate
 CORPUS = [f"the {i % 7} red cats sat on {i} mats" for i in range(36)]
 
 MADE = "all-MiniLM-L6-v2-static"
+EXPORTED = "all-MiniLM-L6-v2-onnx"
 
 
 def tiny_static() -> StaticEncoder:
@@ -33,7 +35,9 @@ def check(encoder):
     assert np.abs(rows).sum() > 0
 
 
-@pytest.mark.parametrize("name", [name for name in CANDIDATES if name != MADE])
+@pytest.mark.parametrize(
+    "name", [name for name in CANDIDATES if name not in (MADE, EXPORTED)]
+)
 def test_loads_what_fulfils_the_interface(name):
     if name not in candidates.names_here():
         pytest.skip(f"{name} is not on this machine")
@@ -54,6 +58,42 @@ def test_what_is_made_is_made_once_and_kept(tmp_path, monkeypatch):
     (folder,) = (tmp_path / "distilled").iterdir()
     digest = next(iter(BY_NAME["all-MiniLM-L6-v2"].sha256.values()))
     assert folder.name.endswith(digest[:12])  # other weights, another folder
+
+
+def test_a_graph_is_exported_once_and_gives_the_same_vectors(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path))
+    encoder = tiny_encoder(head=("normalize",))
+    monkeypatch.setattr(
+        candidates.SentenceEncoder, "from_pretrained", lambda *_, **__: encoder
+    )
+    monkeypatch.setattr(
+        candidates, "load_onnx", lambda folder: load_onnx(folder, tokenizer=own)
+    )
+    own = tmp_path / "own"
+    encoder.save(own)
+    for _ in range(2):  # as the second time nothing is exported
+        found = candidate(EXPORTED).load(CORPUS).encode(CORPUS)
+        np.testing.assert_allclose(found, encoder.encode(CORPUS), atol=1e-5)
+        monkeypatch.setattr(candidates, "export_onnx", None)
+
+
+@pytest.mark.parametrize("name", candidates.PROMPTS)
+def test_a_retrieval_encoder_of_the_hub_gets_its_prompts(name, tmp_path, monkeypatch):
+    """A tiny folder laid out as the hub's: prompts of its own are left alone."""
+    folder = tmp_path / "tiny"
+    tiny_encoder(head=("normalize",)).save(folder)
+    monkeypatch.setattr(candidates, "resolve", lambda _: folder)
+    found = candidate(name).load(CORPUS)
+    plain = SentenceEncoder.from_pretrained(folder)
+    prompts = {"query": "", "document": ""} | candidates.PROMPTS[name]
+    assert found.prompts == prompts
+    asked = plain.encode([prompts["query"] + CORPUS[0]])
+    np.testing.assert_allclose(found.encode_query(CORPUS[:1]), asked, atol=1e-6)
+    read = plain.encode([prompts["document"] + CORPUS[0]])
+    np.testing.assert_allclose(found.encode_document(CORPUS[:1]), read, atol=1e-6)
+    tiny_encoder(head=("normalize",), prompts={"query": "q : "}).save(folder)
+    assert candidate(name).load(CORPUS).prompts["query"] == "q : "
 
 
 def test_a_folder_of_the_reader(tmp_path):

@@ -13,10 +13,16 @@ from sbert_lab.datasets.pairs import Pairs, retrieval_from_pairs
 from sbert_lab.evaluation import tasks
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
-from sbert_lab.selection import measure
+from sbert_lab.selection import candidates, measure
 from sbert_lab.selection.candidates import Candidate
-from sbert_lab.selection.measure import OWN, costs, footprint, measure_all, on_pairs
-from sbert_lab.selection.recommend import COSTS
+from sbert_lab.selection.measure import (
+    OWN,
+    costs,
+    in_a_fresh_process,
+    measure_all,
+    on_pairs,
+)
+from sbert_lab.selection.recommend import COSTS, FORMATS
 
 
 def pairs(rows, negative=None):
@@ -100,8 +106,8 @@ def known(monkeypatch):
         "bm25": Candidate("bm25", "words", load=Bm25),
     }
     monkeypatch.setattr(measure, "candidate", made.__getitem__)
-    small = {"resident_mb": 1.0, "load_s": 1.0}
-    monkeypatch.setattr(measure, "footprint", lambda *_: small)
+    small = {"process_mb": 1.0, "load_s": 1.0}
+    monkeypatch.setattr(measure, "in_a_fresh_process", lambda *_: small)
     return encoder
 
 
@@ -138,6 +144,7 @@ def test_a_survey_holds_quality_costs_and_differences(known):
     assert gap.mean == pytest.approx(between)
     assert all(row.cost.keys() == COSTS.keys() for row in survey.rows)
     assert survey.about["quality on"] == "own.csv, 5 pairs"
+    assert [one.kind for one in survey.indexes] == list(FORMATS)  # as recorded
     known.layout = replace(known.layout, similarity="manhattan")
     with pytest.raises(ValueError, match="'manhattan'.*similarity_fn_name"):
         measure_all(NAMES, pairs=own, **QUICK)
@@ -213,12 +220,12 @@ def test_candidates_are_timed_in_turns_after_a_warm_up(clock, monkeypatch):
 
 def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
     """The index of these texts takes megabytes, and making it takes time."""
-    corpus = [f"word{i} other{i} third{i}" for i in range(15_000)]
-    found = footprint("bm25", corpus, corpus[:2])
-    assert 1 < found["resident_mb"] < 500
-    assert found["load_s"] > 0
+    few, many = ([f"word{i} other{i}" for i in range(n)] for n in (2, 30_000))
+    small, large = (in_a_fresh_process("bm25", texts, few) for texts in (few, many))
+    assert large["process_mb"] > small["process_mb"] + 5
+    assert small["load_s"] > 0
     used = []
     own = SimpleNamespace(load=lambda _: SimpleNamespace(encode=used.append))
-    monkeypatch.setattr(measure, "candidate", lambda _: own)
-    measure._footprint("own", [], ["a", "b"])
+    monkeypatch.setattr(candidates, "candidate", lambda _: own)
+    candidates.footprint("own", [], ["a", "b"])
     assert used == [["a"], ["a", "b"]]  # memory is that of a model that was used

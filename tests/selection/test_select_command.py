@@ -54,20 +54,27 @@ def measured(recorded, monkeypatch):
 def test_the_table_reads_well(say):
     lines = say("--max-ms", 20).splitlines()
     assert lines[0].startswith("Retrieval, 100,000 entries; quality on toys")
-    assert lines[1].split()[:2] == ["candidate", "ndcg_at_10"]
+    assert lines[1].split()[:4] == ["candidate", "(vectors,", "index)", "ndcg_at_10"]
     names = [line[1:].split()[0] for line in lines[2:7]]
     assert names == ["large", "small", "quick", "static", "words"]
+    assert "(float32, exact)" in lines[2]
     assert all(line[0] == "*" for line in lines[2:7])
     assert lines[2].endswith("50 ms a query, over 20")
-    assert lines[6].split()[-5:] == ["[0.280,", "0.320]", "2.1", "9", "words"]
+    # 2.1 ms: 0.1 to encode, 2 to search, for a million queries at 0.1 dollars an hour.
+    assert lines[6].split()[-5:] == ["[0.280,", "0.320]", "2.1", "9", "0.058"]
+    text = say("--max-ms", 20, "--price", 10)
+    assert text.splitlines()[6].split()[-1] == "5.8"
     (choice,) = [line for line in lines if line.startswith("Recommended: ")]
-    assert choice.startswith("Recommended: quick: Retrieval ndcg_at_10 0.490 [0.470")
+    assert choice.startswith("Recommended: quick (float32, exact): Retrieval")
     assert "--measure or --pairs FILE measures here" in lines[-1]
 
 
 def test_status_is_1_when_nothing_fits(say):
     text = say("--min-quality", 0.9, status=1)
-    assert "No candidate keeps every constraint. Nearest is large: quality" in text
+    assert (
+        "No candidate keeps every constraint. Nearest is large (float32, exact): q"
+        in text
+    )
 
 
 def test_other_rows(say, tmp_path):
@@ -134,6 +141,5 @@ def test_pairs_end_to_end(say, tmp_path):
     rows = read_survey(tmp_path / "results" / "selection" / "own.json").rows
     assert [row.name for row in rows] == ["bm25", "own-model"]
     assert rows[0].lexical
-    for row in rows:  # a tiny model may fit into memory that the process has already
-        assert row.cost.pop("resident_mb") >= 0
+    for row in rows:
         assert all(cost > 0 for cost in row.cost.values())
