@@ -31,7 +31,7 @@ from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home
 from sbert_lab.selection.command import RECORDED
 from sbert_lab.selection.measure import measure_all
-from sbert_lab.selection.recommend import read_survey
+from sbert_lab.selection.recommend import Constraints, read_survey, recommend
 from sbert_lab.training import TrainingData
 
 NDCG = "nDCG@10"
@@ -165,7 +165,14 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
         if {one, other} <= {row.name for row in found.rows}:
             gap = found.difference("Retrieval", one, other)
             study.record(f"{one}_over_{other}", gap, NDCG)
-    study.record("seeds", 1, "seeds")
+    limits = Constraints(corpus=1_000_000, max_ms=20, max_mb=2_000)
+    choice, key = recommend(found, limits)[0], "choice.1000000"
+    study.record(f"{key}.quality", choice.quality, NDCG)
+    study.record(f"{key}.ms", choice.ms(limits.corpus).mean, "milliseconds a query")
+    study.record(f"{key}.mb", choice.mb(limits.corpus), "MB of the whole process")
+    dollars = choice.dollars(limits.corpus, limits.price)[1]
+    study.record(f"{key}.dollars", dollars, "dollars for a million queries")
+    study.record("price", limits.price, "dollars an hour")
 
 
 if __name__ == "__main__":
