@@ -209,7 +209,7 @@ class QdrantCollection(VectorDatabase):
             for key, values in where.items()
         ]
         how = {
-            "filter": {"must": wanted},
+            "filter": {"must": wanted} if wanted else None,
             # In a folder there is no graph, and a warning that says so.
             "params": {"hnsw_ef": max(self.ef_search, k)} if self.url else None,
             "limit": k,
