@@ -151,7 +151,7 @@ class VectorIndex:
     def add(self, vectors: Vectors, ids: ArrayLike | Collection[Any]) -> None:
         """Add ``[m, d]`` vectors under m new ids; all are added, or none."""
         vectors = checked(vectors, "vectors")
-        if not len(new := _checked_ids(ids, len(vectors))):
+        if not len(new := checked_ids(ids, len(vectors))):
             return
         if len(self.ids) and new.dtype.kind != self.ids.dtype.kind:
             raise ValueError(f"ids are {new.dtype}, those here {self.ids.dtype}")
@@ -178,7 +178,7 @@ class VectorIndex:
         """
         if self.kind in ("pq", "binary", "binary+int8"):
             raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
-        wanted = _id_list(ids)
+        wanted = id_list(ids)
         unknown = [key for key in wanted if key not in self._row]
         if unknown:
             raise KeyError(f"no vector has id {unknown[0]!r}; nothing was removed")
@@ -380,14 +380,7 @@ class VectorIndex:
         return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
     def _prepared(self, vectors: Vectors) -> Vectors:
-        """Return vectors as float32 ``[n, dimension]``, scaled for cosine."""
-        rows = checked(vectors, "vectors")
-        if rows.shape[1] != self.dimension:
-            raise ValueError(
-                f"the index has {self.dimension} dimensions, these vectors have "
-                f"{rows.shape[1]}; encode both with the same model and truncate_dim"
-            )
-        return normalized(rows) if self.metric == "cosine" else rows
+        return prepared(vectors, self.dimension, self.metric)
 
     def _train(self, vectors: Vectors, seed: int) -> None:
         """Learn clusters, codebooks or ranges from a seeded sample."""
@@ -420,6 +413,17 @@ class VectorIndex:
                 "the index holds vectors of another model, and distances between them "
                 "mean nothing: encode both with the same, or build the index again"
             )
+
+
+def prepared(vectors: Vectors, dimension: int, metric: Metric) -> Vectors:
+    """Return vectors as float32 ``[n, dimension]``, scaled for cosine."""
+    rows = checked(vectors, "vectors")
+    if rows.shape[1] != dimension:
+        raise ValueError(
+            f"the index has {dimension} dimensions, these vectors have "
+            f"{rows.shape[1]}; encode both with the same model and truncate_dim"
+        )
+    return normalized(rows) if metric == "cosine" else rows
 
 
 def _settings(
@@ -469,9 +473,9 @@ def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # 
     return both
 
 
-def _checked_ids(ids: ArrayLike | Collection[Any], count: int) -> Ids:
+def checked_ids(ids: ArrayLike | Collection[Any], count: int) -> Ids:
     """Return new ids as int64 or strings ``[count]``, or say what is wrong."""
-    listed = _id_list(ids)
+    listed = id_list(ids)
     if isinstance(ids, set | frozenset) or not len(set(listed)) == len(listed) == count:
         raise ValueError(
             f"{count} vectors need {count} different ids in a list; here is a "
@@ -481,7 +485,7 @@ def _checked_ids(ids: ArrayLike | Collection[Any], count: int) -> Ids:
     return np.array(listed, kind)
 
 
-def _id_list(ids: ArrayLike | Collection[Any]) -> list[Any]:
+def id_list(ids: ArrayLike | Collection[Any]) -> list[Any]:
     """Return ids as Python's integers, or strings, or say what is wrong."""
     given: Any = ids.tolist() if hasattr(ids, "tolist") else ids
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
