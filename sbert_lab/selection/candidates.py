@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.onnx import load_onnx
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
@@ -64,10 +64,6 @@ def _own(name_or_path: str) -> Encoder:
     return SentenceEncoder.from_pretrained(folder)
 
 
-def _lsa(corpus: Corpus) -> Encoder:
-    return LsaEncoder(corpus, min(256, max(2, len(corpus) // 4)))
-
-
 def _distilled(_: Corpus) -> Encoder:
     """Return static vectors, distilled from MiniLM on first use and kept."""
     name = "all-MiniLM-L6-v2"
@@ -96,11 +92,6 @@ CANDIDATES = {
     for one in (
         Candidate(
             "bm25", "Okapi BM25: words in common, weighted by how rare they are", Bm25
-        ),
-        Candidate(
-            "tfidf-lsa",
-            "TF-IDF, reduced by a singular value decomposition of the corpus",
-            _lsa,
         ),
         _entry("wordllama-256", StaticEncoder.from_pretrained),
         Candidate(

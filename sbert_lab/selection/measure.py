@@ -52,8 +52,6 @@ _PRELOADED = [
     "transformers.models.mpnet.modeling_mpnet",
     "onnxruntime",
     "bm25s",
-    "sklearn.feature_extraction.text",
-    "sklearn.decomposition",
     "sbert_lab.selection.measure",
 ]
 

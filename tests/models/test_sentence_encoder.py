@@ -18,7 +18,7 @@ from sbert_lab.datasets import icd10cm
 from sbert_lab.index.passages import Passages
 from sbert_lab.models import sentence_encoder as encoder_module
 from sbert_lab.models.checkpoint import Layout
-from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.pooling import POOLING
 from sbert_lab.models.sentence_encoder import (
     Encoder,
@@ -294,7 +294,6 @@ def static():
 ENCODERS = {
     "sentence": lambda: tiny_encoder(max_seq_length=24),
     "static": static,
-    "lsa": lambda: LsaEncoder(FOUR, 3),
 }
 FOUR = ["the cat sat on the mat", "a dog ran", "quick brown fox", "the lazy dog"]
 
@@ -335,8 +334,6 @@ DOORS = {
     "second": lambda texts, _: tiny_cross_encoder().predict(FOUR[:2], texts),
     "rerank": lambda texts, _: tiny_cross_encoder().rerank("a", texts),
     "static": lambda texts, _: static().encode(texts),
-    "lsa corpus": lambda texts, _: LsaEncoder(texts, 1),
-    "lsa": lambda texts, _: LsaEncoder(FOUR, 1).encode(texts),
     "bm25 corpus": lambda texts, _: Bm25(texts),
     "bm25 scores": lambda texts, _: Bm25(FOUR).scores(texts),
     "bm25 search": lambda texts, _: Bm25(FOUR).search(texts, 1),
