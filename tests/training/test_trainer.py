@@ -107,44 +107,6 @@ def test_every_step_equals_a_loop_by_hand(folder, tmp_path):
     assert farthest(expected[0], expected[-1]) > 1e-3
 
 
-def test_the_loss_curve_is_that_of_sentence_transformers(folder, tmp_path):
-    """Without dropout, on the same batches: one batch is the whole of the data."""
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.sentence_transformer import losses
-
-    data = pairs(8)
-    options = {
-        "output_dir": str(tmp_path), "max_steps": 6, "learning_rate": 1e-3,
-        "per_device_train_batch_size": 8, "logging_steps": 1, "save_strategy": "no",
-        "use_cpu": True, "report_to": "none", "disable_tqdm": True,
-    }  # fmt: skip
-    ours = train(
-        load(folder, 0), tmp_path, data, MultipleNegativesRankingLoss(), **options
-    )
-    model = SentenceTransformer(str(folder), device="cpu")
-    for part in model.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-    anchors, positives = zip(*data.row_texts(), strict=True)
-    with torch.random.fork_rng():
-        theirs = SentenceTransformerTrainer(
-            model=model,
-            args=SentenceTransformerTrainingArguments(**options),
-            train_dataset=Dataset.from_dict({"anchor": anchors, "positive": positives}),
-            loss=losses.MultipleNegativesRankingLoss(model),
-        )
-        theirs.train()
-    found, expected = logged(ours, "loss"), logged(theirs, "loss")
-    assert len(found) == 6
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
-    assert found[-1] < 0.9 * found[0]
-
-
 def test_gradients_accumulate_to_those_of_the_whole_batch(folder, tmp_path):
     found = []
     for size, parts in ((8, 1), (2, 4)):
@@ -251,18 +213,6 @@ def test_data_in_which_nothing_differs_are_refused(
 ):
     with pytest.raises(DataError, match="are in batches of one"):
         made(load(folder), tmp_path, TrainingData(columns), objective)
-
-
-def test_few_answers_leave_no_row_unseen():
-    """As in sentence-transformers, though it makes batches of one row an answer."""
-    from datasets import Dataset
-    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
-
-    theirs = NoDuplicatesBatchSampler(
-        Dataset.from_dict(ANSWERS), 8, False, generator=torch.Generator()
-    )
-    for sampler in (theirs, BatchSampler(12, 8, seed=0, least_rows=2)):
-        assert sorted(row for rows in sampler for row in rows) == [*range(12)]
 
 
 def test_set_dropout(folder, tmp_path):
