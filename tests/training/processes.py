@@ -15,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from tiny_training import (
+    BEST,
     WIDTH,
     Scripted,
     StopAt,
@@ -111,9 +112,7 @@ def checkpoints(folder: Path, out: Path, rank: int) -> None:
         told = Scripted("told", scores[begin:])
         trainer = made(
             encoder, out / name, classed(20), classes, evaluators=[told],
-            max_steps=4, callbacks=[StopAt(end)], save_strategy="steps",
-            save_steps=1, eval_strategy="steps", eval_steps=1,
-            load_best_model_at_end=True, metric_for_best_model="told_score",
+            max_steps=4, callbacks=[StopAt(end)], **BEST,
         )  # fmt: skip
         trainer.train(begin > 0)
         found = weights(encoder, classes) | {

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import states
 from tiny_training import (
+    BEST,
     WIDTH,
     AfterStep,
     Scripted,
@@ -366,15 +367,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_rows(folder, tmp_path)
 # Evaluation
 
 
-EVERY = {"eval_strategy": "steps", "eval_steps": 1}
-BEST = EVERY | {
-    "save_strategy": "steps",
-    "save_steps": 1,
-    "load_best_model_at_end": True,
-    "metric_for_best_model": "told_score",
-}
-
-
 def test_evaluators_run_under_their_names_and_change_nothing(folder, tmp_path):
     texts = sentences(20, 9)
     corpus = {f"d{i}": text for i, text in enumerate(texts[5:])}
@@ -384,7 +376,7 @@ def test_evaluators_run_under_their_names_and_change_nothing(folder, tmp_path):
     train(alone, tmp_path, pairs(16), MultipleNegativesRankingLoss())
     trainer = train(
         encoder, tmp_path, pairs(16), MultipleNegativesRankingLoss(),
-        evaluators=[search], eval_on_start=True, **EVERY,
+        evaluators=[search], eval_on_start=True, eval_strategy="steps", eval_steps=1,
     )  # fmt: skip
     assert unequal(weights(alone), weights(encoder)) == []
     measured = logged(trainer, "eval_search_ndcg_at_10")

@@ -19,6 +19,16 @@ from sbert_lab.training import (
 
 WIDTH = 32
 
+#: Evaluates and saves after every step, and loads what `Scripted` scored best.
+BEST = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "told_score",
+    "save_strategy": "steps",
+    "save_steps": 1,
+}
+
 
 def make_folder(folder: Path) -> Path:
     """Save a random two-layer BERT of width 32 that knows 150 words."""
