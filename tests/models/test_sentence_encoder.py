@@ -20,10 +20,7 @@ from sbert_lab.models import sentence_encoder as encoder_module
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.pooling import POOLING
-from sbert_lab.models.sentence_encoder import (
-    encode_documents,
-    encode_queries,
-)
+from sbert_lab.models.sentence_encoder import encode_documents, encode_queries
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.training.data import TrainingData
 
