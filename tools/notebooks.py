@@ -22,11 +22,11 @@ from nbconvert import HTMLExporter
 from sbert_lab._utils import (
     RESULTS,
     committed_results,
-    notebook_paths,
     project_root,
     write_bytes,
 )
 from sbert_lab.experiments.profiles import PROFILES, VARIABLE, current
+from tools.notebook_style import notebook_paths
 
 Record = dict[str, Any]
 

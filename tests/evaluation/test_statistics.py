@@ -206,8 +206,7 @@ def test_p_values_do_not_see_scales_or_sides():
     rows = np.random.default_rng(4).normal(0.2, 1, (3, 50))
     assert permutation_mean(rows) == permutation_mean(rows.mean(0))
 
-
-def test_smallest_p_is_one_in_draws_and_one():
+    # The smallest is one in the draws and one.
     assert permutation_mean(np.full(60, 0.1), draws=99) == 1 / 100
     gold = np.arange(60.0)
     assert permutation_score(gold, -gold, gold, draws=99) == 1 / 100

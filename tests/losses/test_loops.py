@@ -29,9 +29,6 @@ def arrays(texts):
     return [x.numpy() for x in texts.values()]
 
 
-# -- in-batch negatives ---------------------------------------------------------------
-
-
 @pytest.mark.parametrize("known", [KNOWN, ()])
 def test_ranking_of_ragged_rows_is_the_loop(known):
     batch = batch_of(RAGGED)
@@ -83,9 +80,6 @@ def test_ranking_diagnostics_are_the_loop():
     assert found["no_negative"] == 0
     assert found["negative"] == pytest.approx(np.mean(others))
     assert found["positive"] == pytest.approx(np.mean([*map(cos, a, p)]))
-
-
-# -- pairs, triplets, labels ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(("metric", "margin"), [("euclidean", 0.6), ("cosine", 0.3)])
