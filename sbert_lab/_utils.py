@@ -231,11 +231,6 @@ def project_root() -> Path:
     return here
 
 
-def notebook_paths() -> list[Path]:
-    """Return the notebooks in order."""
-    return sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-
-
 def results_folder(profile: str) -> Path:
     """Return where a run's record goes: ``$SBERT_LAB_RESULTS``, or under build/."""
     base = os.environ.get(RESULTS)

@@ -1,6 +1,7 @@
 """Small real things to test on: a tiny BERT made here, and the packaged MiniLM."""
 
 import gc
+import json
 import os
 import random
 from collections.abc import Iterable
@@ -74,6 +75,13 @@ def tiny_parts(seed: int = 0, hidden: int = 16, positions: int = 32):
     shape = {"intermediate_size": 32, "max_position_embeddings": positions}
     model = random_bert(len(tokenizer), hidden, seed, **shape)
     return model.eval(), tokenizer
+
+
+def edit(path: Path, **changes):
+    """Change entries of a JSON file; None takes one out."""
+    value = json.loads(path.read_text()) if path.is_file() else {}
+    value |= changes
+    path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
 
 
 def states():

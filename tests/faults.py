@@ -8,9 +8,7 @@ All else is a failure, and the exit status 1.
 """
 
 import argparse
-import csv
 import gc
-import json
 import logging
 import multiprocessing
 import os
@@ -32,7 +30,6 @@ from conftest import WORDS, tiny_encoder
 from tiny_cross_encoder import tiny_cross_encoder
 
 from sbert_lab import EmbeddingCache, VectorIndex, _utils, exact_search
-from sbert_lab.datasets.pairs import read_pairs
 from sbert_lab.evaluation import metrics
 from sbert_lab.index.passages import Passages
 from sbert_lab.losses import MultipleNegativesRankingLoss
@@ -377,46 +374,10 @@ def wrong(lab, rng):
     return f"{name}: {odd!r:.90}", trial
 
 
-def row(lab, rng):
-    """A cell of a file of pairs is odd: all is read as written, or refused by row."""
-    ending = one_of(rng, (".csv", ".tsv", ".json", ".jsonl", ".parquet"))
-    at, comma = int(rng.integers(5)), one_of(rng, ",;|")
-    odd = one_of(rng, [*ODD_TEXTS, "a;b", 'a "quoted" one', "two\nlines", "1,5"])
-    if ending == ".parquet":  # which holds no surrogates
-        odd = odd.encode(errors="replace").decode()
-    elif ending.startswith(".json"):
-        odd = one_of(rng, [odd, None, 3, ["cat"], True, {"a": "b"}])
-    anchors, positives = within(TEXTS, at, odd), TEXTS[::-1]
-    pairs = zip(anchors, positives, strict=True)
-    records = [{"anchor": a, "positive": p} for a, p in pairs]
-
-    def trial():
-        path = lab.work / f"pairs{ending}"
-        if ending == ".parquet":
-            pd.DataFrame(records).to_parquet(path)
-        elif ending == ".json":
-            path.write_text(json.dumps(records))
-        elif ending == ".jsonl":
-            path.write_text("\n".join(map(json.dumps, records)))
-        else:
-            with path.open("w", newline="", errors="surrogatepass") as file:
-                table = csv.writer(file, delimiter="\t" if ending == ".tsv" else comma)
-                table.writerows([records[0], *(record.values() for record in records)])
-        got = attempt(lambda: read_pairs(path))
-        if isinstance(got, Refused):
-            assert str(path) in got, f"no path in: {got}"
-            return "refused"
-        read = [*got.anchor], [*got.positive]
-        assert read == (anchors, positives), f"silently another: {read!r:.200}"
-        return "unharmed"
-
-    return f"{ending}: {odd!r:.40} at {at}", trial
-
-
 # Running them.
 
 #: By name. Each draws a fault, and returns what it is in words and what tries it.
-FAULTS = {kind.__name__: kind for kind in (save, damage, row, text, wrong)}
+FAULTS = {kind.__name__: kind for kind in (save, damage, text, wrong)}
 
 
 def inject(lab, kind, seed):

@@ -1,12 +1,9 @@
 """Files are whole or absent, whatever happens while they are written."""
 
 import json
-import multiprocessing
 import os
 import re
 import resource
-import signal
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -165,16 +162,3 @@ def test_a_full_disk_is_told_and_changes_nothing(tmp_path, small_files):
         with pytest.raises(OSError, match=re.escape(str(tmp_path / path)) + told):
             save(tmp_path / path)
     assert content(tmp_path) == before
-
-
-def test_a_killed_writer_leaves_the_previous_folder(tmp_path, monkeypatch):
-    target = tmp_path / "model"
-    fill(target, old="whole")
-    (target / "mine").write_text("x")
-    monkeypatch.setattr(_utils, "_swap", lambda *_: signal.raise_signal(signal.SIGKILL))
-    write = partial(fill, target, new="half")
-    process = multiprocessing.get_context("fork").Process(target=write)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert content(target) == {"old": "whole", "mine": "x"}

@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sbert_lab._utils import notebook_paths
+from sbert_lab._utils import project_root
 
 _SHUNNED = r"%pip|!pip|sys\.path|profile\.name|\[@\w"  # raw citations are the last
 _DEBRIS = re.compile(r"<progress|\d%\||/(?:home|Users|root|tmp)/\w+")  # bars, paths
+
+
+def notebook_paths() -> list[Path]:
+    """Return the notebooks in order."""
+    return sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def lint(path: Path) -> list[str]:

@@ -22,12 +22,11 @@ from nbconvert import HTMLExporter
 from sbert_lab._utils import (
     RESULTS,
     committed_results,
-    notebook_paths,
     project_root,
     write_bytes,
 )
 from sbert_lab.experiments.profiles import PROFILES, VARIABLE, current
-from sbert_lab.experiments.record import differences
+from tools.notebook_style import notebook_paths
 
 Record = dict[str, Any]
 
@@ -109,6 +108,35 @@ def disagreements(record: Record) -> list[str]:
     if not committed.is_file():
         return ["there is no committed record; --update makes one"]
     return differences(json.loads(committed.read_bytes()), record)
+
+
+def differences(committed: Record, fresh: Record) -> list[str]:
+    """Compare two records of one notebook; one sentence for each disagreement."""
+    found = []
+    for name, old in committed["results"].items():
+        new = fresh["results"].get(name)
+        if new is None:
+            found.append(f"{name}: no longer measured")
+        elif not _agrees(old, new):
+            found.append(f"{name}: {_shown(old)} is now {_shown(new)}")
+    for name, old in committed["claims"].items():
+        new = fresh["claims"].get(name, {"verdict": "no longer made"})
+        if not old["machine"] and new["verdict"] != old["verdict"]:
+            found.append(f"claim {name}: {old['verdict']} is now {new['verdict']}")
+    return found
+
+
+def _agrees(old: Record, new: Record) -> bool:
+    if old["compare"] == "interval":
+        return bool(old["low"] <= new["high"] and new["low"] <= old["high"])
+    tolerance = old.get("tolerance", 0.0)
+    near = abs(old["mean"] - new["mean"]) <= tolerance
+    return bool(near or old["compare"] == "ignore")
+
+
+def _shown(row: Record) -> str:
+    interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if "low" in row else ""
+    return f"{row['mean']:.6g}{interval} {row['unit']}"
 
 
 def report(record: Record) -> list[str]:

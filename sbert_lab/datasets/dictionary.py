@@ -544,11 +544,12 @@ def _sure_nouns() -> dict[str, tuple[str, str, Synset]]:
 def _put(text: str, place: _Place, word: str) -> str | None:
     """Put a word in a place of a text, in the form that stands there."""
     part, lemma = place.sense.id[0], place.lemma
-    new = inflected(word, part, place.form)
     # Of verbs such as "put" it is not to be seen whether the past is meant.
     past = () if place.form else _forms(lemma, part, "ed")
-    if new is None or _alike(word, lemma) or lemma in past:
+    forms = _forms(word, part, place.form)
+    if len(forms) != 1 or _alike(word, lemma) or lemma in past:
         return None
+    (new,) = forms
     if text[place.start].isupper():
         new = new.capitalize()
     return _article(text[: place.start], new) + new + text[place.end :]
@@ -580,19 +581,13 @@ def _shown(text: str, sense: Synset) -> _Place | None:
     return None
 
 
-def inflected(lemma: str, part: str, form: str) -> str | None:
-    """Return the form of a word, or None where it is not sure which it is.
+@cache
+def _forms(lemma: str, part: str, form: str) -> tuple[str, ...]:
+    """Return what a form may be: broke and broken are both ``"ed"`` of break.
 
     `form` is "" for the word itself, ``"s"`` (plural, or third person), ``"ed"`` or
     ``"ing"`` of a verb.
     """
-    forms = _forms(lemma, part, form)
-    return forms[0] if len(forms) == 1 else None
-
-
-@cache
-def _forms(lemma: str, part: str, form: str) -> tuple[str, ...]:
-    """Return what a form may be: broke and broken are both ``"ed"`` of break."""
     if not form:
         return (lemma,)
     if part not in "nv" or (part == "n" and form != "s"):

@@ -56,19 +56,13 @@ class RetrievalTask:
 
 
 @cache
-def book() -> Any:  # noqa: ANN401  (an untyped module)
-    """Return simple_icd_10_cm, checksums verified; its import reads 10 MB of XML."""
+def load() -> tuple[Code, ...]:
+    """Return every entry in the order of the book, its checksums verified."""
     resolve("icd10cm")
     with no_collections():
-        import simple_icd_10_cm
-    return simple_icd_10_cm
+        import simple_icd_10_cm  # which reads 10 MB of XML
 
-
-@cache
-def load() -> tuple[Code, ...]:
-    """Return every entry in the order of the book."""
-    with no_collections():
-        return tuple(_entries(book()))
+        return tuple(_entries(simple_icd_10_cm))
 
 
 def _entries(icd: Any) -> list[Code]:  # noqa: ANN401

@@ -108,11 +108,6 @@ def chapter_classes(per_chapter: int | None = None) -> dict[str, LabelledTexts]:
     return {"train": train, "test": test}
 
 
-def chapter_clusters(per_chapter: int | None = None) -> LabelledTexts:
-    """Return descriptions of test categories with their chapter, to be clustered."""
-    return _by_chapter("test", per_chapter or CLUSTERED_PER_CHAPTER)
-
-
 def synonym_pairs(terms: int | None = None) -> ScoredPairs:
     """Return two pairs of each inclusion term: with its code 1, with a sibling 0.
 
@@ -189,7 +184,7 @@ TASKS = (
         "ICD10CMChapterClustering",
         "v_measure",
         "Descriptions, to be clustered by chapter.",
-        chapter_clusters,
+        lambda size: _by_chapter("test", size or CLUSTERED_PER_CHAPTER),
         {  # every text is embedded; mteb would take 4 %
             "max_fraction_of_documents_to_embed": None,
             "max_document_to_embed": None,

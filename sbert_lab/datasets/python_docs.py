@@ -17,13 +17,14 @@ import logging
 import platform
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from importlib import metadata
-from math import ceil
 from pathlib import Path
+
+import numpy as np
 
 from sbert_lab._utils import write_json
 from sbert_lab.datasets.icd10cm import RetrievalTask, drawn_task
@@ -40,6 +41,8 @@ DETAIL_WORDS = 40
 
 #: Share of common words from which on two texts count as one (`near_rows`).
 NEAR = 0.6
+_ROWS_AT_ONCE = 256  # rows compared with all others together
+
 
 #: Libraries of each split, by their names on PyPI. Those on one subject stand on one
 #: side: pandas and polars describe the same operations in much the same words.
@@ -207,32 +210,21 @@ def near_rows(
 ) -> list[int]:
     """Return the rows of `texts` that have nearly the words of one of `others`.
 
-    `threshold` is a share of the words of both (Jaccard's index). Two such texts share
-    a word among the rarest of each, so only those are looked up (Chaudhuri et al. 2006,
-    section 4).
+    `threshold` is a share of the words of both (Jaccard's index).
     """
-    rows = [frozenset(bare(text).split()) for text in texts]
-    known = list({frozenset(bare(text).split()) for text in others})
-    often = Counter(word for words in (*rows, *known) for word in words)
+    from sklearn.preprocessing import MultiLabelBinarizer
 
-    def rarest(words: frozenset[str]) -> list[str]:
-        shared = ceil(threshold * len(words) - 1e-9)  # at least, by any near text
-        in_order = sorted(words, key=lambda word: (often[word], word))
-        return in_order[: len(words) - shared + 1]
-
-    places = defaultdict(set)
-    for number, each in enumerate(known):
-        for word in rarest(each):
-            places[word].add(number)
-
-    return [
-        row
-        for row, words in enumerate(rows)
-        if any(
-            len(words & known[n]) >= threshold * len(words | known[n]) - 1e-9
-            for n in set[int]().union(*(places.get(w, ()) for w in rarest(words)))
-        )
-    ]
+    words = [frozenset(bare(text).split()) for text in (*texts, *others)]
+    table = MultiLabelBinarizer(sparse_output=True).fit_transform(words)
+    sizes, known = np.array([len(own) for own in words]), table[len(texts) :].T
+    found: set[int] = set()
+    for start in range(0, len(texts), _ROWS_AT_ONCE):
+        end = min(start + _ROWS_AT_ONCE, len(texts))
+        shared = (table[start:end] @ known).tocoo()
+        row, other = start + shared.row, len(texts) + shared.col
+        union = sizes[row] + sizes[other] - shared.data
+        found |= {*row[shared.data >= threshold * union - 1e-9].tolist()}
+    return sorted(found)
 
 
 # The text of a docstring

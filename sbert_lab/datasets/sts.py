@@ -71,19 +71,13 @@ def sick() -> ScoredPairs:
     home = resolve("sick")
     if split_files(home, "test"):
         return _from_snapshot(home, "test")
-    rows = [row for split in ("train", "trial", "test") for row in sick_rows(split)]
+    rows: list[dict[str, str]] = []
+    for name in ("SICK_train", "SICK_trial", "SICK_test_annotated"):
+        lines = StringIO(read_utf8(home / f"{name}.txt"), newline="")
+        # Tabs, and quotation marks as they are.
+        rows += csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     keys = ("sentence_A", "sentence_B", "relatedness_score")
     return _scored([[row[key] for key in keys] for row in rows])
-
-
-def sick_rows(split: str) -> list[dict[str, str]]:
-    """Return the rows of a file of SICK's authors: tabs, quotation marks as they are.
-
-    `split` is ``"train"``, ``"trial"`` or ``"test"``.
-    """
-    name = "SICK_test_annotated.txt" if split == "test" else f"SICK_{split}.txt"
-    lines = StringIO(read_utf8(resolve("sick") / name), newline="")
-    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def ladder(anchors: int | None = None) -> ScoredPairs:

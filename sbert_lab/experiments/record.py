@@ -2,7 +2,7 @@
 
 A hypothesis cannot be added after a result, and the verdict on a claim follows from the
 interval of its measurement by a fixed rule. The record is a JSON file, which the
-findings page and `verify` read.
+findings page and ``python -m tools.notebooks --verify`` read.
 """
 
 import platform
@@ -79,7 +79,7 @@ class Experiment:
         compare: Compare = "interval",
         tolerance: float = 0.0,
     ) -> None:
-        """Keep a measured value; `compare` says how `verify` compares it.
+        """Keep a measured value; `compare` says how ``--verify`` compares it.
 
         ``exact``, within ± `tolerance`, whether the intervals overlap, or not at all.
         """
@@ -178,35 +178,6 @@ def start(
     shown = [{"what": name, "value": value} for name, value in rows.items()]
     table(shown, caption="What this run uses")
     return Experiment(notebook, profile, EmbeddingCache(), sources)
-
-
-def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
-    """Compare two records of one notebook; one sentence for each disagreement."""
-    found = []
-    for name, old in committed["results"].items():
-        new = fresh["results"].get(name)
-        if new is None:
-            found.append(f"{name}: no longer measured")
-        elif not _agrees(old, new):
-            found.append(f"{name}: {_shown(old)} is now {_shown(new)}")
-    for name, old in committed["claims"].items():
-        new = fresh["claims"].get(name, {"verdict": "no longer made"})
-        if not old["machine"] and new["verdict"] != old["verdict"]:
-            found.append(f"claim {name}: {old['verdict']} is now {new['verdict']}")
-    return found
-
-
-def _agrees(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    if old["compare"] == "interval":
-        return bool(old["low"] <= new["high"] and new["low"] <= old["high"])
-    tolerance = old.get("tolerance", 0.0)
-    near = abs(old["mean"] - new["mean"]) <= tolerance
-    return bool(near or old["compare"] == "ignore")
-
-
-def _shown(row: dict[str, Any]) -> str:
-    interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if "low" in row else ""
-    return f"{row['mean']:.6g}{interval} {row['unit']}"
 
 
 def _verdict(hypothesis: Hypothesis, measured: dict[str, Any]) -> Verdict:

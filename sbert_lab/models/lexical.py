@@ -1,7 +1,4 @@
-"""What knows words and no meaning: BM25, and latent semantic analysis.
-
-Both are fitted on the corpus to be searched, and are what a trained model must beat.
-"""
+"""BM25: what knows words and no meaning, and what a trained model must beat."""
 
 import sys
 import unicodedata
@@ -88,37 +85,6 @@ class Bm25:
             positions[i] = np.argsort(-found, kind="stable")[:k]
             scores[i] = found[positions[i]]
         return scores, positions
-
-
-class LsaEncoder:
-    """Latent semantic analysis: tf-idf weights, reduced by a truncated SVD.
-
-    Features are pairs of neighbouring letters of a word, its edges included, which on
-    the training terms of ICD-10-CM find more codes than words do. `dimension` is at
-    most the number of texts and of features. Source: Deerwester et al. 1990.
-    """
-
-    def __init__(self, corpus: Sequence[str], dimension: int) -> None:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._weigher = TfidfVectorizer(
-            preprocessor=spelled,
-            analyzer="char_wb",
-            ngram_range=(2, 2),
-            sublinear_tf=True,
-            dtype=np.float32,
-        )
-        weights = self._weigher.fit_transform(check_texts(corpus))
-        whole_number(dimension, "dimension", most=weights.shape[1])
-        self._svd = TruncatedSVD(dimension, random_state=0).fit(weights)
-        self.dimension = len(self._svd.components_)
-
-    def encode(self, texts: Sequence[str] | str) -> Vectors:
-        """Project weights, float32 ``[n, d]``, of one string ``[d]``; 0 if unknown."""
-        listed = check_texts([texts] if isinstance(texts, str) else texts)
-        found = self._svd.transform(self._weigher.transform(listed))
-        return np.asarray(found[0] if isinstance(texts, str) else found, np.float32)
 
 
 def spelled(text: str) -> str:

@@ -20,11 +20,7 @@ from sbert_lab.models import checkpoint
 from sbert_lab.models.batching import Tokens, check_texts, in_batches
 from sbert_lab.models.checkpoint import Dense, Layout, Normalize
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.packed_bert import (
-    is_padded_right,
-    is_supported,
-    without_padding,
-)
+from sbert_lab.models.packed_bert import is_padded_right, is_supported, without_padding
 from sbert_lab.models.pooling import Pooling
 from sbert_lab.models.registry import BY_NAME, resolve
 from sbert_lab.models.transformer import TransformerModel

@@ -10,6 +10,7 @@ from adapt_cases import general
 
 from sbert_lab.adaptation.report import compare, measure, summary, write_report
 from sbert_lab.datasets.pairs import PairSearch
+from sbert_lab.evaluation.evaluators import search_quality
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 
 
@@ -91,7 +92,6 @@ class Vectors:
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 def test_two_models_are_compared_item_by_item(metric):
-    """Against loops over queries and pairs."""
     rng = np.random.default_rng(0)
     queries, corpus = [f"q{i}" for i in range(30)], [f"d{i}" for i in range(150)]
     relevant = [
@@ -107,20 +107,10 @@ def test_two_models_are_compared_item_by_item(metric):
     outcome = compare(search, sets, *measured)
     ndcg, recall, similarity = outcome["comparisons"]
     both = []
-    for side, table in zip(("before", "after"), tables, strict=True):
-        values, shares = [], []
-        for query, answers in zip(queries, relevant, strict=True):
-            scores = [table[d] @ table[query] for d in corpus]
-            if metric == "cosine":
-                lengths = [np.linalg.norm(table[d]) for d in corpus]
-                scores = np.divide(scores, lengths)
-            order = list(np.argsort(-np.array(scores)))
-            places = [order.index(a) + 1 for a in answers]
-            gain = sum(1 / np.log2(p + 1) for p in places if p <= 10)
-            ideal = sum(1 / np.log2(p + 2) for p in range(len(answers)))
-            values.append(gain / ideal)
-            shares.append(np.mean([p <= 10 for p in places]))
-        both.append(np.array(values))
+    for side, one in zip(("before", "after"), models, strict=True):
+        told = queries, corpus, relevant, metric
+        values, shares = search_quality(one.encode, one.encode, *told)
+        both.append(values)
         assert ndcg[side]["mean"] == pytest.approx(np.mean(values))
         assert recall[side]["mean"] == pytest.approx(np.mean(shares))
     gains = both[1] - both[0]

@@ -95,10 +95,3 @@ def test_reranking_has_one_right_answer_among_twenty(whole):
                 assert code.description.lower() != term.lower()
                 assert code not in above
                 assert by_code()[right] not in ancestors(code)
-
-
-def test_a_small_edition_is_part_of_the_whole_one(whole):
-    pairs, small = whole["PairClassification"], tasks.synonym_pairs(16)
-    rows = set(zip(pairs.first, pairs.second, pairs.score, strict=True))
-    assert set(zip(small.first, small.second, small.score, strict=True)) <= rows
-    assert len(small) <= 32

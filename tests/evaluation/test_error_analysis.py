@@ -1,9 +1,6 @@
 import pytest
 
-from sbert_lab.evaluation.error_analysis import (
-    negates,
-    word_overlap,
-)
+from sbert_lab.evaluation.error_analysis import negates, word_overlap
 
 
 def test_overlap_is_the_share_of_common_content_words():

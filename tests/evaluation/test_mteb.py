@@ -87,18 +87,14 @@ def test_a_models_prompts_are_looked_up_as_mteb_does():
         np.testing.assert_array_equal(found, encoder.encode(texts, prompt=prompt))
 
 
-def test_similarity_is_the_one_the_folder_names():
+def test_similarity_is_the_folders_and_the_revision_follows_the_weights():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 16)).astype(np.float32)
-    model = mteb_encoder(tiny_encoder(similarity="dot"))
+    encoder = tiny_encoder(similarity="dot")
+    model = mteb_encoder(encoder, name="org/it")
     torch.testing.assert_close(model.similarity(a, b), torch.from_numpy(a @ b.T))
-    assert model.mteb_model_meta.similarity_fn_name.value == "dot"
-
-
-def test_names_and_revisions_follow_the_weights():
-    one, other = (mteb_encoder(tiny_encoder(seed), name="org/it") for seed in (0, 1))
-    first, second = one.mteb_model_meta, other.mteb_model_meta
-    assert first.name == "org/it"
-    assert first.revision == tiny_encoder(0).fingerprint() != second.revision
+    meta = model.mteb_model_meta
+    assert (meta.name, meta.similarity_fn_name.value) == ("org/it", "dot")
+    assert meta.revision == encoder.fingerprint() != tiny_encoder(1).fingerprint()
 
 
 def test_a_second_run_encodes_nothing(tiny, tmp_path, monkeypatch):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from sbert_lab._utils import project_root
 from sbert_lab.index import chunking
 from sbert_lab.index.chunking import WITHOUT_LIMIT, chunk, splitter
 from sbert_lab.models.static import StaticEncoder
@@ -107,15 +106,6 @@ def test_the_default_is_what_the_encoder_reads(layout):
     assert max(count(encoder, part) for part in found) == limit
     with pytest.raises(ValueError, match=f"at most the {limit} tokens"):
         splitter(encoder, limit + 1)
-
-
-def test_minilm_reads_a_real_document_whole(minilm):
-    text = (project_root() / "LICENSE").read_text(encoding="utf-8")
-    found = [part.text for part in chunk(text, splitter(minilm, overlap=50))]
-    assert len(found) > 8
-    lengths = [len(ids) for ids in minilm.token_ids(found)]
-    assert minilm.last_truncated == 0
-    assert sum(lengths) / len(lengths) > 256 / 2
 
 
 def test_an_encoder_without_a_limit_has_one_here():

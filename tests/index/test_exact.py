@@ -1,10 +1,9 @@
-"""Exact search: against a naive loop, scikit-learn, and what it may take of memory."""
+"""Exact search: against a naive loop, and what it may take of memory."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.neighbors import NearestNeighbors
 
 from sbert_lab.index import exact
 from sbert_lab.index.exact import exact_search
@@ -46,20 +45,6 @@ def test_exact_equals_naive_whatever_the_blocks(metric, seed, k, block):
         exact._ROWS_AT_ONCE, exact._QUERIES_AT_ONCE = before
     np.testing.assert_array_equal(positions, naive_search(queries, corpus, k, metric))
     assert (np.diff(scores, axis=1) <= 0).all()
-
-
-def test_exact_equals_scikit_learn():
-    brute = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute")
-    theirs, positions = brute.fit(CORPUS).kneighbors(QUERIES)
-    ours, ours_at = exact_search(QUERIES, CORPUS, 10, "cosine")
-    np.testing.assert_allclose(ours, 1 - theirs, atol=1e-5)
-    assert (ours_at == positions).mean() > 0.999  # but for ties in the last digit
-
-
-def test_equal_vectors_come_in_order_of_position():
-    corpus = np.tile(np.eye(3, dtype=np.float32), (4, 1))
-    positions = exact_search(np.eye(3, dtype=np.float32)[:1], corpus, 4)[1]
-    assert positions.tolist() == [[0, 3, 6, 9]]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])

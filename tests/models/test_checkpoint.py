@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, tiny_encoder, tiny_parts, word_tokenizer
+from conftest import WORDS, edit, tiny_encoder, tiny_parts, word_tokenizer
 
 from sbert_lab import SentenceEncoder
 from sbert_lab.models.checkpoint import CheckpointError, Dense, read
@@ -124,10 +124,6 @@ def other_weights(folder):
     other, _ = tiny_parts(seed=5, hidden=8)
     other.save_pretrained(folder / "other")
     shutil.move(folder / "other" / "model.safetensors", folder / "model.safetensors")
-
-
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def add_module(folder, kind, path="2_X"):

@@ -1,13 +1,12 @@
 """A cross-encoder against transformers, pair by pair, and sentence-transformers."""
 
-import json
 import logging
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import states, tiny_encoder
+from conftest import edit, states, tiny_encoder
 from safetensors.torch import load_file, save_file
 from tiny_cross_encoder import WORDS, pair_tokenizer, tiny_cross_encoder
 
@@ -163,13 +162,6 @@ def changed(folder, tmp_path):
     path = shutil.copytree(folder, tmp_path / "copy")
     (path / "sbert_lab.json").unlink()
     return path
-
-
-def edit(path, **changes):
-    """Change entries of a JSON file; None takes one out."""
-    value = json.loads(path.read_text()) if path.is_file() else {}
-    value |= changes
-    path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
 
 
 def load(folder, **options):

@@ -1,4 +1,4 @@
-"""BM25 is its formula, ties in order; latent semantic analysis equals a plain SVD."""
+"""BM25 is its formula, ties in order."""
 
 import math
 import unicodedata
@@ -6,11 +6,9 @@ import unicodedata
 import bm25s
 import numpy as np
 import pytest
-from conftest import states
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sbert_lab._utils import project_root
-from sbert_lab.models.lexical import Bm25, LsaEncoder, _words, spelled
+from sbert_lab.models.lexical import Bm25, _words, spelled
 
 CORPUS = [
     "The cat sat on the mat",
@@ -103,46 +101,10 @@ def test_search_is_by_score_then_by_position(k):
         assert scores[row].tolist() == [own[i] for i in best]
 
 
-def test_lsa_is_the_projection_on_the_best_singular_vectors():
-    """Against a full SVD: the same inner products, whatever the signs."""
-    rng = np.random.default_rng(0)
-    letters = rng.choice(list("abcdefghij"), (200, 12), p=np.arange(1, 11) / 55)
-    texts = [f"{''.join(row[:5])} {''.join(row[5:])}" for row in letters]
-    encoder = LsaEncoder(texts, 24)
-    weigher = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 2), sublinear_tf=True)
-    weights = weigher.fit_transform(texts).toarray()
-    _, sizes, right = np.linalg.svd(weights, full_matrices=False)
-    found = encoder.encode(texts)
-    assert found.shape == (len(texts), encoder.dimension) == (len(texts), 24)
-    assert found.dtype == np.float32
-    # The randomised SVD finds the largest directions well, the last ones roughly.
-    lengths = np.linalg.norm(found.astype(np.float64), axis=0)
-    np.testing.assert_allclose(lengths[:6], sizes[:6], rtol=0.01)
-    inside = encoder._svd.components_[:1] @ right[:1].T
-    np.testing.assert_allclose(np.abs(inside), 1, atol=0.02)
-    np.testing.assert_allclose(found, weights @ encoder._svd.components_.T, atol=1e-5)
-    assert not encoder.encode(["", "zzz"]).any()
-    one, same = LsaEncoder(["été ガス", "naïve"], 2).encode(["ÉTÉ ｶﾞｽ", "été ガス"])
-    np.testing.assert_array_equal(one, same)
-
-
-def test_lsa_is_deterministic():
-    before = states()
-    one, same = (LsaEncoder(CORPUS, 3) for _ in range(2))
-    assert states() == before
-    np.testing.assert_array_equal(one.encode(CORPUS), same.encode(CORPUS))
-
-
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="k=1.5: a whole number"):
         Bm25(CORPUS).search(QUERIES, 1.5)
     with pytest.raises(TypeError, match="queries must be a list of strings"):
         Bm25(CORPUS).search("the cat", 3)
-    for fit in (Bm25, lambda texts: LsaEncoder(texts, 1)):
-        for texts, error, message in (
-            (["", " "], ValueError, "has a word|empty vocabulary"),
-            (["cat", None], TypeError, r"texts\[1\] is None, not a string"),
-            ("cat", TypeError, "list of strings"),
-        ):
-            with pytest.raises(error, match=message):
-                fit(texts)
+    with pytest.raises(ValueError, match="has a word"):
+        Bm25(["", " "])

@@ -18,14 +18,9 @@ from sbert_lab.datasets import icd10cm
 from sbert_lab.index.passages import Passages
 from sbert_lab.models import sentence_encoder as encoder_module
 from sbert_lab.models.checkpoint import Layout
-from sbert_lab.models.lexical import Bm25, LsaEncoder
+from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.pooling import POOLING
-from sbert_lab.models.sentence_encoder import (
-    Encoder,
-    encode_documents,
-    encode_queries,
-    metric_of,
-)
+from sbert_lab.models.sentence_encoder import encode_documents, encode_queries
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.training.data import TrainingData
 
@@ -291,24 +286,7 @@ def static():
     return StaticEncoder(vectors.astype(np.float32), tokenizer.backend_tokenizer)
 
 
-ENCODERS = {
-    "sentence": lambda: tiny_encoder(max_seq_length=24),
-    "static": static,
-    "lsa": lambda: LsaEncoder(FOUR, 3),
-}
 FOUR = ["the cat sat on the mat", "a dog ran", "quick brown fox", "the lazy dog"]
-
-
-@pytest.mark.parametrize("name", ENCODERS)
-def test_every_encoder_fulfils_the_protocol(name):
-    encoder = ENCODERS[name]()
-    assert isinstance(encoder, Encoder)
-    assert metric_of(encoder) == "cosine"
-    for encode in (encoder.encode, lambda t: encode_queries(encoder, t)):
-        found = encode(FOUR)
-        assert found.dtype == np.float32
-        assert found.shape == (4, encoder.dimension)
-        np.testing.assert_allclose(encode(FOUR[0]), found[0], atol=1e-6)
 
 
 def test_queries_and_documents_get_their_own_prompt():
@@ -335,8 +313,6 @@ DOORS = {
     "second": lambda texts, _: tiny_cross_encoder().predict(FOUR[:2], texts),
     "rerank": lambda texts, _: tiny_cross_encoder().rerank("a", texts),
     "static": lambda texts, _: static().encode(texts),
-    "lsa corpus": lambda texts, _: LsaEncoder(texts, 1),
-    "lsa": lambda texts, _: LsaEncoder(FOUR, 1).encode(texts),
     "bm25 corpus": lambda texts, _: Bm25(texts),
     "bm25 scores": lambda texts, _: Bm25(FOUR).scores(texts),
     "bm25 search": lambda texts, _: Bm25(FOUR).search(texts, 1),

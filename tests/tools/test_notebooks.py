@@ -9,12 +9,12 @@ import sys
 import nbformat
 import pytest
 
-from sbert_lab._utils import committed_results, notebook_paths, project_root
+from sbert_lab._utils import committed_results, project_root
 from sbert_lab.experiments import recorded
 from sbert_lab.experiments.answers import PLACE
 from tools import notebooks
 from tools.findings import BEGIN, END, update_findings
-from tools.notebook_style import lint
+from tools.notebook_style import lint, notebook_paths
 from tools.notebooks import NotebookFailed, main, run
 
 

@@ -1,4 +1,4 @@
-"""Two processes that train together, and one that is killed.
+"""Two processes that train together.
 
 They are forks of the process that tests, which has imported everything; its products
 run on one thread, so no other thread's work is missing. The two work through all cases,
@@ -7,7 +7,6 @@ and each leaves its weights and what it counted.
 
 import json
 import os
-import signal
 import time
 import traceback
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from tiny_training import (
+    BEST,
     WIDTH,
     Scripted,
     StopAt,
@@ -112,9 +112,7 @@ def checkpoints(folder: Path, out: Path, rank: int) -> None:
         told = Scripted("told", scores[begin:])
         trainer = made(
             encoder, out / name, classed(20), classes, evaluators=[told],
-            max_steps=4, callbacks=[StopAt(end)], save_strategy="steps",
-            save_steps=1, eval_strategy="steps", eval_steps=1,
-            load_best_model_at_end=True, metric_for_best_model="told_score",
+            max_steps=4, callbacks=[StopAt(end)], **BEST,
         )  # fmt: skip
         trainer.train(begin > 0)
         found = weights(encoder, classes) | {
@@ -147,35 +145,17 @@ def in_two(folder: Path, out: Path, rank: int) -> None:
     distributed.barrier()  # nobody leaves while another still listens
 
 
-def killed(folder: Path, out: Path, _: int) -> None:
-    """Die in the middle of the second checkpoint."""
-    del os.environ["WORLD_SIZE"]
-    real, files = torch.save, []
-
-    def cut(*args, **options):
-        files.append(args)
-        if len(files) == 5:  # the schedule of the second checkpoint
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(*args, **options)
-
-    torch.save = cut
-    saving = {"save_strategy": "steps", "save_steps": 2}
-    train(
-        load(folder, 0.2), out / "killed", classed(12), head(3), max_steps=6, **saving
-    )
-
-
 def start(folder: Path, out: Path, settings: dict[str, str]) -> list[int]:
-    """Fork two that train together and one that is killed; return their numbers."""
+    """Fork two that train together; return their numbers."""
     children = []
-    for rank, work in enumerate((in_two, in_two, killed)):
+    for rank in (0, 1):
         children.append(os.fork())
         if not children[-1]:
             try:
                 os.environ |= settings
                 torch.set_num_threads(1)
                 AcceleratorState._reset_state(reset_partial_state=True)
-                work(folder, out, rank)
+                in_two(folder, out, rank)
                 os._exit(0)  # gloo's threads may abort one that leaves in order
             except BaseException:
                 (out / f"error {rank}").write_text(traceback.format_exc())

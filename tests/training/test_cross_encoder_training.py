@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import tiny_encoder
 from tiny_cross_encoder import WORDS, tiny_cross_encoder
+from tiny_training import unequal, weights
 from torch.nn import functional as F
 
 from sbert_lab.datasets.pairs import DataError
@@ -40,14 +41,6 @@ def train(encoder, data, **options):
     return fit(encoder, data, ListwiseCrossEntropy(), **usual | options)
 
 
-def weights(encoder):
-    return {name: value.clone() for name, value in encoder.state_dict().items()}
-
-
-def same(first, second):
-    return all(torch.equal(first[name], second[name]) for name in first)
-
-
 def test_one_step_is_the_step_by_hand():
     """One step of SGD: transformers' own pass, padded, and PyTorch's own loss."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -73,7 +66,7 @@ def test_one_step_is_the_step_by_hand():
     found, wanted = weights(encoder), weights(other)
     for name in wanted:
         torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-6)
-    assert not same(before, wanted)
+    assert unequal(before, wanted)
 
 
 def test_a_fresh_head_learns(tmp_path):
@@ -101,12 +94,12 @@ def test_resumed_is_uninterrupted_and_a_checkpoint_is_a_cross_encoder(tmp_path):
     train(first, listed(), folder=tmp_path / "part")
     shutil.rmtree(tmp_path / "part" / "checkpoint-9")
     train(second, listed(), folder=tmp_path / "part")
-    assert same(weights(whole), weights(second))
+    assert unequal(weights(whole), weights(second)) == []
     saved = CrossEncoder.from_pretrained(
         tmp_path / "part" / "checkpoint-9", allow_hub=False
     )
     assert saved.activation == "identity"
-    assert same(weights(whole), weights(saved.cpu()))
+    assert unequal(weights(whole), weights(saved.cpu())) == []
 
 
 def test_what_cannot_go_well_is_refused():

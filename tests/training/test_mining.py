@@ -1,4 +1,4 @@
-"""Hard negatives: against a loop, against sentence-transformers, on real codes."""
+"""Hard negatives: against a loop, and how they are drawn."""
 
 from collections import Counter
 
@@ -8,12 +8,8 @@ from conftest import states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert_lab import EmbeddingCache
-from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.icd10cm import HierarchyGuard
 from sbert_lab.datasets.pairs import plain
 from sbert_lab.losses import MultipleNegativesRankingLoss, TripletLoss
-from sbert_lab.models.static import StaticEncoder
 from sbert_lab.training import hard_negatives
 from sbert_lab.training.data import TrainingData, check_columns
 from sbert_lab.training.hard_negatives import NoNegativesError, mine
@@ -138,116 +134,17 @@ def test_is_the_loop(monkeypatch, at_once, spare):
     }
 
 
-def test_is_sentence_transformers(minilm, peer, tmp_path):
-    """Where all that is left is taken, and not drawn."""
-    from datasets import Dataset
-    from sentence_transformers.util import mine_hard_negatives
-
-    rng, pairs = np.random.default_rng(0), icd10cm.split_pairs("train")
-    drawn = [pairs[row] for row in rng.choice(len(pairs), 40, replace=False)]
-    unique = {plain(code.description): (term, code) for term, code in drawn}.values()
-    anchors = [term for term, _ in unique]
-    positives = [code.description for _, code in unique]
-    rows, cache = (
-        Dataset.from_dict({"a": anchors, "p": positives}),
-        EmbeddingCache(tmp_path),
-    )
-    most = len(rows) - 1
-    for theirs, ours in (
-        ({"range_min": 3, "range_max": 6}, {"rank": (3, 6)}),
-        (
-            {"relative_margin": 0.05, "range_max": most + 1},
-            {"relative_margin": 0.05, "rank": (0, most)},
-        ),
-    ):
-        before, (first, last) = states(), ours["rank"]
-        found = mine(
-            minilm, anchors, positives, per_anchor=last - first, cache=cache, **ours
-        )
-        assert states() == before
-        expected = mine_hard_negatives(
-            rows, peer, num_negatives=last - first, verbose=False, **theirs
-        )
-        names = ("anchor", "positive", "negative")
-        got = list(zip(*(found.triplets()[name] for name in names), strict=True))
-        want = list(
-            zip(*(expected[name] for name in ("a", "p", "negative")), strict=True)
-        )
-        assert sorted(got) == sorted(want)
-        assert len(got) > 100
-    assert cache.misses > 0
-
-
-class Static:
-    """Static vectors, worked out once for all minings of a test."""
-
-    def __init__(self):
-        self.model, self.known = StaticEncoder.from_pretrained("wordllama-256"), {}
-
-    def encode_query(self, texts, **_):
-        new = [text for text in dict.fromkeys(texts) if text not in self.known]
-        if new:
-            self.known |= zip(new, self.model.encode(new), strict=True)
-        return np.stack([self.known[text] for text in texts])
-
-    encode_document = encode_query
-
-
-def relatives(mined, pairs, corpus):
-    """Return the negatives that are a positive, or stand above or below one's code."""
-    above = {c.code: {a.code for a in icd10cm.ancestors(c)} for c in corpus}
-    above |= {c.code: {a.code for a in icd10cm.ancestors(c)} for _, c in pairs}
-    codes, named = {}, {}
-    for term, code in pairs:
-        codes.setdefault(plain(term), []).append(code.code)
-    for code in corpus:
-        named.setdefault(plain(code.description), []).append(code.code)
-    columns = mined.triplets()
-    return [
-        (anchor, negative)
-        for anchor, negative in zip(columns["anchor"], columns["negative"], strict=True)
-        for a in codes[plain(anchor)]
-        for b in named[plain(negative)]
-        if a == b or a in above[b] or b in above[a]
-    ]
-
-
-def test_no_positive_and_no_relative_is_mined_and_the_seed_draws():
-    encoder, rng = Static(), np.random.default_rng(1)
-    pairs, corpus = icd10cm.split_pairs("train"), icd10cm.retrieval_corpus()
-    pairs = [pairs[row] for row in rng.choice(len(pairs), 200, replace=False)]
-    near = {code.code[:3] for _, code in pairs}
-    corpus = [code for code in corpus if code.code[:3] in near]
-    anchors = [term for term, _ in pairs]
-    positives = [code.description for _, code in pairs]
-    guard = HierarchyGuard(
-        tuple(c.code for _, c in pairs), tuple(c.code for c in corpus)
-    )
-    ask = {"corpus": [code.description for code in corpus], "per_anchor": 5}
-    free, same, other, safe = (
-        mine(encoder, anchors, positives, **ask, **more)
-        for more in ({}, {}, {"seed": 1}, {"guard": guard})
-    )
-    right = {(plain(a), plain(p)) for a, p in zip(anchors, positives, strict=True)}
-    for mined in (free, safe):
-        columns = mined.triplets()
-        met = zip(columns["anchor"], columns["negative"], strict=True)
-        assert not right & {(plain(a), plain(n)) for a, n in met}
-        assert (mined.negatives >= 0).all()
-    assert free.removed["known"] > 50
-    assert len(relatives(free, pairs, corpus)) > 50  # what the guard is for
-    assert not relatives(safe, pairs, corpus)
-    assert safe.removed["guard"] > 100
-    np.testing.assert_array_equal(free.negatives, same.negatives)
-    assert (free.negatives != other.negatives).mean() > 0.5
-
-
-def test_the_draw_is_even():
+def test_the_draw_is_even_and_the_seeds():
     names = [f"a {i}" for i in range(2_000)]
     encoder = Scores(np.tile([9.0, 5, 4, 3, 2, 1], (2_000, 1)), names, [*"pqrstu"])
-    found = mine(
-        encoder, names, ["p"] * 2_000, corpus=[*"qrstu"], per_anchor=2, rank=(1, 5)
+    ask = {"corpus": [*"qrstu"], "per_anchor": 2, "rank": (1, 5)}
+    before = states()
+    found, same, other = (
+        mine(encoder, names, ["p"] * 2_000, seed=seed, **ask) for seed in (0, 0, 1)
     )
+    assert states() == before
+    np.testing.assert_array_equal(found.negatives, same.negatives)
+    assert (found.negatives != other.negatives).mean() > 0.5
     counts = np.bincount(found.negatives.ravel(), minlength=5)
     assert counts[0] == 0
     np.testing.assert_allclose(counts[1:], 1_000, atol=110)  # five standard deviations

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from processes import STEP, cases, head, start
+from processes import STEP, cases, start
 from safetensors.torch import load_file
 from tiny_training import (
     Scripted,
@@ -65,7 +65,7 @@ def out(folder, tmp_path_factory):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     errors = [path.read_text() for path in where.glob("error *")]
-    assert [ends[child] for child in running] == [0, 0, -signal.SIGKILL], errors
+    assert [ends[child] for child in running] == [0, 0], errors
     return where
 
 
@@ -122,13 +122,3 @@ def test_a_checkpoint_has_the_files_of_both(folder, out):
     )  # fmt: skip
     with pytest.raises(ValueError, match="changed since are world_size"):
         trainer.train(True)
-
-
-def test_killed_while_it_saved_and_resumed_equals_not_stopped(folder, out, tmp_path):
-    assert (out / "killed" / "checkpoint-4" / "optimizer.pt").is_file()
-    found = []
-    for where, resume in ((tmp_path, None), (out / "killed", True)):
-        encoder, classes = load(folder, 0.2), head(3)
-        train(encoder, where, classed(12), classes, resume, max_steps=6)
-        found.append(weights(encoder, classes))
-    assert unequal(*found) == []

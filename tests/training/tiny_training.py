@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from conftest import random_bert, word_tokenizer
+from tiny_cross_encoder import WORDS
 from transformers import TrainerCallback
 
 from sbert_lab import SentenceEncoder
@@ -16,10 +17,17 @@ from sbert_lab.training import (
     set_dropout,
 )
 
-HEAD = "ba ko mi ru te su la no pe vi do ga hu ji ze".split()
-TAIL = "lan mor tis ket vun pol das rim sho ner".split()
-WORDS = [f"{a}{b}" for a in HEAD for b in TAIL]
 WIDTH = 32
+
+#: Evaluates and saves after every step, and loads what `Scripted` scored best.
+BEST = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "told_score",
+    "save_strategy": "steps",
+    "save_steps": 1,
+}
 
 
 def make_folder(folder: Path) -> Path:
