@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.timing import side_by_side
 from sbert_lab import SentenceEncoder
 from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.sts import stsb
-from sbert_lab.experiments.timing import side_by_side
 from sbert_lab.models.registry import resolve
 
 BATCH_SIZES = (8, 16, 32, 64, 128)

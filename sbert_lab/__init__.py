@@ -1,7 +1,7 @@
 """sbert_lab: text becomes vectors, vectors become answers.
 
 The folders in the order that text takes: `models`, `index`, `losses`, `datasets`,
-`evaluation`, `training`, `selection`, `adaptation`, `experiments`. Each imports only
+`evaluation`, `training`, `selection`, `adaptation`. Each imports only
 those before it. The names below load on first use, so importing it costs little.
 """
 

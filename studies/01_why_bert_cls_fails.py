@@ -30,6 +30,9 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from experiments.profiles import current
+from experiments.runs import Items, Yardstick, get_or_train, raw_encoder
+from experiments.timing import side_by_side
 from sbert_lab._utils import Vectors, machine
 from sbert_lab.datasets import nli, sts
 from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
@@ -37,9 +40,6 @@ from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.evaluation.metrics import anisotropy, pairwise_cosine
 from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.experiments.profiles import current
-from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder
-from sbert_lab.experiments.timing import side_by_side
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.probing import (

@@ -35,15 +35,15 @@ from material import (
 from numpy.typing import NDArray
 from study import Study, main
 
-from sbert_lab.datasets import dictionary
-from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
-from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.experiments.profiles import current
-from sbert_lab.experiments.runs import (
+from experiments.profiles import current
+from experiments.runs import (
     Items,
     labelled,
     raw_encoder,
 )
+from sbert_lab.datasets import dictionary
+from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
+from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.losses import (
     CosineSimilarityLoss,
     MultipleNegativesRankingLoss,

@@ -16,11 +16,11 @@ import numpy as np
 from material import RANKED, SETS, UNIT, judged, measured, trained, yardstick
 from study import Study, main
 
+from experiments.profiles import current
+from experiments.runs import Items, raw_encoder
 from sbert_lab.datasets import dictionary
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments.profiles import current
-from sbert_lab.experiments.runs import Items, raw_encoder
 from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder

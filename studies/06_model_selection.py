@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from study import Study, main
 
+from experiments.profiles import current
+from experiments.runs import Items, raw_encoder, train_and_keep
 from sbert_lab import SentenceEncoder, exact_search
 from sbert_lab._utils import machine, write_bytes
 from sbert_lab.datasets import icd10cm
 from sbert_lab.evaluation.metrics import ndcg_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.experiments.profiles import current
-from sbert_lab.experiments.runs import Items, raw_encoder, train_and_keep
 from sbert_lab.index.compression import truncate
 from sbert_lab.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 from sbert_lab.models.embedding_cache import EmbeddingCache

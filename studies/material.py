@@ -13,12 +13,12 @@ import numpy as np
 from safetensors.torch import load, save
 from torch import Tensor
 
+from experiments.profiles import current
+from experiments.runs import Items, Yardstick, get_or_train, raw_encoder
 from sbert_lab._utils import write_bytes
 from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.datasets import icd10cm, sts
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.experiments.profiles import current
-from sbert_lab.experiments.runs import Items, Yardstick, get_or_train, raw_encoder
 from sbert_lab.losses import Objective
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit

@@ -18,6 +18,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
+from experiments import profiles
+from experiments.record import as_json, checksums, versions
+from experiments.runs import TRAINING_VERSION
+from experiments.timing import timed
 from sbert_lab._utils import (
     RESULTS,
     committed_results,
@@ -30,10 +34,6 @@ from sbert_lab._utils import (
 )
 from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments import profiles
-from sbert_lab.experiments.record import as_json, checksums, versions
-from sbert_lab.experiments.runs import TRAINING_VERSION
-from sbert_lab.experiments.timing import timed
 from sbert_lab.models.registry import cache_home
 
 #: What a job gives: arrays by name, one number an item, or a single number.

@@ -18,18 +18,20 @@ TESTS = Path(__file__).parent
 #: From the ground up; `pyproject.toml` has the same as import-linter's contract.
 ORDER = (
     "_utils models index losses datasets evaluation training selection adaptation "
-    "experiments __main__"
+    "__main__"
 ).split()
 
 
 @pytest.fixture(scope="module")
 def arrows() -> dict[str, set[str]]:
     """Return what each folder imports of the others, lazy imports too."""
-    graph = grimp.build_graph("sbert_lab", cache_dir=None)
+    graph = grimp.build_graph("sbert_lab", "experiments", cache_dir=None)
     found: dict[str, set[str]] = {name: set() for name in ORDER}
-    for module in graph.modules - {"sbert_lab"}:
+    package = {name for name in graph.modules if name.startswith("sbert_lab.")}
+    for module in package:
         here = module.split(".")[1]
         for other in graph.find_modules_directly_imported_by(module):
+            assert other.startswith("sbert_lab"), f"{module} imports {other}"
             found[here] |= {other.split(".")[1]} - {here}
     return found
 
@@ -69,6 +71,7 @@ def lines(folder: Path) -> int:
 def test_the_house_stays_small():
     """A budget for the whole, none for a file: a limit a file breeds files."""
     assert lines(PACKAGE) <= 13_000
+    assert lines(PACKAGE.parent / "experiments") <= 1_200
     assert lines(TESTS) <= 13_000
     entries = {p.name for p in PACKAGE.iterdir()} - {"py.typed", "__pycache__"}
     assert len(entries) <= 12

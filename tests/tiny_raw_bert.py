@@ -5,7 +5,7 @@ from pathlib import Path
 from conftest import random_bert
 from transformers import AutoTokenizer
 
-from sbert_lab.experiments.profiles import PROFILES, Profile
+from experiments.profiles import PROFILES, Profile
 from sbert_lab.models.registry import BY_NAME, locate
 
 

@@ -19,13 +19,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
+from experiments.profiles import PROFILES, VARIABLE, current
 from sbert_lab._utils import (
     RESULTS,
     committed_results,
     project_root,
     write_bytes,
 )
-from sbert_lab.experiments.profiles import PROFILES, VARIABLE, current
 from tools.notebook_style import notebook_paths
 
 Record = dict[str, Any]

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from sbert_lab.experiments import timing
-from sbert_lab.experiments.profiles import CHANGES, PROFILES, VARIABLE, current
+from experiments import timing
+from experiments.profiles import CHANGES, PROFILES, VARIABLE, current
 from sbert_lab.models.registry import BY_NAME
 
 

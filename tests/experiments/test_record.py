@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from experiments.profiles import PROFILES
+from experiments.record import Experiment
 from sbert_lab._utils import RESULTS
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments.profiles import PROFILES
-from sbert_lab.experiments.record import Experiment
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from tools.notebooks import differences
 

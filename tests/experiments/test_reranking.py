@@ -7,17 +7,17 @@ import pytest
 from coded_domain import coded_domain, word_encoder
 from tiny_cross_encoder import WORDS, tiny_cross_encoder
 
-from sbert_lab.adaptation.recipe import Recipe
-from sbert_lab.adaptation.unsupervised import margin_columns
-from sbert_lab.datasets.icd10cm import RetrievalTask, ancestors, by_code
-from sbert_lab.experiments import reranking
-from sbert_lab.experiments.reranking import (
+from experiments import reranking
+from experiments.reranking import (
     Candidates,
     candidates,
     distill,
     ndcg_of,
     train_reranker,
 )
+from sbert_lab.adaptation.recipe import Recipe
+from sbert_lab.adaptation.unsupervised import margin_columns
+from sbert_lab.datasets.icd10cm import RetrievalTask, ancestors, by_code
 from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache

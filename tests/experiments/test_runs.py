@@ -11,6 +11,8 @@ from tiny_cross_encoder import WORDS
 from tiny_raw_bert import make_raw, tiny_profile
 from torch import nn
 
+from experiments import runs
+from experiments.runs import RETRIEVAL, Study, Yardstick, get_or_train
 from sbert_lab import SentenceEncoder
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
 from sbert_lab.datasets import nli
@@ -19,8 +21,6 @@ from sbert_lab.datasets.nli import LABELS
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
-from sbert_lab.experiments import runs
-from sbert_lab.experiments.runs import RETRIEVAL, Study, Yardstick, get_or_train
 from sbert_lab.losses import SoftmaxLoss
 from sbert_lab.models.averaging import average
 

@@ -11,10 +11,10 @@ import pytest
 import study
 from study import Study, main
 
+from experiments import answer, answers, beside, recorded
+from experiments.profiles import VARIABLE
 from sbert_lab._utils import RESULTS
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments import answer, answers, beside, recorded
-from sbert_lab.experiments.profiles import VARIABLE
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import sys
 import nbformat
 import pytest
 
+from experiments import recorded
+from experiments.answers import PLACE
 from sbert_lab._utils import committed_results, project_root
-from sbert_lab.experiments import recorded
-from sbert_lab.experiments.answers import PLACE
 from tools import notebooks
 from tools.findings import BEGIN, END, update_findings
 from tools.notebook_style import lint, notebook_paths
@@ -48,7 +48,7 @@ def test_what_stops_a_run_is_said(tmp_path):
 
 RECORDED = """
 from sbert_lab._utils import write_json
-from sbert_lab.experiments import record
+from experiments import record
 exp = record.start('99_test', uses=['icd10cm'])
 exp.attach('more.json', lambda path: write_json(path, {}))
 exp._started -= 3_600

@@ -3,6 +3,6 @@
 ``recorded``, ``answer`` and ``beside`` show what a full study found.
 """
 
-from sbert_lab.experiments.answers import Figure, answer, beside, recorded
+from experiments.answers import Figure, answer, beside, recorded
 
 __all__ = ["Figure", "answer", "beside", "recorded"]

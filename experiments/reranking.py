@@ -12,13 +12,13 @@ import joblib  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.runs import Stored, get_or_train, pair_recipe
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.adaptation.unsupervised import margin_columns, train_margin_mse
 from sbert_lab.datasets.domains import Domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.evaluation.metrics import Values, ndcg_at_k, recall_at_k
-from sbert_lab.experiments.runs import Stored, get_or_train, pair_recipe
 from sbert_lab.index.exact import exact_search
 from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
 from sbert_lab.models.cross_encoder import CrossEncoder

@@ -15,11 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.profiles import Profile, current
 from sbert_lab._utils import limit_memory, results_folder, write_json
 from sbert_lab.datasets import icd10cm
 from sbert_lab.evaluation.figures import table
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments.profiles import Profile, current
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, resolve
 

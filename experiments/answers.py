@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from experiments.profiles import current
 from sbert_lab._utils import committed_results
 from sbert_lab.evaluation.figures import table
 from sbert_lab.evaluation.statistics import Interval
-from sbert_lab.experiments.profiles import current
 
 #: ``{key}`` or ``{key:format}`` in a template.
 PLACE = re.compile(r"\{([^{}:]+):?([^{}]*)\}")

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from experiments.profiles import Profile
+from experiments.timing import timed
 from sbert_lab._utils import random_state_kept, release_memory, write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
@@ -30,8 +32,6 @@ from sbert_lab.evaluation.evaluators import search_quality
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
-from sbert_lab.experiments.profiles import Profile
-from sbert_lab.experiments.timing import timed
 from sbert_lab.losses import Objective
 from sbert_lab.models.averaging import average
 from sbert_lab.models.checkpoint import Layout, load_transformer
