@@ -21,25 +21,18 @@ import json
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbert_lab._utils import (
-    METRICS,
-    Metric,
-    Vectors,
-    progress,
-    whole_number,
-    write_bytes,
-)
+from sbert_lab._utils import Metric, Vectors, progress, whole_number, write_bytes
 from sbert_lab.index.exact import checked
 from sbert_lab.index.vector_index import Hits, checked_ids, id_list, prepared
 
@@ -67,18 +60,21 @@ class VectorDatabase(ABC):
     M: int = 32
     ef_construction: int = 200
     ef_search: int = 64
+    client: Any = field(default=None, init=False, repr=False)  # the library's own
 
     def __post_init__(self) -> None:
         """Open or make it, and refuse one that was made for other vectors."""
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,47}", self.name):
             raise ValueError(f"name={self.name!r}: at most 48 letters, digits and _")
-        if self.metric not in METRICS:
-            raise ValueError(f"metric={self.metric!r}: one of {', '.join(METRICS)}")
+        if self.metric not in get_args(Metric):
+            raise ValueError(f"metric={self.metric!r}: one of {get_args(Metric)}")
         try:
-            told = self._open() or {}
-            for key, ours in self._about.items():
-                theirs, unknown = told.get(key), key == "model_hash" and not ours
-                if theirs != ours and key != "id_type" and theirs != "" and not unknown:
+            told = self._open()
+            told = told if isinstance(told, dict) else {}
+            for key in ("model_hash", "dimension", "metric"):
+                theirs, ours = told.get(key), getattr(self, key)
+                unknown = key == "model_hash" and "" in (theirs, ours)
+                if theirs != ours and not unknown:
                     raise ValueError(
                         f"{self.name} was made with {key}={theirs!r}, not {ours!r}: "
                         "encode with the model that it was made for, or give another "
@@ -114,6 +110,14 @@ class VectorDatabase(ABC):
         """Return what lies beside those of these ids that are stored."""
         return self._read(self._keys(ids))
 
+    def create_index(self) -> None:  # noqa: B027
+        """Build what makes a search fast, if the database does not by itself."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self.client is not None:
+            self.client.close()
+
     @property
     def _about(self) -> dict[str, Any]:
         """What is kept with the vectors from when they get a place."""
@@ -128,7 +132,7 @@ class VectorDatabase(ABC):
         return keys
 
     @abstractmethod
-    def _open(self) -> dict[str, Any] | None:
+    def _open(self) -> Any:  # noqa: ANN401
         """Connect, make it if it is not there, and return `_about` as it is kept."""
 
     @abstractmethod
@@ -144,16 +148,8 @@ class VectorDatabase(ABC):
         """Return the payloads of the keys that are there."""
 
     @abstractmethod
-    def create_index(self) -> None:
-        """Build what makes a search fast, if the database does not by itself."""
-
-    @abstractmethod
     def count(self) -> int:
         """Count the vectors."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the database."""
 
 
 @dataclass
@@ -168,9 +164,8 @@ class QdrantCollection(VectorDatabase):
     path: str | Path | None = None
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
-    client: Any = field(default=None, init=False, repr=False)
 
-    def _open(self) -> dict[str, Any] | None:
+    def _open(self) -> Any:  # noqa: ANN401
         at = {"path": self.path, "url": self.url, "api_key": self.api_key}
         self.client = _library("qdrant_client").QdrantClient(**at)
         if not self.client.collection_exists(self.name):
@@ -187,56 +182,43 @@ class QdrantCollection(VectorDatabase):
             base = self.client._client.collections[self.name].storage.storage
             base.execute("PRAGMA journal_mode = WAL")
             base.execute("PRAGMA synchronous = NORMAL")
-        told: dict[str, Any] | None
-        told = self.client.get_collection(self.name).config.metadata
-        return told
+        return self.client.get_collection(self.name).config.metadata
 
     def _write(self, rows: Vectors, keys: list[Any], payload: Sequence[Any]) -> None:
-        for part in _batches(len(keys)):
-            points = _library("qdrant_client.models").Batch(
-                ids=[_point(key) for key in keys[part]],
-                vectors=rows[part].tolist(),
-                payloads=[
-                    {**beside, _ID: key}
-                    for key, beside in zip(keys[part], payload[part], strict=True)
-                ],
-            )
-            self.client.upsert(self.name, points)
+        pairs = zip(keys, payload, strict=True)
+        self.client.upload_collection(
+            self.name,
+            rows,
+            payload=[{**beside, _ID: key} for key, beside in pairs],
+            ids=[_point(key) for key in keys],
+            batch_size=1_000,
+            wait=True,
+        )
 
     def _nearest(self, rows: Vectors, k: int, where: dict[str, list[Any]]) -> Found:
-        wanted = [
-            {"should": [{"key": key, "match": {"value": value}} for value in values]}
-            for key, values in where.items()
-        ]
-        how = {
-            "filter": {"must": wanted} if wanted else None,
-            # In a folder there is no graph, and a warning that says so.
-            "params": {"hnsw_ef": max(self.ef_search, k)} if self.url else None,
-            "limit": k,
-            "with_payload": [_ID],
-        }
-        request, found = _library("qdrant_client.models").QueryRequest, []
-        for part in _batches(len(rows)):
-            asked = [request(query=row, **how) for row in rows[part].tolist()]
-            for answer in self.client.query_batch_points(self.name, asked):
-                found.append([(p.payload[_ID], p.score) for p in answer.points])
+        models, how = _library("qdrant_client.models"), {}
+        if where:
+            wanted = [
+                {"should": [{"key": key, "match": {"value": v}} for v in values]}
+                for key, values in where.items()
+            ]
+            how["query_filter"] = models.Filter(must=wanted)
+        if self.path is None:  # where there is no graph it warns of this
+            effort = max(self.ef_search, k)
+            how["search_params"] = models.SearchParams(hnsw_ef=effort)
+        found = []
+        for row in rows:
+            answer = self.client.query_points(self.name, row, limit=k, **how)
+            found.append([(p.payload[_ID], p.score) for p in answer.points])
         return found
 
     def _read(self, keys: list[Any]) -> dict[Any, dict[str, Any]]:
         points = self.client.retrieve(self.name, [_point(key) for key in keys])
         return {point.payload.pop(_ID): point.payload for point in points}
 
-    def create_index(self) -> None:
-        """Do nothing: a server builds its graph by itself."""
-
     def count(self) -> int:
         """Count the vectors."""
         return int(self.client.count(self.name).count)
-
-    def close(self) -> None:
-        """Let go of the folder or the server."""
-        if self.client is not None:
-            self.client.close()
 
 
 @dataclass
@@ -250,7 +232,6 @@ class PostgresTable(VectorDatabase):
     """
 
     url: str = field(default="", repr=False)  # with a password, perhaps
-    connection: Any = field(default=None, init=False, repr=False)
 
     def _run(self, query: str, *values: Any, **constants: Any) -> Any:  # noqa: ANN401
         """Run a statement with values, and with constants where SQL takes no values."""
@@ -261,12 +242,12 @@ class PostgresTable(VectorDatabase):
         parts["key"] = sql.SQL("bigint" if self.id_type == "int" else "text")
         made = sql.SQL(query).format(**parts)
         # Planned anew each time: the best plan depends on the values.
-        return self.connection.execute(made, values or None, prepare=False)
+        return self.client.execute(made, values or None, prepare=False)
 
-    def _open(self) -> dict[str, Any] | None:
+    def _open(self) -> Any:  # noqa: ANN401
         adapters = _library("pgvector.psycopg")
-        self.connection = _library("psycopg").connect(self.url, autocommit=True)
-        with self.connection.transaction():
+        self.client = _library("psycopg").connect(self.url, autocommit=True)
+        with self.client.transaction():
             self._run("SELECT pg_advisory_xact_lock(hashtext('sbert_lab'))")
             self._run("CREATE EXTENSION IF NOT EXISTS vector")
             there = "SELECT to_regclass(quote_ident(%s))"
@@ -281,15 +262,14 @@ class PostgresTable(VectorDatabase):
                 self._run("COMMENT ON TABLE {table} IS {about}", about=about)
             query = "SELECT obj_description(quote_ident(%s)::regclass, 'pg_class')"
             (comment,) = self._run(query, self.name).fetchone()
-        adapters.register_vector(self.connection)
+        adapters.register_vector(self.client)
         with suppress(TypeError, ValueError):  # no comment, or somebody's words
-            return dict(json.loads(comment))
-        return None
+            return json.loads(comment)
 
     def _write(self, rows: Vectors, keys: list[Any], payload: Sequence[Any]) -> None:
         as_json = _library("psycopg.types.json").Jsonb
         kind = "int8" if self.id_type == "int" else "text"
-        with self.connection.transaction(), self.connection.cursor() as cursor:
+        with self.client.transaction(), self.client.cursor() as cursor:
             self._run("CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DROP")
             with cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy:
                 copy.set_types([kind, "vector", "jsonb"])
@@ -308,13 +288,13 @@ class PostgresTable(VectorDatabase):
         query += " ORDER BY vector <#> %s LIMIT {k}"
         wanted = [[json.dumps({key: v}) for v in vs] for key, vs in where.items()]
         effort, found = min(max(self.ef_search, k), 1_000), []  # pgvector's most
-        with self.connection.transaction():
+        with self.client.transaction():
             self._run("SET LOCAL hnsw.ef_search = {effort}", effort=effort)
             self._run("SET LOCAL hnsw.iterative_scan = strict_order")
             for row in rows:
                 hits = self._run(query, row, *wanted, row, k=k).fetchall()
                 if len(hits) < k:  # the graph gave up, or there are no more
-                    with self.connection.transaction(force_rollback=True):
+                    with self.client.transaction(force_rollback=True):
                         self._run("SET LOCAL enable_indexscan = off")
                         hits = self._run(query, row, *wanted, row, k=k).fetchall()
                 found.append(hits)
@@ -330,7 +310,7 @@ class PostgresTable(VectorDatabase):
         Others can read meanwhile, not write. Where `maintenance_work_mem` does not hold
         the graph, XXX kB a vector of 384 numbers, it takes much longer.
         """
-        with self.connection.transaction():
+        with self.client.transaction():
             memory = "SET LOCAL maintenance_work_mem = {memory}"
             self._run(memory, memory=maintenance_work_mem)
             self._run(
@@ -344,11 +324,6 @@ class PostgresTable(VectorDatabase):
     def count(self) -> int:
         """Count the vectors."""
         return int(self._run("SELECT count(*) FROM {table}").fetchone()[0])
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self.connection is not None:
-            self.connection.close()
 
 
 def upload(
@@ -366,14 +341,16 @@ def upload(
     """
     keys, stored = checked_ids(ids, len(vectors)).tolist(), 0
     beside = _checked_payload(payload, len(keys))
+    size = whole_number(batch_size, "batch_size")
     with progress(len(keys), database.name) as advance:
-        for part in _batches(len(keys), whole_number(batch_size, "batch_size")):
-            there = database.payloads(keys[part])
-            new = [row for row in range(len(keys))[part] if keys[row] not in there]
+        for start in range(0, len(keys), size):
+            part = range(start, min(start + size, len(keys)))
+            there = database.payloads([keys[row] for row in part])
+            new = [row for row in part if keys[row] not in there]
             chosen = [keys[row] for row in new], [beside[row] for row in new]
             database.upsert(vectors[new], *chosen)
             stored += len(new)
-            advance(len(keys[part]))
+            advance(len(part))
     database.create_index()
     return stored
 
@@ -395,9 +372,8 @@ def write_parquet(
             with passages.batch.dynamic() as batch:
                 for row in pyarrow.parquet.read_table(path).to_pylist():
                     uuid = weaviate.util.generate_uuid5(row["id"])
-                    batch.add_object(
-                        {"text": row["text"]}, uuid=uuid, vector=row["vector"]
-                    )
+                    both = {"uuid": uuid, "vector": row["vector"]}
+                    batch.add_object({"text": row["text"]}, **both)
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -424,10 +400,6 @@ def _library(name: str) -> Any:  # noqa: ANN401
         raise ImportError(f"{name} is missing ({error}): {cure}") from error
 
 
-def _batches(count: int, size: int = 1_000) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
 def _point(key: Any) -> int | str:  # noqa: ANN401
     """Return the id of a point: Qdrant takes whole numbers from 0, and UUIDs."""
     if isinstance(key, int) and key >= 0:
@@ -436,15 +408,14 @@ def _point(key: Any) -> int | str:  # noqa: ANN401
 
 
 def _checked_payload(payload: Payload, count: int) -> list[Mapping[str, Any]]:
-    """Return a dict for each vector, or say which is none that JSON can hold."""
+    """Return a dict for each vector, all of which JSON can hold."""
     listed = [{}] * count if payload is None else list(payload)
-    for row, one in enumerate(listed):
-        with suppress(TypeError, ValueError):
-            if json.dumps(one, allow_nan=False)[0] == "{" and _ID not in one:
-                continue
-        raise ValueError(f"payload {row}: a dict that JSON can hold, without {_ID!r}")
     if len(listed) != count:
         raise ValueError(f"{count} vectors need {count} payloads, not {len(listed)}")
+    for row, one in enumerate(listed):
+        if not isinstance(one, Mapping) or _ID in one:
+            raise ValueError(f"payload {row}: a dict without {_ID!r}, not {one!r:.80}")
+    json.dumps(listed, allow_nan=False)  # which says what it cannot hold
     return listed
 
 
