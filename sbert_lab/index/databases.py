@@ -48,7 +48,8 @@ _ID = "_id"  # where Qdrant's payloads have our id
 class VectorDatabase(ABC):
     """Vectors under a name; a kind of database is the methods that are abstract here.
 
-    It is made if it is not there; `id_type`, `M` and `ef_construction` count then.
+    It is made if it is not there; `id_type`, `M` and `ef_construction` count then. One
+    thread uses it, and `close` lets go of it.
     """
 
     name: str
@@ -420,14 +421,13 @@ def _checked_payload(payload: Payload, count: int) -> list[Mapping[str, Any]]:
 
 
 def _checked_where(where: Where) -> dict[str, list[Any]]:
-    found = {}
-    for key, value in (where or {}).items():
-        values = list(value) if isinstance(value, list | tuple | set) else [value]
-        right = values and all(isinstance(one, str | int) for one in values)
+    given = (where or {}).items()
+    found = {key: v if isinstance(v, list) else [v] for key, v in given}
+    for key, values in found.items():
+        right = values and all(isinstance(value, str | int) for value in values)
         if not right or not key.isidentifier():
             raise ValueError(
                 f"where={where!r}: a field named like a variable needs a string, a "
                 "whole number or a truth value, or a list of them"
             )
-        found[key] = values
     return found

@@ -119,6 +119,7 @@ def test_odd_vectors_and_nothing(base):
 
 def test_what_is_of_others_or_odd_is_refused(base):
     base(model_hash="a", metric="dot").upsert(CORPUS[:3], [1, 2, 3])
+    kept = []
     for dimension, changes, why in (
         (16, {"metric": "dot", "model_hash": "b"}, "model_hash='a', not 'b'.* another"),
         (16, {"model_hash": "a"}, "metric='dot', not 'cosine'"),
@@ -126,9 +127,10 @@ def test_what_is_of_others_or_odd_is_refused(base):
         (16, {"metric": "euclid"}, "metric='euclid': one of .'cosine', 'dot'"),
         (16, {"name": 'a"; DROP TABLE b'}, "48 letters, digits"),
     ):
-        with pytest.raises(ValueError, match=why):
+        with pytest.raises(ValueError, match=why) as told:
             base(dimension, **changes)
-    database = base(metric="dot")  # nothing keeps it locked
+        kept.append(told)  # as a notebook does
+    database = base(metric="dot")  # and still nothing keeps it locked
     one = CORPUS[:1]
     for why, *odd in (
         ("id_type='int', which 'a' is not", one, ["a"]),
