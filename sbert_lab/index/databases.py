@@ -158,8 +158,9 @@ class QdrantCollection(VectorDatabase):
     """A collection of Qdrant's, in the folder `path` or on the server at `url`.
 
     In a folder there is no server: one process opens it at a time, and each search
-    compares with all, in Python. XXX. A server walks an HNSW graph; what is filtered by
-    often wants ``client.create_payload_index`` there.
+    compares with all, in Python: 98,505 vectors of 384 numbers take tenths of a second,
+    seconds behind a filter, and most of a minute to open. A server walks an HNSW graph;
+    what is filtered by often wants ``client.create_payload_index`` there.
     """
 
     path: str | Path | None = None
@@ -309,7 +310,7 @@ class PostgresTable(VectorDatabase):
         """Build the HNSW graph if there is none: faster after an upload than before.
 
         Others can read meanwhile, not write. Where `maintenance_work_mem` does not hold
-        the graph, XXX kB a vector of 384 numbers, it takes much longer.
+        the graph, 2.2 kB a vector of 384 numbers, it takes much longer.
         """
         with self.client.transaction():
             memory = "SET LOCAL maintenance_work_mem = {memory}"
