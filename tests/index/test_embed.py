@@ -137,14 +137,14 @@ def test_ray_gives_the_same_though_an_actor_is_killed(corpus, model, truth, tmp_
 
     thread = threading.Thread(target=kill)
     thread.start()
-    done = embed(corpus, out, model=model, rows=4, ray="auto", actors=2)
+    done = embed(corpus, out, model=model, rows=10, ray="auto", actors=2)
     thread.join()
     assert len(killed) == 2
     assert (done.vectors, done.kept) == (1_000, 0)
     check(out, truth)
     after = stamps(out)
     assert all(after[name] == stamp for name, stamp in killed[0].items())
-    assert embed(corpus, out, model=model, rows=4, ray="auto").kept == 1_000
+    assert embed(corpus, out, model=model, rows=10, ray="auto").kept == 1_000
 
 
 def test_what_is_no_text_is_listed_with_its_reason(model, tmp_path, capsys):
