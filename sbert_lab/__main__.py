@@ -121,7 +121,7 @@ def _embed(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name != "command"}
     done = embed(**given)
     new = done.vectors - done.kept
-    rate = f"{new:,} now, {new / done.seconds:,.0f} a second"
+    rate = f"{new:,} now, {new / max(done.seconds, 1e-9):,.0f} a second"
     print(f"{done.vectors:,} vectors in {options.out}, {rate}")
     if done.cut:
         print(f"{done.cut:,} texts are longer than the model reads, and were cut")
