@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``select | adapt | benchmark | fetch | doctor``
+``select | adapt | embed | index | benchmark | fetch | doctor``
 """
 
 import argparse
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Imported here, where ^C is caught: they take seconds.
     from sbert_lab.adaptation.recipe import add_options as add_adapt_options
+    from sbert_lab.index.build import add_options as add_index_options
+    from sbert_lab.index.embed import add_options as add_embed_options
     from sbert_lab.selection.command import add_options as add_select_options
 
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
@@ -57,6 +59,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_adapt_options(adapt)
     adapt.set_defaults(command=_adapt)
+
+    embed = commands.add_parser(
+        "embed", help="turn a corpus in Parquet into vectors, here or on a cluster"
+    )
+    add_embed_options(embed)
+    embed.set_defaults(command=_embed)
+
+    index = commands.add_parser("index", help="make those vectors an index")
+    add_index_options(index)
+    index.set_defaults(command=_index)
 
     benchmark = commands.add_parser(
         "benchmark", help="measure a model in six tasks on ICD-10-CM, with no network"
@@ -99,6 +111,34 @@ def _adapt(options: argparse.Namespace) -> int:
 
     logging.getLogger("sbert_lab.adaptation").setLevel(logging.INFO)  # its stages
     print(adapt(options))
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    """Encode a corpus, or the rest of it; print how much, how fast, and what is bad."""
+    from sbert_lab.index.embed import REJECTS, embed
+
+    given = {name: value for name, value in vars(options).items() if name != "command"}
+    done = embed(**given)
+    new = done.vectors - done.kept
+    rate = f"{new:,} now, {new / max(done.seconds, 1e-9):,.0f} a second"
+    print(f"{done.vectors:,} vectors in {options.out}, {rate}")
+    if done.cut:
+        print(f"{done.cut:,} texts are longer than the model reads, and were cut")
+    for reason, rows in done.rejects.most_common():
+        print(f"{rows:,} rows left out: {reason}")
+    if done.rejects:
+        print(f"which ones: {options.out}/{REJECTS}")
+    return 0
+
+
+def _index(options: argparse.Namespace) -> int:
+    """Build an index, and print how much of exact search it finds."""
+    from sbert_lab.index.build import build
+
+    built = build(options.vectors, options.out, options.kind)
+    found = "" if built.recall is None else f", recall@10 {built.recall:.3f}"
+    print(f"{built.vectors:,} vectors, {options.kind}{found}: {options.out}")
     return 0
 
 
