@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -257,8 +257,7 @@ def _on_ray(
     begun = not ray.is_initialized()
     if begun:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        with _no_stderr():  # Ray says there that it will say less
-            ray.init(None if address == "auto" else address, **quiet)
+        ray.init(None if address == "auto" else address, **quiet)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -287,19 +286,6 @@ def _on_ray(
     finally:
         if begun:
             ray.shutdown()
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Send what a library writes to standard error nowhere; exceptions are raised."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _check_place(out: Path, settings: dict[str, Any], about: dict[str, str]) -> None:

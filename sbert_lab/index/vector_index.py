@@ -4,11 +4,8 @@ All search by inner product; for cosine vectors and queries are scaled on the wa
 """
 
 import json
-import statistics
-import timeit
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +33,6 @@ Kind = Literal[
     "ivfpq",
     "ivfpq+int8",
     "ivfpq+flat",
-    "pq",
     "binary",
     "binary+int8",
 ]
@@ -51,7 +47,6 @@ _FACTORY = {
     "ivfpq": "IVF{nlist},PQ{m}np",
     "ivfpq+int8": "IVF{nlist},PQ{m}np,Refine(SQ8)",
     "ivfpq+flat": "IVF{nlist},PQ{m}np,RFlat",
-    "pq": "PQ{m}np",
 }
 
 _ADD_AT_ONCE = 8_192  # rows scaled at once
@@ -76,11 +71,10 @@ class Hits:
 class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    - ``"flat"`` compares with every row, and so do int8, pq and binary.
+    - ``"flat"`` compares with every row, and so do int8 and binary.
     - ``"int8"`` keeps one byte a dimension, one of 256 even levels.
     - ``"hnsw"`` walks a graph: fast, more memory. ``"hnsw-int8"`` keeps int8 codes.
     - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
-    - ``"pq"`` keeps a byte for each part of a vector, the nearest of 256 of its like.
     - ``"binary"`` keeps the sign of each dimension, compared with the query's signs.
     - ``"ivfpq+int8"``, ``"ivfpq+flat"`` and ``"binary+int8"`` score the best of these
       again, by int8 codes or by the vectors themselves.
@@ -124,7 +118,7 @@ class VectorIndex:
 
         - of ``hnsw…``: ``M`` (32), ``ef_construction`` (200), ``ef_search`` (64);
         - of ``ivfpq…``: ``nlist`` (4 √n), ``m``, bytes of a code (the largest divisor
-          of d up to about d / 8), ``nprobe`` (16); of ``pq``: ``m`` (up to d / 4);
+          of d up to about d / 8), ``nprobe`` (16);
         - with a ``+``: ``candidates`` (10), scored again, in multiples of k.
         """
         dimension = checked(vectors[:1], "vectors").shape[1]
@@ -176,7 +170,7 @@ class VectorIndex:
 
         Their memory is kept, and an ``hnsw`` index that lost many of them finds less.
         """
-        if self.kind in ("pq", "binary", "binary+int8"):
+        if self.kind in ("binary", "binary+int8"):
             raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
         wanted = id_list(ids)
         unknown = [key for key in wanted if key not in self._row]
@@ -218,38 +212,6 @@ class VectorIndex:
         share: NDArray[np.float64] = near.mean(1)
         return share
 
-    def sweep(
-        self,
-        queries: Vectors,
-        efforts: Sequence[int],
-        k: int = 10,
-        *,
-        vectors: Vectors | None = None,
-    ) -> list[dict[str, float]]:
-        """Measure recall and time at several values of ``ef_search`` or ``nprobe``.
-
-        Returns for each the setting, mean ``recall``, ``low`` and ``high`` (its 95 %
-        interval over `queries`), ``ms_per_query`` (all in one batch, median of three).
-        """
-        name, found = self._effort(), []
-        for effort in efforts:
-            trial = replace(self, settings=self.settings | {name: int(effort)})
-            recall = trial.recall_against_exact(queries, k, vectors=vectors)
-            search = partial(trial.search, queries, k)
-            median = statistics.median(timeit.repeat(search, number=1, repeat=3))
-            mean = float(recall.mean())
-            spread = 1.96 * float(recall.std(ddof=1)) / len(recall) ** 0.5
-            found.append(
-                {
-                    name: float(effort),
-                    "recall": mean,
-                    "low": mean - spread,
-                    "high": mean + spread,
-                    "ms_per_query": 1e3 * median / len(queries),
-                }
-            )
-        return found
-
     def tune(
         self,
         queries: Vectors,
@@ -258,21 +220,28 @@ class VectorIndex:
         *,
         vectors: Vectors | None = None,
     ) -> list[dict[str, float]]:
-        """Set the least search effort that reaches a recall, by measurement.
+        """Set the least ``ef_search`` or ``nprobe`` that reaches a recall.
 
-        The lower end of its interval must reach it, so that it may be expected of other
-        queries too. Returns what `sweep` found for each value tried; the last is now
-        set. A ValueError says that none is enough, and leaves the setting as it was.
+        The lower end of its 95 % interval over `queries` must reach it, so that it may
+        be expected of other queries too. Returns the setting, mean ``recall`` and its
+        ``low`` end of each that was tried; the last is now set. A ValueError says that
+        none is enough, and leaves the setting as it was.
         """
-        first, last = max(k, 8), 2048
-        if self.kind.startswith("ivfpq"):
-            first, last = 1, self.settings["nlist"]
+        name, first, last = "ef_search", max(k, 8), 2048
+        if "nprobe" in self.settings:
+            name, first, last = "nprobe", 1, self.settings["nlist"]
+        elif name not in self.settings:
+            raise ValueError(f"{self.kind} compares with every row: nothing to tune")
         rising = {min(round(first * 2 ** (step / 2)), last) for step in range(40)}
         tried: list[dict[str, float]] = []
         for effort in sorted(rising):
-            tried += self.sweep(queries, [effort], k, vectors=vectors)
-            if tried[-1]["low"] >= target_recall:
-                self.settings[self._effort()] = effort
+            trial = replace(self, settings=self.settings | {name: effort})
+            recall = trial.recall_against_exact(queries, k, vectors=vectors)
+            mean, spread = float(recall.mean()), float(recall.std(ddof=1))
+            low = mean - 1.96 * spread / len(recall) ** 0.5
+            tried.append({name: float(effort), "recall": mean, "low": low})
+            if low >= target_recall:
+                self.settings[name] = effort
                 return tried
         best = max(row["low"] for row in tried)
         raise ValueError(
@@ -400,13 +369,6 @@ class VectorIndex:
                 learner.cp.min_points_per_centroid = 1  # enough is checked beforehand
         self._index.train(self._prepared(vectors[picked]))
 
-    def _effort(self) -> str:
-        """Name the setting that trades time for recall."""
-        for name in ("ef_search", "nprobe"):
-            if name in self.settings:
-                return name
-        raise ValueError(f"{self.kind} compares with every row: there is none to tune")
-
     def _same_model(self, model_hash: str) -> None:
         if model_hash and self.model_hash and model_hash != self.model_hash:
             raise ValueError(
@@ -443,8 +405,6 @@ def _settings(
             "m": max(m for m in divisors if m <= dimension // 8 + 1),
             "nprobe": 16,
         }
-    elif family == "pq":
-        defaults = {"m": max(m for m in divisors if m <= max(1, dimension // 4))}
     if again:
         defaults["candidates"] = 10
     chosen = defaults | given

@@ -4,7 +4,6 @@ They are the baseline that a transformer must beat, and a very fast encoder.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -18,10 +17,8 @@ from sbert_lab._utils import new_folder
 from sbert_lab.models.batching import check_texts
 from sbert_lab.models.checkpoint import check_files, explained
 from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.models.transformer import (
     count_unknown,
-    fast_tokenizer,
     tell_unknown,
     unknown_token,
 )
@@ -38,10 +35,6 @@ _KINDS = (
 
 #: The checksums of our folders.
 _LISTING = "static_vectors.json"
-
-#: ``a`` of the smooth inverse frequency ``a / (a + p)`` by which a token of share ``p``
-#: is multiplied; the best on development data.
-_SMOOTHING = 1e-3
 
 
 class StaticEncoder:
@@ -91,43 +84,3 @@ class StaticEncoder:
             if encoding.ids:
                 out[row] = self.vectors[encoding.ids].mean(0)
         return out[0] if isinstance(texts, str) else out
-
-
-def distil(encoder: SentenceEncoder, *, dimension: int = 256) -> StaticEncoder:
-    """Distil a sentence encoder into static word-piece vectors.
-
-    Each token of the vocabulary is encoded as a sentence of its own, and the vectors'
-    principal components are kept, evened out by half. Common tokens count less: their
-    share follows Zipf's law, for word pieces are listed by frequency, after single
-    characters, which share the first rank. Special and unused tokens get zeros.
-
-    Source: model2vec (Minish Lab 2024); Arora et al. 2017, section 3, for the weights.
-    """
-    from sklearn.decomposition import PCA
-
-    backend = fast_tokenizer(encoder.tokenizer, 512)
-    special = set(encoder.tokenizer.all_special_ids)
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    tokens = {
-        number: token
-        for token, number in vocabulary.items()
-        if number not in special and not re.fullmatch(r"\[unused\d+\]", token)
-    }
-    ids = np.array(sorted(tokens))
-    framed = backend.encode("a")
-    own = np.flatnonzero(np.array(framed.special_tokens_mask) == 0)
-    before, after = framed.ids[: own[0]], framed.ids[own[-1] + 1 :]
-    vectors = encoder.encode_token_ids([[*before, i, *after] for i in ids.tolist()])
-    # Exact, and the same on every call: no random start.
-    pca = PCA(dimension, svd_solver="covariance_eigh")
-    table = np.zeros((1 + max(vocabulary.values()), dimension), np.float32)
-    reduced = pca.fit_transform(vectors[:, : encoder.dimension].astype(np.float64))
-    # By half: 0 would leave the components as they are, 1 make all equally wide.
-    deviation = np.sqrt(pca.explained_variance_)
-    deviation[deviation <= 1e-6 * deviation[0]] = np.inf  # it is rounding
-    reduced *= deviation**-0.5
-    listed = np.array([len(tokens[i].removeprefix("##")) > 1 for i in ids.tolist()])
-    rank = np.where(listed, np.maximum(listed.cumsum(), 1), 1)
-    share = 1 / rank / (1 / np.arange(1, rank.max() + 1)).sum()
-    table[ids] = reduced * (_SMOOTHING / (_SMOOTHING + share))[:, None]
-    return StaticEncoder(table, backend)

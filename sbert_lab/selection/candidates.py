@@ -14,7 +14,7 @@ from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.onnx import export_onnx, load_onnx
 from sbert_lab.models.registry import BY_NAME, cache_home, locate, resolve
 from sbert_lab.models.sentence_encoder import Encoder, SentenceEncoder
-from sbert_lab.models.static import StaticEncoder, distil
+from sbert_lab.models.static import StaticEncoder
 
 log = logging.getLogger(__name__)
 
@@ -102,24 +102,10 @@ def _own(name_or_path: str) -> Encoder:
     return encoder
 
 
-def _made(kind: str) -> Path:
-    """Return where what is made of MiniLM on first use is kept."""
-    edition = next(iter(BY_NAME[MINILM].sha256.values()))[:12]
-    return cache_home() / kind / f"{MINILM}-{edition}"
-
-
-def _distilled(_: Corpus) -> Encoder:
-    """Return static vectors, distilled from MiniLM on first use and kept."""
-    folder = _made("distilled")
-    if not folder.is_dir():
-        log.info("%s is distilled once, into %s", MINILM, folder)
-        distil(SentenceEncoder.from_pretrained(MINILM)).save(folder)
-    return StaticEncoder.from_pretrained(folder)
-
-
 def _exported(_: Corpus) -> Encoder:
     """Return MiniLM as a float32 graph, exported on first use and kept."""
-    file = _made("exported") / "model.onnx"
+    edition = next(iter(BY_NAME[MINILM].sha256.values()))[:12]
+    file = cache_home() / "exported" / f"{MINILM}-{edition}" / "model.onnx"
     if not file.is_file():
         log.info("%s is exported once, into %s", MINILM, file.parent)
         export_onnx(SentenceEncoder.from_pretrained(MINILM, device="cpu"), file)
@@ -145,12 +131,6 @@ CANDIDATES = {
             "bm25", "Okapi BM25: words in common, weighted by how rare they are", Bm25
         ),
         _entry("wordllama-256", StaticEncoder.from_pretrained),
-        Candidate(
-            "all-MiniLM-L6-v2-static",
-            "static word-piece vectors distilled from all-MiniLM-L6-v2, 256 dimensions",
-            _distilled,
-            (MINILM,),
-        ),
         _entry("bert-mini", SentenceEncoder.from_pretrained),
         _graph(
             "paraphrase-MiniLM-L3-v2",

@@ -20,7 +20,6 @@ BYTES = {
     "ivfpq+int8": 4 + 1 + 32,
     "ivfpq+flat": 4 + 1 + 128,
     "int8": 32,
-    "pq": 8,
     "binary": 4,
     "binary+int8": 36,
 }
@@ -48,7 +47,7 @@ def same(hits, scores, positions):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw-int8", "ivfpq", "int8", "pq"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw-int8", "ivfpq", "int8"])
 def test_it_is_what_faiss_says(kind, metric):
     """FAISS used directly, over vectors that are scaled by hand for cosine."""
     corpus, queries = CORPUS, QUERIES
@@ -68,17 +67,12 @@ def test_it_is_what_faiss_says(kind, metric):
         settings = {"nlist": 40, "m": 8, "nprobe": 5}
         peer = faiss.IndexIVFPQ(faiss.IndexFlatIP(32), 32, 40, 8, 8, inner)
         peer.nprobe = 5
-        learners = [peer, peer.pq]
-    elif kind == "pq":
-        settings, peer = {"m": 8}, faiss.IndexPQ(32, 8, 8, inner)
-        learners = [peer.pq]
+        for learner in (peer, peer.pq):
+            learner.cp.seed, learner.cp.min_points_per_centroid = 3, 1
     elif kind == "int8":
         peer = faiss.IndexScalarQuantizer(32, eight, inner)
     else:
         peer = faiss.IndexFlatIP(32)
-    if kind in ("ivfpq", "pq"):
-        for learner in learners:
-            learner.cp.seed, learner.cp.min_points_per_centroid = 3, 1
     peer.train(corpus)
     peer.add(corpus)
     scores, positions = peer.search(queries, 10)
@@ -192,13 +186,12 @@ def test_ivfpq_tunes_within_what_its_codes_can_hold():
 
 
 def test_what_is_learnt_depends_on_the_seed_alone():
-    for kind in ("ivfpq", "pq"):
-        first, again, other = (
-            VectorIndex.build(CORPUS, kind=kind, seed=seed).search(QUERIES).scores
-            for seed in (3, 3, 4)
-        )
-        np.testing.assert_array_equal(first, again)
-        assert (first != other).any()
+    first, again, other = (
+        VectorIndex.build(CORPUS, kind="ivfpq", seed=seed).search(QUERIES).scores
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
 
 
 def test_recall_is_by_distance_not_by_id():
@@ -214,7 +207,7 @@ def test_recall_is_by_distance_not_by_id():
     np.testing.assert_allclose(recall, by_hand)
 
 
-REMOVABLE = [kind for kind in BYTES if kind != "pq" and "binary" not in kind]
+REMOVABLE = [kind for kind in BYTES if "binary" not in kind]
 
 
 @pytest.mark.parametrize("kind", REMOVABLE)

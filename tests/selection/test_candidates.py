@@ -15,7 +15,6 @@ from sbert_lab.selection.candidates import CANDIDATES, candidate
 
 CORPUS = [f"the {i % 7} red cats sat on {i} mats" for i in range(36)]
 
-MADE = "all-MiniLM-L6-v2-static"
 EXPORTED = "all-MiniLM-L6-v2-onnx"
 
 
@@ -35,9 +34,7 @@ def check(encoder):
     assert np.abs(rows).sum() > 0
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in CANDIDATES if name not in (MADE, EXPORTED)]
-)
+@pytest.mark.parametrize("name", [name for name in CANDIDATES if name != EXPORTED])
 def test_loads_what_fulfils_the_interface(name):
     if name not in candidates.names_here():
         pytest.skip(f"{name} is not on this machine")
@@ -46,18 +43,6 @@ def test_loads_what_fulfils_the_interface(name):
         assert len(found) == len(CORPUS)
     else:
         check(found)
-
-
-def test_what_is_made_is_made_once_and_kept(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(candidates, "distil", lambda _: made.append(1) or tiny_static())
-    for _ in range(2):
-        check(candidate(MADE).load(CORPUS))
-    assert len(made) == 1
-    (folder,) = (tmp_path / "distilled").iterdir()
-    digest = next(iter(BY_NAME["all-MiniLM-L6-v2"].sha256.values()))
-    assert folder.name.endswith(digest[:12])  # other weights, another folder
 
 
 def test_a_graph_is_exported_once_and_gives_the_same_vectors(tmp_path, monkeypatch):

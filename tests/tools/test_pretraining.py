@@ -1,7 +1,5 @@
 """The pre-training tool from packages to a folder, its readers; the shipped weights."""
 
-import gzip
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from sbert_lab._utils import project_root, sha256_file
 from sbert_lab.datasets import nli
 from tools.pretraining import corpus, readers
 from tools.pretraining.__main__ import main
-from tools.pretraining.prepare import CLS, SEP, cooccurrence, prepare, static_vectors
+from tools.pretraining.prepare import CLS, SEP, prepare
 from tools.pretraining.train import OBJECTIVES, Chunks, Pairs, make_model, train
 
 NOUNS = "river stone garden winter letter window horse kitchen".split()
@@ -151,60 +149,6 @@ def test_model_starts_from_vectors_and_frequencies(data):
     np.testing.assert_allclose(table, 0.04 * 4 * vectors / lengths, atol=1e-4)
     bias = model.cls.predictions.bias.detach().numpy()
     np.testing.assert_allclose(bias, np.log(statics["frequency"] + 1e-7), atol=1e-5)
-
-
-def test_static_vectors_put_interchangeable_words_together():
-    stream = np.array([5, 6, 7, SEP, 5], dtype=np.int16)
-    counts = cooccurrence(stream, 8, window=2, block=2)
-    assert counts[5, 6] == counts[6, 5] == counts[6, 7] == counts[5, 7] == 1.0
-    assert counts[SEP].sum() == 0
-    random = np.random.default_rng(0)
-    pairs = [
-        (random.choice([(10, 11), (20, 21)][g]), random.choice((30, 31)) + 5 * g)
-        for g in (0, 1) * 500
-    ]
-    stream = np.array([t for pair in pairs for t in (*pair, SEP)], dtype=np.int16)
-    vectors = static_vectors(cooccurrence(stream, 40, window=1), 4)
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    assert unit[10] @ unit[11] > 0.9
-    assert abs(unit[10] @ unit[20]) < 0.1
-
-
-PROSE = {  # of each format: as it comes, and what is kept
-    readers.clean_html: (
-        "<head><title>t</title></head><nav>Home</nav><h1>A heading&nbsp;here</h1><p>It"
-        "\u2019s <b>bold</b> &amp; plain.</p><pre>x = 1</pre><li>One <em>item</em>",
-        ["A heading here", "It's bold & plain.", "One item"],
-    ),
-    readers.clean_man: (
-        '.\\" comment\n.PP\nThe call\n.BR foo (3)\nis \\fIzero\\fP.\n.nf\nint c;\n',
-        ["The call foo(3) is zero."],
-    ),
-    readers.clean_pod: (
-        "=head1 NAME\n\nSee L<this|perlre>, I<not>.\n\n  code();\n",
-        ["See this, not."],
-    ),
-    readers.clean_description: (
-        "Package: x\nDescription-en: short\n First long\n line.\n .\n Second.\n",
-        ["short", "First long line.", "Second."],
-    ),
-    readers.clean_wml: ('m= _ "He ""went"" to <i>me</i>."\nid=x', ['He "went" to me.']),
-}
-
-
-def test_readers_keep_prose(tmp_path):
-    for clean, (raw, kept) in PROSE.items():
-        assert clean(raw) == kept
-    entry = 'dog\n    n 1: an animal; "it barked" [syn: {dog},\n         {hound}]\n'
-    dog = 'dog: an animal; "it barked" (synonyms: dog, hound)'
-    assert readers.clean_wordnet("dog", entry) == [dog]
-    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("é".encode()))
-    (tmp_path / "b.txt").write_bytes("é".encode("latin-1"))
-    for name in ("a.txt.gz", "b.txt"):
-        assert readers.read_text(tmp_path / name) == "é"
-    assert readers.is_prose("This is an ordinary sentence about a garden.")
-    assert not readers.is_prose("int x = foo(a[3], &b) ? c->d : *e++;")
-    assert not readers.is_prose("The ICD-10-CM code of this disease is not for us.")
 
 
 def test_sources_and_duplicates():
