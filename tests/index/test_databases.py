@@ -235,11 +235,8 @@ def test_the_graph_is_used_and_gives_k_behind_a_filter(base):
     plan = "EXPLAIN SELECT id FROM {table} ORDER BY vector <#> %s LIMIT 10"
     assert f"{database.name}_hnsw" in str(database._run(plan, QUERIES[0]).fetchall())
     truth = exact_search(QUERIES, CORPUS, 10)[1]
-    found = database.search(QUERIES, 10).ids
-    assert (
-        np.mean([np.isin(*both).mean() for both in zip(found, truth, strict=True)])
-        > 0.8
-    )
+    both = zip(database.search(QUERIES, 10).ids, truth, strict=True)
+    assert np.mean([np.isin(*pair).mean() for pair in both]) > 0.8
     database.client.execute("SET hnsw.max_scan_tuples = 1")  # it gives up at once
     found = database.search(QUERIES, 10, where={"page": 7}).ids
     assert found.shape == (8, 10)
@@ -275,14 +272,10 @@ def test_parquet_holds_all_of_it(tmp_path):
     assert pq.read_table(file).column_names == ["id", "vector"]
 
 
-def test_without_the_extra(monkeypatch, tmp_path):
-    for kind, module in (
-        (QdrantCollection, "qdrant_client"),
-        (PostgresTable, "psycopg"),
-    ):
-        monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(ImportError, match=r"pip install 'sbert-lab\[database\]'"):
-            kind("a", 16)
+def test_without_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qdrant_client", None)
+    with pytest.raises(ImportError, match=r"pip install 'sbert-lab\[database\]'"):
+        QdrantCollection("a", 16)
 
 
 def test_the_example_holds():
