@@ -323,10 +323,7 @@ def _files(corpus: Path, text: str, id: str) -> list[Path]:
         kind = schema.field(id).type
         whole.add(pa.types.is_integer(kind))
         if len(whole) == 2 or not (pa.types.is_integer(kind) or _is_text(kind)):
-            told = (
-                f"{path}: {id} is {kind}: make ids integers, or strings, in all files"
-            )
-            raise ValueError(told)
+            raise ValueError(f"{path}: {id} is {kind}: make all integers, or strings")
         texts += [path] if text in names else []
     if not texts:  # in some of many files it is a matter of their rows
         told = f"{path}: {text} is {schema.field(text).type}, no text: --text names one"

@@ -51,6 +51,7 @@ _FACTORY = {
 
 _ADD_AT_ONCE = 8_192  # rows scaled at once
 _FIT_ROWS = 100_000  # sample to learn from; more changes ranges and codebooks little
+_SLOW = 1e-3  # recall that doubling the effort brings when there is no more to gain
 _SAME = 1e-6  # scores that differ by less are the same distance, seen twice
 
 
@@ -200,12 +201,22 @@ class VectorIndex:
         A found row counts if it is as near as the k-th true neighbour, whatever its id.
         An index of codes alone needs the `vectors` as they were added, ``[n, d]``.
         """
+        return self._recall(k, *self._truth(queries, k, vectors))
+
+    def _truth(
+        self, queries: Vectors, k: int, vectors: Vectors | None
+    ) -> tuple[Vectors, Vectors, Vectors]:
+        """Return queries, vectors, and each query's k-th best score among them."""
         queries = self._prepared(queries)
         if vectors is None and self.kind not in ("flat", "hnsw", "ivfpq+flat"):
             raise ValueError("pass vectors=…, as they were added; codes are no truth")
         truth = self.reconstruct() if vectors is None else self._prepared(vectors)
         kept = truth[~self._removed] if self._removed.any() else truth
-        kth_best = exact_search(queries, kept, k, "dot")[0][:, -1:]
+        return queries, truth, exact_search(queries, kept, k, "dot")[0][:, -1:]
+
+    def _recall(
+        self, k: int, queries: Vectors, truth: Vectors, kth_best: Vectors
+    ) -> NDArray[np.float64]:
         rows = self._rows(queries, k)[1]
         found = np.einsum("qd,qkd->qk", queries, truth[np.maximum(rows, 0)])
         near = (found >= kth_best - _SAME) & (rows >= 0)
@@ -234,15 +245,18 @@ class VectorIndex:
             raise ValueError(f"{self.kind} compares with every row: nothing to tune")
         rising = {min(round(first * 2 ** (step / 2)), last) for step in range(40)}
         tried: list[dict[str, float]] = []
+        true = self._truth(queries, k, vectors)
         for effort in sorted(rising):
             trial = replace(self, settings=self.settings | {name: effort})
-            recall = trial.recall_against_exact(queries, k, vectors=vectors)
+            recall = trial._recall(k, *true)
             mean, spread = float(recall.mean()), float(recall.std(ddof=1))
             low = mean - 1.96 * spread / len(recall) ** 0.5
             tried.append({name: float(effort), "recall": mean, "low": low})
             if low >= target_recall:
                 self.settings[name] = effort
                 return tried
+            if len(tried) > 2 and mean - tried[-3]["recall"] < _SLOW:
+                break  # what is missing is lost in the codes
         best = max(row["low"] for row in tried)
         raise ValueError(
             f"recall@{k} of {target_recall} is not reached, {best:.3f} is: build with "
@@ -252,13 +266,6 @@ class VectorIndex:
     def nbytes(self) -> int:
         """Return the bytes that the vectors and their structure take, without ids."""
         return len(import_module("faiss").serialize_index(self._index))
-
-    @property
-    def bytes_per_vector(self) -> int:
-        """Bytes of a vector or of its codes, without a graph or what was learnt."""
-        if self.kind.startswith("hnsw"):
-            return self.dimension * (1 if self.kind.endswith("int8") else 4)
-        return int(self._index.sa_code_size())
 
     def reconstruct(self) -> Vectors:
         """Return what the index holds of each vector, scaled for cosine, ``[n, d]``."""

@@ -125,10 +125,8 @@ def _as_table(survey: Survey, limits: Constraints) -> list[str]:
     shown = [_best(survey, row.name, limits) for row in measured_on(survey, task)]
     wide = max(len(one.name) for one in shown)
     metric, took = shown[0].row.metrics[task], f"{'ms a query':>24}"
-    lines = [
-        f"  {'candidate (vectors, index)':{wide}}  {metric:20}{took}       MB"
-        "  $ a million queries  does not fit because"
-    ]
+    heading = f"  {'candidate (vectors, index)':{wide}}  {metric:20}{took}       MB"
+    lines = [f"{heading}  $ a million queries  does not fit because"]
     for one in shown:
         star, dollars = "*" if one in front else " ", one.dollars(corpus, limits.price)
         lines.append(

@@ -218,7 +218,7 @@ def test_what_cannot_be_is_refused_with_the_cure(corpus, model, tmp_path):
         (usual | {"out": corpus}, "holds a.parquet: give a new folder"),
         (usual | {"corpus": tmp_path / "none"}, "no Parquet file, and no folder"),
         (usual | {"actors": 2}, "say --ray auto"),
-        (odd, "id is double: make ids integers"),
+        (odd, "id is double: make all integers"),
         (odd | {"text": "body"}, "has the columns id, n, words, text: name two"),
         (odd | {"id": "n", "text": "words"}, r"words is list.*names one, of text"),
     ):
