@@ -63,7 +63,7 @@ def survey() -> Items:
     names[f"{profile.raw_model}, trained"] = folders()["plain"]
     found, _ = measure_all(
         names,
-        size=profile.benchmark,
+        size=profile.survey,
         kinds=profile.kinds,
         cache=kept(),
         rounds=profile.turns,
@@ -133,7 +133,11 @@ def build() -> Study:
             told = {"cut": way, "model": name, "queries": profile.queries}
             work = partial(dimensions, name, pca=way == "pca")
             study.add(f"{name} {way}", work, seconds=200, depends=told)
-    told = {"survey": list(profile.candidates), "on": machine(), "version": 1}
+    told = {
+        "survey": list(profile.candidates),
+        "on": machine(),
+        "terms": profile.survey,
+    }
     study.add("survey", survey, seconds=1200, depends=told)
     return study
 
