@@ -143,7 +143,7 @@ def built(size: int, kind: Kind) -> tuple[VectorIndex, float]:
     vectors, seed, folder = vectors_of(size), current().seed, folder_of(size, kind)
     family, _, again = kind.partition("+")
     told = folder.with_suffix(".json")
-    if folder.is_dir():
+    if folder.is_dir() and told.is_file():
         return VectorIndex.load(folder), float(json.loads(told.read_text()))
     if family == "ivfpq" and again:
         base = VectorIndex.load(folder_of(size, "ivfpq"))
