@@ -60,7 +60,7 @@ def survey() -> Items:
     """Measure every candidate, and one that was trained for this field."""
     profile = current()
     names = {name: name for name in profile.candidates}
-    names[f"{profile.raw_model}, trained"] = folders()["plain"]
+    names[f"{profile.raw_model}, trained"] = trained("plain")
     found, _ = measure_all(
         names,
         size=profile.survey,
@@ -74,8 +74,8 @@ def survey() -> Items:
 
 
 @cache
-def folders() -> dict[str, str]:
-    """Return bert-mini trained on medical pairs, plainly and by Matryoshka's loss."""
+def trained(way: str) -> str:
+    """Return bert-mini trained on medical pairs, plainly or by Matryoshka's loss."""
     profile = current()
     terms = icd10cm.split_pairs("train")
     drawn = np.random.default_rng(profile.seed).permutation(len(terms))
@@ -91,15 +91,12 @@ def folders() -> dict[str, str]:
         "plain": lambda _: ranking(),
         "matryoshka": lambda _: MatryoshkaLoss(ranking(), widths),
     }
-    return {
-        way: str(train_and_keep(profile, f"icd10cm-{way}", data, make).folder)
-        for way, make in ways.items()
-    }
+    return str(train_and_keep(profile, f"icd10cm-{way}", data, ways[way]).folder)
 
 
 def dimensions(name: str, *, pca: bool) -> Items:
     """Judge a model's vectors, cut to fewer dimensions, by the nDCG@10 of each term."""
-    model = name if name == current().model else folders()[name]
+    model = name if name == current().model else trained(name)
     encoder = SentenceEncoder.from_pretrained(model)
     options = {"cache": kept(), "show_progress": False}
     both = task().queries, task().corpus_texts

@@ -281,7 +281,7 @@ def _on_ray(
             yield json.loads(row["told"])
     except ray.exceptions.RayError as error:
         said = str(error).strip().splitlines()[-1]
-        told = f"Ray gave up ({said}); what is done is kept: run the command again"
+        told = f"Ray gave up ({said}); run the command again"
         raise ChildProcessError(told) from error
     finally:
         if begun:

@@ -3,12 +3,16 @@
 Any folder or hub repository of the reader's is one too.
 """
 
+import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.onnx import export_onnx, load_onnx
@@ -72,22 +76,18 @@ def names_here() -> tuple[str, ...]:
 
 
 def footprint(name_or_path: str, corpus: Corpus, texts: Corpus) -> dict[str, float]:
-    """Load a candidate, use it once, and measure the whole of this process.
+    """Load a candidate, use it, and measure the whole of this, a fresh, process.
 
-    Returns ``process_mb``, what is resident, and ``load_s``, the seconds until the
-    first text is encoded. It is for a fresh process.
+    Returns ``process_mb``, what is resident, and ``load_s`` until the first text.
     """
     import psutil
 
     start = time.perf_counter()
-    model = candidate(name_or_path).load(corpus)
-    if isinstance(model, Bm25):
-        model.search(texts[:1], 10)
-    else:
-        model.encode(texts[:1])
+    model: Any = candidate(name_or_path).load(corpus)
+    use = partial(model.search, k=10) if isinstance(model, Bm25) else model.encode
+    use(texts[:1])
     seconds = time.perf_counter() - start
-    if not isinstance(model, Bm25):
-        model.encode(texts)
+    use(texts)
     return {"process_mb": psutil.Process().memory_info().rss / 1e6, "load_s": seconds}
 
 
@@ -150,3 +150,6 @@ CANDIDATES = {
         _entry("all-mpnet-base-v2", SentenceEncoder.from_pretrained),
     )
 }
+
+if __name__ == "__main__":  # a fresh process, see `footprint`
+    sys.stdout.write(json.dumps(footprint(*json.load(sys.stdin))))

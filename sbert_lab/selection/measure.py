@@ -4,11 +4,12 @@ Candidates take turns, so that a busy moment of the machine hits each of them; a
 the median of several rounds.
 """
 
-import multiprocessing
+import json
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -26,7 +27,7 @@ from sbert_lab.evaluation.tasks import TaskResult, interval, measure, measure_bm
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
-from sbert_lab.selection.candidates import Model, candidate, footprint
+from sbert_lab.selection.candidates import Model, candidate
 from sbert_lab.selection.recommend import Row, Survey, read_indexes
 
 #: The one task of a reader's own pairs.
@@ -227,9 +228,12 @@ def in_a_fresh_process(
     name_or_path: str, corpus: Sequence[str], texts: Sequence[str]
 ) -> dict[str, float]:
     """Measure a candidate's `footprint` where nothing else was loaded."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as fresh:
-        return fresh.submit(footprint, name_or_path, corpus, texts).result()
+    command = [sys.executable, "-m", "sbert_lab.selection.candidates"]
+    told = json.dumps([name_or_path, list(corpus), list(texts)])
+    done = subprocess.run(command, input=told, capture_output=True, text=True)
+    if done.returncode:
+        raise ChildProcessError(f"{name_or_path}: {done.stderr.strip()[-300:]}")
+    return dict(json.loads(done.stdout))
 
 
 def _width(model: Model) -> int | None:

@@ -100,27 +100,22 @@ class IndexCost:
 
 
 def read_indexes(record: Path) -> list[IndexCost]:
-    """Read from a record of the study of 04 what the indexes cost and find.
-
-    Without the record, as where the package stands alone, there are none.
-    """
+    """Read what indexes cost and find from 04's record; none if it is not there."""
     if not record.is_file():
         return []
     found = json.loads(record.read_text(encoding="utf-8"))["results"]
-    exact = found["relevance.cosine"]["mean"]
+    exact, width = found["relevance.cosine"]["mean"], int(found["dimension"]["mean"])
     sizes = sorted({int(k[1:].split(".")[0]) for k in found if k.endswith("flat.mb")})
     indexes = []
     for kind in FORMATS:
-
-        def each(what: str, kind: str = kind) -> list[float]:
-            return [found[f"n{size}.{kind}.{what}"]["mean"] for size in sizes]
-
+        ms, mb, recalls = (
+            [found[f"n{size}.{kind}.{what}"]["mean"] for size in sizes]
+            for what in ("single_ms", "mb", "recall")
+        )
         lost = found[f"kept.{kind}"]
         mean, low, high = (1 + lost.get(end, 0) / exact for end in _ENDS)
         kept = Interval(mean, low, high, lost.get("n", 1))
-        ms, mb, recall = each("single_ms"), each("mb"), min(each("recall"))
-        dimension = int(found["dimension"]["mean"])
-        indexes.append(IndexCost(kind, dimension, sizes, ms, mb, recall, kept))
+        indexes.append(IndexCost(kind, width, sizes, ms, mb, min(recalls), kept))
     return indexes
 
 
