@@ -202,7 +202,7 @@ def test_findings_show_every_claim(tmp_path):
     files = sorted(committed_results("laptop").glob("[0-9]*.json"))
     records = [json.loads(path.read_bytes()) for path in files]
     claims = [c for record in records for c in record["claims"].values()]
-    assert len(made) > len(claims) > 50
+    assert len(made) > len(claims) >= 3 * len(files) > 20
     for claim, row in zip(claims, made[4:], strict=False):
         cells = re.split(r"(?<!\\)\|", row)
         assert len(cells) == 6, "a bar in the text ends its cell"
