@@ -25,6 +25,7 @@ def test_nothing_is_lost_and_nothing_silently_wrong(lab, kind, shard):
 
 def test_a_careless_save_is_caught(lab, monkeypatch):
     def careless(value, folder):
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "r.json").write_text(f"{value}" * 9_999)
 
     record = lab.kept["record"]._replace(save=careless)
