@@ -37,6 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--price", type=positive, default=0.1, help="of the machine, dollars an hour"
     )
+    about = "how much of the score may go for speed and memory; default 0.01"
+    limits.add_argument("--tolerance", type=float, default=0.01, help=about)
     data = parser.add_argument_group("what is measured")
     source = data.add_mutually_exclusive_group()
     source.add_argument("--pairs", type=Path, help="your CSV, TSV, JSONL or Parquet")
@@ -79,6 +81,7 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         max_mb=options.max_mb,
         max_dimensions=options.max_dimensions,
         corpus=int(options.corpus_size),
+        tolerance=options.tolerance,
         price=options.price,
     )
     try:

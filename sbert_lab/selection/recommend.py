@@ -1,8 +1,8 @@
 """A choice of model, vector format and index under constraints, with its reasons.
 
-Of what keeps every constraint, the best one sets the mark. What cannot be told from it
-(the interval of the paired difference holds zero) is as good as it is, for all that was
-measured: of these the cheapest is recommended, of those that cost alike the simplest.
+Of what keeps every constraint, the best one sets the mark. What scores at most a
+`tolerance` less is as good for the purpose: of these the quickest is recommended, of
+those as quick the smallest, of those as small the simplest.
 """
 
 import json
@@ -208,9 +208,9 @@ class Option:
         return Interval(share * score.mean, low, high, score.n)
 
     def ms(self, corpus: int) -> Interval:
-        """Return the milliseconds of a query: encoded (p95), searched in `corpus`."""
+        """Return the median milliseconds of a query, encoded and searched for."""
         found = self.index.ms_at(corpus, self.row.dimension)
-        encode, pace = self.row.cost["query_ms_p95"], self.pace
+        encode, pace = self.row.cost["query_ms_p50"], self.pace
         mean, low, high = (encode + pace * getattr(found, end) for end in _ENDS)
         return Interval(mean, low, high, found.n)
 
@@ -222,11 +222,10 @@ class Option:
     def dollars(self, corpus: int, price: float) -> tuple[float, float]:
         """Return the cost of a million documents, and of a million queries.
 
-        At a `price` an hour: documents encoded in batches, queries one at a time.
+        At a `price` an hour: documents encoded in batches, queries one after the other.
         """
         documents = 1e6 / self.row.cost["short_texts"]
-        search = (self.ms(corpus).mean - self.row.cost["query_ms_p95"]) / 1e3
-        queries = 1e6 * (1 / self.row.cost["short_texts_alone"] + search)
+        queries = 1e6 * self.ms(corpus).mean / 1e3
         return documents * price / 3600, queries * price / 3600
 
 
@@ -259,7 +258,8 @@ class Constraints:
 
     ``max_ms`` is for a query, encoded and searched for in `corpus` entries; ``max_mb``
     for the whole process with its index. A lexical candidate has no dimensions to
-    limit. ``price`` is that of the machine, in dollars an hour.
+    limit. ``tolerance`` is how much of the score may be given up for speed and memory;
+    ``price`` is that of the machine, in dollars an hour.
     """
 
     task: str = "Retrieval"
@@ -268,6 +268,7 @@ class Constraints:
     max_mb: float | None = None
     max_dimensions: int | None = None
     corpus: int = 100_000
+    tolerance: float = 0.01
     price: float = 0.1
 
     def broken_by(self, option: Option) -> dict[str, float]:
@@ -289,10 +290,10 @@ class Constraints:
 
 
 def about(value: Interval) -> str:
-    """Show a value to three digits, or what is reckoned beyond all sizes to one."""
+    """Show a value to three digits, or what is reckoned beyond all sizes to two."""
     if value.low == value.high:
         return f"{value.mean:,.3g}"
-    mean, low, high = (float(f"{getattr(value, end):.1g}") for end in _ENDS)
+    mean, low, high = (float(f"{getattr(value, end):.2g}") for end in _ENDS)
     return f"about {mean:,g} ({low:,g} to {high:,g})"
 
 
@@ -308,7 +309,8 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Option, list[str]]:
         nearest = min(known, key=lambda one: prod(limits.broken_by(one).values()))
         raise NothingFits(nearest, limits.broken_by(nearest))
     best = max(fitting, key=lambda one: one.quality.mean)
-    chosen = _cheapest([one for one in fitting if _alike(survey, best, one)], corpus)
+    enough = best.quality.mean - max(limits.tolerance, 0)
+    chosen = _cheapest([o for o in fitting if o.quality.mean >= enough], corpus)
     documents, queries = chosen.dollars(corpus, limits.price)
     reasons = [
         f"{chosen.name}: {task} {chosen.row.metrics[task]} {chosen.quality} at recall "
@@ -320,19 +322,11 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Option, list[str]]:
     if chosen.row is not best.row:
         gap = survey.difference(task, best.row.name, chosen.row.name)
         reasons.append(
-            f"{best.name} has the highest score that fits, but the difference "
-            f"{gap.signed()} may be chance; it takes {about(best.ms(corpus))} ms and "
+            f"{best.name} scores most of all that fits, {best.quality.mean:.3f} (its "
+            f"model: {gap.signed()}), in {about(best.ms(corpus))} ms and "
             f"{best.mb(corpus):,.0f} MB."
         )
     return chosen, reasons
-
-
-def _alike(survey: Survey, best: Option, other: Option) -> bool:
-    """Say whether an option may be as good as the best, for all that was measured."""
-    gap = survey.difference(best.task, best.row.name, other.row.name)
-    score = other.row.quality[other.task].mean
-    lost = score * (best.kept.mean - other.kept.high)
-    return gap.low + lost <= 0
 
 
 def _cheapest(options: Sequence[Option], corpus: int) -> Option:

@@ -43,11 +43,10 @@ def row(
         quality={task: Interval(score, score - 0.02, score + 0.02, 500)},
         metrics={task: "ndcg_at_10"},
         cost={
-            "query_ms_p95": ms,
+            "query_ms_p50": ms,
             "process_mb": mb,
             "search_ms": search_ms,
             "short_texts": 1e4 / ms,
-            "short_texts_alone": 1e3 / ms,
         },
         lexical=lexical,
     )
@@ -82,7 +81,10 @@ SURVEY = Survey(
     ("limits", "expected"),
     [
         ({}, "large"),
-        ({"max_ms": 30}, "quick"),  # small is not shown to be better, and is slower
+        ({"max_ms": 30}, "quick"),  # small scores a hundredth more, and is slower
+        ({"max_ms": 30, "tolerance": 0.009}, "small"),
+        ({"tolerance": 0.3}, "words"),
+        ({"max_ms": 30, "tolerance": -1.0}, "small"),  # as none
         ({"max_ms": 30, "min_quality": 0.495}, "small"),
         ({"max_ms": 11}, "static"),
         ({"max_mb": 300}, "quick"),
@@ -117,18 +119,11 @@ def test_says_which_constraint_each_one_breaks():
     }
 
 
-def test_a_difference_that_may_be_chance_does_not_pay():
+def test_what_is_given_up_is_told():
     _, reasons = recommend(SURVEY, Constraints(max_ms=30))
-    assert "small (float32, exact) has the highest score that fits" in reasons[2]
-    assert "+0.010 [-0.005, +0.025] may be chance" in reasons[2]
-    known = SURVEY.differences["Retrieval"]
-    surer = known | {"small": known["small"] | {"quick": gap(SMALL, QUICK, 0.005)}}
-    again, reasons = recommend(
-        replace(SURVEY, differences={"Retrieval": surer}),
-        Constraints(max_ms=30),
-    )
-    assert again.row.name == "small"
-    assert len(reasons) == 2
+    assert "small (float32, exact) scores most of all that fits, 0.500" in reasons[2]
+    assert "+0.010 [-0.005, +0.025]), in 15 ms" in reasons[2]
+    assert len(recommend(SURVEY, Constraints())[1]) == 2
 
 
 def test_a_difference_turned_round():
@@ -261,12 +256,10 @@ def test_the_clock_of_the_rows_sets_the_pace_of_the_indexes():
 
 
 def test_dollars():
-    cost = {"short_texts": 500.0, "short_texts_alone": 100.0}
-    one = replace(SMALL, cost=SMALL.cost | cost)
-    option = replace(SURVEY, rows=[one]).options("Retrieval")[0]
+    (option,) = replace(SURVEY, rows=[SMALL]).options("Retrieval")
     documents, queries = option.dollars(1_000_000, 0.36)
-    assert documents == pytest.approx(0.36 * 2_000 / 3_600)
-    assert queries == pytest.approx(0.36 * 1e6 * (0.01 + 0.1) / 3_600)
+    assert documents == pytest.approx(0.36 * 500 / 3_600)  # at 2,000 a second
+    assert queries == pytest.approx(0.36 * 1e6 * (0.005 + 0.1) / 3_600)
 
 
 def test_a_survey_survives_its_file(tmp_path):
@@ -300,3 +293,23 @@ def test_every_recorded_row_is_complete():
             gap = recorded.difference(task, one.name, other.name)
             between = one.quality[task].mean - other.quality[task].mean
             assert gap.mean == pytest.approx(between, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "limits"),
+    [
+        ("MiniLM-L6", "ivfpq+int8", {"corpus": 10**6, "max_ms": 20, "max_mb": 2_000}),
+        ("MiniLM-L6", "hnsw-int8", {"corpus": 10**5}),
+        ("wordllama", "hnsw-int8", {"max_ms": 2}),  # less than a transformer takes
+        ("bm25", "flat", {"corpus": 10**6, "max_mb": 500}),  # words alone are so small
+    ],
+)
+def test_the_recorded_rows_give_what_a_practitioner_would_do(limits, model, kind):
+    recorded = read_survey(committed_results("full") / RECORDED)
+    found, _ = recommend(recorded, limits := Constraints(**limits))
+    assert model in found.row.name
+    assert found.index.kind == kind
+    options = [o for o in recorded.options("Retrieval") if not limits.broken_by(o)]
+    assert found in pareto_front(options, limits.corpus)
+    with pytest.raises(NothingFits, match="quality 0.5.., below 0.9"):
+        recommend(recorded, Constraints(min_quality=0.9))
