@@ -60,7 +60,6 @@ def test_the_table_reads_well(say):
     assert "(float32, exact)" in lines[2]
     assert all(line[0] == "*" for line in lines[2:7])
     assert lines[2].endswith("50 ms a query, over 20")
-    # 2.1 ms: 0.1 to encode, 2 to search, for a million queries at 0.1 dollars an hour.
     assert lines[6].split()[-5:] == ["[0.280,", "0.320]", "2.1", "9", "0.058"]
     text = say("--max-ms", 20, "--price", 10)
     assert text.splitlines()[6].split()[-1] == "5.8"
