@@ -109,7 +109,7 @@ def present() -> dict[str, tuple[str, int]]:
 def seeds_of(count: int) -> range:
     """Return the seeds of a number of pairs: of the most, one."""
     profile = current()
-    return range(1 if count == max(profile.pooling_pairs) else profile.study_few)
+    return range(1 if count == max(profile.pooling_pairs) else profile.study_seeds)
 
 
 def build() -> Study:
