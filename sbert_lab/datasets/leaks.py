@@ -8,6 +8,7 @@ from itertools import chain
 
 from sbert_lab.datasets.pairs import DataError, Pairs, plain, read_authored
 from sbert_lab.datasets.sts import ScoredPairs, sick, stsb
+from sbert_lab.models.registry import resolve
 
 
 def find_leaks(
@@ -68,10 +69,11 @@ def judged_texts() -> frozenset[str]:
         ("nli.csv", ("premise", "hypothesis")),
     ):
         found += [[row[key] for key in columns] for row in read_authored(name)]
-    readers: list[Callable[[], ScoredPairs]] = [sick]
-    readers += [partial(stsb, split) for split in ("train", "dev", "test")]
-    for read in readers:
+    readers: list[tuple[str, Callable[[], ScoredPairs]]] = [("sick", sick)]
+    readers += [("stsb", partial(stsb, split)) for split in ("train", "dev", "test")]
+    for name, read in readers:
         with suppress(FileNotFoundError):
+            resolve(name, allow_hub=False)  # waiting for a hub takes half a minute each
             pairs = read()
             found += [pairs.first, pairs.second]
     return frozenset(map(plain, chain.from_iterable(found)))

@@ -309,7 +309,7 @@ def recommend(survey: Survey, limits: Constraints) -> tuple[Option, list[str]]:
         nearest = min(known, key=lambda one: prod(limits.broken_by(one).values()))
         raise NothingFits(nearest, limits.broken_by(nearest))
     best = max(fitting, key=lambda one: one.quality.mean)
-    enough = best.quality.mean - max(limits.tolerance, 0)
+    enough = best.quality.mean - max(0, limits.tolerance)
     chosen = _cheapest([o for o in fitting if o.quality.mean >= enough], corpus)
     documents, queries = chosen.dollars(corpus, limits.price)
     reasons = [
