@@ -6,16 +6,17 @@ The retrieval step of what gives a language model something to read (Lewis et al
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sbert_lab._utils import new_folder, sha256_file, whole_number, write_json
+from sbert_lab._utils import Vectors, new_folder, sha256_file, whole_number, write_json
 from sbert_lab.index.chunking import Chunk, chunk, document_prompt, splitter
-from sbert_lab.index.fusion import reciprocal_rank_fusion
+from sbert_lab.index.fusion import Fused, convex_combination
 from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.batching import check_texts
 from sbert_lab.models.cross_encoder import CrossEncoder
@@ -27,11 +28,34 @@ from sbert_lab.models.sentence_encoder import (
     metric_of,
 )
 
-_ABOUT, _DOCUMENTS = "passages.json", "documents.json"
+_ABOUT, _DOCUMENTS, _FORMAT = "passages.json", "documents.json", 4
 
 #: What reads as the number of a passage, backslashes in front included.
 _NUMBER = re.compile(r"\\*[\[［]\s*\d+\s*[\]］]")
 _HEAD = re.compile(rf"^([\W_]*?)({_NUMBER.pattern})")
+
+#: Weights that `Passages.tune` tries.
+TRIED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_JUDGED = 10  # places of a ranking by which they are chosen
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much words and a cross-encoder count, each 0 (not at all) to 1 (alone).
+
+    The defaults helped, or did no harm, in the searches of notebook 08. `words` is
+    BM25's share beside the vectors, `cross_encoder` that of the second stage beside
+    what the first one found.
+    """
+
+    words: float = 0.1
+    cross_encoder: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        for name, share in vars(self).items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share}: a weight is from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -46,7 +70,8 @@ class Passages:
 
     Each text of at most `max_tokens` (see `chunking.splitter`) is encoded once, in
     however many documents it stands. If `hybrid`, words are looked for too, by BM25,
-    fitted by the first search after a change. The `cross_encoder` sorts what was found.
+    fitted by the first search after a change; a `cross_encoder` reads what was found.
+    How much either counts say the `weights`, which `tune` chooses on labelled queries.
 
     Examples
     --------
@@ -66,10 +91,12 @@ class Passages:
         *,
         cross_encoder: CrossEncoder | None = None,
         hybrid: bool = False,
+        weights: Weights = Weights(),
         max_tokens: int | None = None,
         overlap: int = 0,
     ) -> None:
         self.encoder, self.cross_encoder, self.hybrid = encoder, cross_encoder, hybrid
+        self.weights = weights
         self.max_tokens, self.overlap = max_tokens, overlap
         self._splitter = splitter(encoder, max_tokens, overlap)
         empty = np.empty((0, encoder.dimension), np.float32)
@@ -77,6 +104,7 @@ class Passages:
             empty, metric=metric_of(encoder), model_hash=_hash(encoder)
         )
         self._documents: dict[str, str] = {}
+        self._metadata: dict[str, dict[str, Any]] = {}
         self._chunks: dict[str, list[Chunk]] = {}
         self._ids: dict[str, int] = {}  # of each text in the index
         self._found_in: dict[int, list[Chunk]] = {}  # by id: chunks of the same text
@@ -87,16 +115,33 @@ class Passages:
         """The documents, name to text."""
         return dict(self._documents)
 
-    def add(self, name: str, text: str) -> None:
-        """Add a document, or replace the one of this name."""
-        self.add_all({name: text})
+    def add(self, name: str, text: str, **metadata: str | float | bool) -> None:
+        """Add a document, or replace the one of this name.
 
-    def add_all(self, documents: Mapping[str, str]) -> None:
-        """Add documents, or replace those of the same names; all, or none."""
+        `metadata`, such as ``language="en"``, are what `search` can filter by.
+        """
+        self.add_all({name: text}, {name: metadata})
+
+    def add_all(
+        self,
+        documents: Mapping[str, str],
+        metadata: Mapping[str, Mapping[str, str | float | bool]] | None = None,
+    ) -> None:
+        """Add documents, or replace those of the same names; all, or none.
+
+        `metadata` are by name, then by field; a document needs none.
+        """
         for name in documents:
             if not (isinstance(name, str) and name.strip() and name.isprintable()):
                 raise ValueError(f"{name!r}: the name of a document is printable text")
             check_texts([documents[name]], f"document {name!r}")
+        told = {name: dict((metadata or {}).get(name, {})) for name in documents}
+        try:  # what JSON would not give back is refused now
+            saved = json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata are text, numbers or bools: {error}") from error
+        if json.loads(saved) != told or (metadata or {}).keys() - told.keys():
+            raise ValueError("metadata are, by added document, keyed by text")
         cut = {
             name: chunk(text, self._splitter, name)
             for name, text in documents.items()
@@ -112,38 +157,94 @@ class Passages:
         old = [part for name in cut for part in self._chunks.get(name, ())]
         for name, parts in cut.items():
             self._put(name, documents[name], parts)
+        self._metadata |= told
         self._drop(old)
 
     def remove(self, name: str) -> None:
         """Forget a document; a KeyError if there is none of this name."""
         if name not in self._documents:
             raise KeyError(f"no document is named {name!r}; nothing was removed")
-        del self._documents[name]
+        del self._documents[name], self._metadata[name]
         self._drop(self._chunks.pop(name))
 
-    def search(self, query: str, k: int = 5, *, candidates: int = 100) -> list[Cited]:
+    def search(
+        self,
+        query: str,
+        k: int = 5,
+        *,
+        candidates: int = 100,
+        where: Mapping[str, str | float | bool] | None = None,
+    ) -> list[Cited]:
         """Find the `k` passages that answer a question best, best first.
 
+        Vectors and words find `candidates` each; the best so many of both are read by
+        the cross-encoder. `where` keeps to documents with these metadata, before
+        anything is searched: fewer than `k` come back only where there are no more.
         Of the documents that hold the same text, the one is cited that was added or
-        replaced first. Each retriever finds `candidates`, to be merged and sorted anew.
+        replaced first.
         """
         if not check_texts([query], "query")[0].strip():
             raise ValueError("the query is empty; ask something")
         k = whole_number(k, "k", 1, whole_number(candidates, "candidates"))
-        if not self._ids:
-            return []
-        asked = encode_queries(self.encoder, [query])
-        hits = self._index.search(asked, candidates)
-        ids, scores = np.asarray(hits.ids[0]), np.asarray(hits.scores[0], np.float64)
+        names = self._named(where or {})
+        found = self._retrieved(query, candidates, names)
+        scores, ids = self._fused(found, self.weights.words, candidates)
+        if self.cross_encoder is not None and self.weights.cross_encoder and ids.size:
+            judged = self._judged(query, ids)
+            scores, ids = _mixed((scores, ids), judged, self.weights.cross_encoder)
+        best = zip(ids[0, :k].tolist(), scores[0, :k].tolist(), strict=True)
+        return [
+            Cited(**vars(self._standing(number, names)[0]), score=score)
+            for number, score in best
+        ]
+
+    def tune(
+        self,
+        queries: Sequence[str],
+        relevant: Sequence[Collection[str]],
+        *,
+        by: Literal["document", "text"] = "document",
+        candidates: int = 100,
+    ) -> dict[str, dict[float, float]]:
+        """Choose the `weights` on labelled queries, best by MRR@10; the least of equal.
+
+        `relevant` are, for each query, the names of documents that answer it; where
+        documents are long, with ``by="text"``, texts of which a passage must hold one.
+        Returns the MRR@10 of each weight that was tried, the weight of words first:
+        judge the result on other queries.
+        """
+        odd = not queries or any(isinstance(own, str) or "" in own for own in relevant)
+        if by not in ("document", "text") or odd or len(queries) != len(relevant):
+            raise ValueError(
+                f"{len(queries)} queries, {len(relevant)} answers, by={by!r}: one "
+                "list of names or texts for each query, by 'document' or 'text'"
+            )
+        named = {name for own in relevant for name in own if by == "document"}
+        if unknown := named - self._documents.keys():
+            raise ValueError(f"no document is named {min(unknown)!r}; is it by='text'?")
+        found = [self._retrieved(query, candidates, None) for query in queries]
+
+        def quality(rankings: Sequence[Fused]) -> float:
+            pairs = zip(rankings, relevant, strict=True)
+            return float(np.mean([self._gain(ids, own, by) for (_, ids), own in pairs]))
+
+        tried: dict[str, dict[float, float]] = {}
         if self.hybrid:
-            both: list[Any] = [[ids], [self._by_words(query, candidates)]]
-            (scores,), (ids,) = reciprocal_rank_fusion(both, k=candidates)
+            tried["words"] = {
+                share: quality([self._fused(own, share, candidates) for own in found])
+                for share in TRIED
+            }
+            self.weights = replace(self.weights, words=_best(tried["words"]))
         if self.cross_encoder is not None:
-            texts = [self._found_in[i][0].text for i in ids.tolist()]
-            order, judged = self.cross_encoder.rerank(query, texts)
-            ids, scores = ids[order], judged.astype(np.float64)
-        best = zip(ids[:k].tolist(), scores[:k].tolist(), strict=True)
-        return [Cited(**vars(self._found_in[i][0]), score=score) for i, score in best]
+            first = [self._fused(own, self.weights.words, candidates) for own in found]
+            asked = zip(queries, first, strict=True)
+            read = [(own, self._judged(query, own[1])) for query, own in asked]
+            tried["cross_encoder"] = {
+                share: quality([_mixed(*one, share) for one in read]) for share in TRIED
+            }
+            best = _best(tried["cross_encoder"])
+            self.weights = replace(self.weights, cross_encoder=best)
+        return tried
 
     def save(self, folder: str | Path) -> None:
         """Write documents, passages and vectors into a folder, atomically."""
@@ -153,13 +254,19 @@ class Passages:
             self._index.save(target / "index")
             ids, cut = self._ids, self._chunks
             listed = [
-                [name, text, [(c.start, c.end, ids[c.text]) for c in cut[name]]]
+                {
+                    "name": name,
+                    "text": text,
+                    "metadata": self._metadata[name],
+                    "chunks": [(c.start, c.end, ids[c.text]) for c in cut[name]],
+                }
                 for name, text in self._documents.items()
             ]
             write_json(target / _DOCUMENTS, listed)
             names = ("hybrid", "max_tokens", "overlap")
             options = {name: getattr(self, name) for name in names}
-            write_json(target / _ABOUT, {"format": 3, "options": options})
+            told = {"options": options, "weights": vars(self.weights)}
+            write_json(target / _ABOUT, {"format": _FORMAT, **told})
 
     @classmethod
     def load(
@@ -176,37 +283,101 @@ class Passages:
         index = VectorIndex.load(folder / "index", model_hash=_hash(encoder))
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            sums = about["sha256"]  # in format 2 of the documents alone
-            wanted = sums[_DOCUMENTS] if about["format"] > 2 else sums
-            if sha256_file(folder / _DOCUMENTS) != wanted:
+            if about["format"] != _FORMAT:
+                raise ValueError(f"format {about['format']}, not {_FORMAT}: add anew")
+            if sha256_file(folder / _DOCUMENTS) != about["sha256"][_DOCUMENTS]:
                 raise ValueError(f"the sha256 of {_DOCUMENTS} differs")
             listed = json.loads((folder / _DOCUMENTS).read_text(encoding="utf-8"))
-            found = cls(encoder, cross_encoder=cross_encoder, **about["options"])
+            given = about["options"] | {"weights": Weights(**about["weights"])}
+            found = cls(encoder, cross_encoder=cross_encoder, **given)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
-                f"the passages in {folder} are damaged: {error}"
+                f"the passages in {folder} are damaged or of another version: {error}"
             ) from error
         found._index = index
         spans = sorted(
-            (number, text[start:end])
-            for _, text, cut in listed
-            for start, end, number in cut
+            (number, one["text"][start:end])
+            for one in listed
+            for start, end, number in one["chunks"]
         )
         found._ids = {text: number for number, text in spans}
-        for name, text, cut in listed:
-            found._put(name, text, [Chunk(name, a, b, text[a:b]) for a, b, _ in cut])
+        for one in listed:
+            name, text = one["name"], one["text"]
+            parts = [Chunk(name, a, b, text[a:b]) for a, b, _ in one["chunks"]]
+            found._put(name, text, parts)
+            found._metadata[name] = one["metadata"]
         return found
 
-    def _by_words(self, query: str, k: int) -> list[int]:
-        """Return the ids of the best texts that share a word with a query."""
+    def _named(self, where: Mapping[str, Any]) -> frozenset[str] | None:
+        """Return the documents that have these metadata; None is all."""
+        fields = {field for told in self._metadata.values() for field in told}
+        if unknown := where.keys() - fields:
+            raise ValueError(
+                f"no document has {', '.join(sorted(unknown))}; to filter by there is: "
+                f"{', '.join(sorted(fields)) or 'nothing, give metadata to add'}"
+            )
+        told = self._metadata.items()
+        same = [name for name, own in told if where.items() <= own.items()]
+        return frozenset(same) if where else None
+
+    def _retrieved(
+        self, query: str, candidates: int, names: frozenset[str] | None
+    ) -> list[Fused]:
+        """Return scores and ids ``[1, k]`` by vectors and, if `hybrid`, by words."""
+        among = None
+        if names is not None:
+            among = [i for i in self._ids.values() if self._standing(i, names)]
+        asked = encode_queries(self.encoder, [query])
+        hits = self._index.search(asked, candidates, among=among)
+        found: list[Any] = [(hits.scores, hits.ids)]
+        if self.hybrid:
+            found.append(self._by_words(query, candidates, among))
+        return found
+
+    def _fused(self, found: list[Fused], words: float, k: int) -> Fused:
+        """Merge what vectors and words found; the vectors' alone if no word was."""
+        if len(found) == 1 or not found[1][1].size:
+            return found[0]
+        weights, floors = (1 - words, words), (None, 0.0)
+        return convex_combination(found, weights, floors=floors, k=k)
+
+    def _judged(self, query: str, ids: NDArray[np.int64]) -> Vectors:
+        """Return the cross-encoder's scores of passages, ``[1, k]``."""
+        assert self.cross_encoder is not None
+        texts = [self._found_in[number][0].text for number in ids[0].tolist()]
+        asked = [query] * len(texts)
+        return self.cross_encoder.predict(asked, texts, activation=None)[None]
+
+    def _standing(self, number: int, names: frozenset[str] | None) -> list[Chunk]:
+        """Return where a text stands, within some documents or all, the first first."""
+        chunks = self._found_in[number]
+        return [c for c in chunks if names is None or c.document in names]
+
+    def _gain(self, ids: NDArray[np.int64], wanted: Collection[str], by: str) -> float:
+        """Return 1 / the place of the first text that answers, 0 if none does."""
+        for place, number in enumerate(ids[0, :_JUDGED].tolist(), 1):
+            chunks = self._found_in[number]
+            text = " ".join(chunks[0].text.split())
+            held = (" ".join(each.split()) in text for each in wanted)
+            named = (part.document in wanted for part in chunks)
+            if any(named if by == "document" else held):
+                return 1 / place
+        return 0.0
+
+    def _by_words(self, query: str, k: int, among: list[int] | None) -> Any:  # noqa: ANN401
+        """Return scores and ids ``[1, k]`` of texts that share a word with a query."""
         if self._bm25 is None:
             try:
                 self._bm25 = Bm25(list(self._ids))
             except ValueError:  # there is not one word in them
-                return []
-        (scores,), (rows,) = self._bm25.search([query], k)
-        ids = list(self._ids.values())
-        return [ids[row] for row in rows[scores > 0]]
+                return np.empty((1, 0)), np.empty((1, 0), np.int64)
+        ids = np.fromiter(self._ids.values(), np.int64)
+        scores = self._bm25.scores([query])[0]
+        if among is not None:
+            scores[~np.isin(ids, among)] = 0
+        best = np.argsort(-scores, kind="stable")[:k]
+        best = best[scores[best] > 0]
+        return scores[None, best], ids[None, best]
 
     def _put(self, name: str, text: str, parts: list[Chunk]) -> None:
         """Note a document whose passages are in the index, as the last one added."""
@@ -240,6 +411,16 @@ def cited(passages: Sequence[Cited]) -> str:
         text = "".join(_HEAD.sub(r"\1\\\2", line) for line in lines)
         blocks.append(f"[{number}] {name}, characters {p.start}–{p.end}:\n{text}")
     return "\n\n".join(blocks)
+
+
+def _mixed(first: Fused, judged: Vectors, share: float) -> Fused:
+    """Sort what a first stage found anew, by the share of the second one's scores."""
+    return convex_combination([first, (judged, first[1])], (1 - share, share))
+
+
+def _best(tried: Mapping[float, float]) -> float:
+    """Return the weight of the highest quality, the least of several."""
+    return max(tried, key=lambda weight: round(tried[weight], 9))
 
 
 def _hash(encoder: Encoder) -> str:

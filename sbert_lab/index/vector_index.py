@@ -171,24 +171,27 @@ class VectorIndex:
 
         Their memory is kept, and an ``hnsw`` index that lost many of them finds less.
         """
-        if self.kind in ("binary", "binary+int8"):
-            raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
-        wanted = id_list(ids)
-        unknown = [key for key in wanted if key not in self._row]
-        if unknown:
-            raise KeyError(f"no vector has id {unknown[0]!r}; nothing was removed")
-        for key in dict.fromkeys(wanted):
+        for key in self._known(ids):
             self._removed[self._row.pop(key)] = True
 
-    def search(self, queries: Vectors, k: int = 10, *, model_hash: str = "") -> Hits:
+    def search(
+        self,
+        queries: Vectors,
+        k: int = 10,
+        *,
+        among: Collection[Any] | None = None,
+        model_hash: str = "",
+    ) -> Hits:
         """Return the k nearest ids and their scores for queries ``[q, d]``, or ``[d]``.
 
-        Fewer come back if the index holds fewer. `model_hash` is the fingerprint of
-        the encoder of the queries: another than the index's is an error.
+        Fewer come back if the index holds fewer. Of ids `among` which to search each is
+        compared, without a graph or a choice of clusters. `model_hash` is the
+        fingerprint of the encoder of the queries: another than the index's is an error.
         """
         self._same_model(model_hash)
         k = whole_number(k, "k")
-        scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k)
+        own = None if among is None else [self._row[key] for key in self._known(among)]
+        scores, rows = self._rows(self._prepared(np.atleast_2d(queries)), k, own)
         nothing: Any = -1 if self.ids.dtype.kind == "i" else ""
         found = self.ids[rows] if len(self.ids) else rows
         return Hits(np.where(rows >= 0, found, nothing), scores)
@@ -326,34 +329,51 @@ class VectorIndex:
         index._same_model(model_hash)
         return index
 
-    def _rows(self, scaled: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    def _rows(
+        self, scaled: Vectors, k: int, among: list[int] | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
         """Return scores and row numbers ``[q, k]``; -inf and -1 where nothing is."""
-        k = min(k, len(self))
+        kept = ~self._removed
+        if among is not None:
+            kept &= np.isin(np.arange(len(kept)), among)
+        k = min(k, int(kept.sum()))
         if k == 0:
             shape = (len(scaled), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
-        faiss, chosen = import_module("faiss"), self.settings
+        faiss, chosen, index = import_module("faiss"), self.settings, self._index
         options: dict[str, Any] = {}
-        if self._removed.any():
-            kept = np.packbits(~self._removed, bitorder="little")
-            options["sel"] = faiss.IDSelectorBitmap(kept)
+        if not kept.all():
+            bits = np.packbits(kept, bitorder="little")
+            options["sel"] = faiss.IDSelectorBitmap(bits)
         how = faiss.SearchParameters(**options) if options else None
-        if "ef_search" in chosen:
+        if "ef_search" in chosen and among is not None:
+            index = faiss.downcast_index(index.storage)
+        elif "ef_search" in chosen:
             effort = max(chosen["ef_search"], k)
             how = faiss.SearchParametersHNSW(efSearch=effort, **options)
         elif "nprobe" in chosen:
-            how = faiss.SearchParametersIVF(nprobe=chosen["nprobe"], **options)
+            effort = chosen["nprobe" if among is None else "nlist"]
+            how = faiss.SearchParametersIVF(nprobe=effort, **options)
         if "candidates" in chosen:
             how = faiss.IndexRefineSearchParameters(
                 k_factor=chosen["candidates"], base_index_params=how
             )
-        scores, rows = self._index.search(scaled, k, params=how)
+        scores, rows = index.search(scaled, k, params=how)
         if self.kind == "binary":  # FAISS counts different bits
             scores = self.dimension - 2 * scores
             scores /= self.dimension if self.metric == "cosine" else 1
         scores = np.where(rows < 0, -np.inf, scores).astype(np.float32)
         order = np.lexsort((rows, -scores), axis=1)  # FAISS: equal ones in any order
         return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+    def _known(self, ids: ArrayLike | Collection[Any]) -> list[Any]:
+        """Return different ids that are here, of a kind whose rows can be left out."""
+        if self.kind in ("binary", "binary+int8"):
+            raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
+        wanted = list(dict.fromkeys(id_list(ids)))
+        if unknown := [key for key in wanted if key not in self._row]:
+            raise KeyError(f"no vector has id {unknown[0]!r}; nothing was done")
+        return wanted
 
     def _prepared(self, vectors: Vectors) -> Vectors:
         return prepared(vectors, self.dimension, self.metric)

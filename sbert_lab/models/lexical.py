@@ -21,6 +21,9 @@ _LETTERS = regex.compile(r"[\p{L}\p{M}\p{Nd}\p{Han}]+")
 _UNWRITTEN = regex.compile(r"(?V1)[\p{Cf}--\u200b]|[\p{M}&&[\p{scx=Arab}\p{scx=Hebr}]]")
 #: Two signs or more; or one letter, which in "don't" and "O'Neill" is no word.
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}_]{2,}|(?<!\w['’])\p{L}(?!['’]\w)")
+#: A name out of code, and where its parts meet: read|_csv, HTTP|Error, but not AP|Is.
+_NAME = regex.compile(r"\b\w*(?:[^\W_]_+[^\W_]|\p{Ll}\p{Lu}|\p{Lu}{2}\p{Ll}{2})\w*")
+_SEAM = regex.compile(r"_+|(?<=\p{Ll})(?=\p{Lu})|(?<=\p{Lu})(?=\p{Lu}\p{Ll}{2})")
 
 
 class Bm25:
@@ -28,7 +31,8 @@ class Bm25:
 
     The variant of Lucene (Kamphuis et al. 2020), k1 1.5 and b 0.75. Words, of texts as
     `spelled`, are runs of two or more letters or digits and single letters that stand
-    alone, without Lucene's English stop words.
+    alone, without Lucene's English stop words. A name out of code counts as one word
+    and as its parts: ``read_csv`` is found by "read" and by "csv".
 
     Source: Robertson and Zaragoza 2009, section 3.
     """
@@ -111,5 +115,12 @@ def _words(texts: Sequence[str]) -> list[list[str]]:
     from bm25s.stopwords import STOPWORDS_EN
 
     stop = {*STOPWORDS_EN}
-    found = (_WORD.findall(spelled(text)) for text in check_texts(texts))
+    found = (_WORD.findall(spelled(_opened(text))) for text in check_texts(texts))
     return [[sys.intern(word) for word in own if word not in stop] for own in found]
+
+
+def _opened(text: str) -> str:
+    """Return a text, and behind it the parts of the identifiers in it."""
+    spaced = _RUN.sub(" ", unicodedata.normalize("NFC", text))
+    parts = [_SEAM.sub(" ", name) for name in _NAME.findall(spaced)]
+    return " ".join([text, *parts])

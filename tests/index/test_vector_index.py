@@ -214,7 +214,7 @@ def test_add_and_remove(kind):
     later = index.search(CORPUS[2700], 10).ids[0].tolist()
     assert not set(gone) & set(later)
     assert len(set(later)) == 10
-    with pytest.raises(KeyError, match="nothing was removed"):
+    with pytest.raises(KeyError, match="nothing was done"):
         index.remove([names[0], gone[0]])
     assert len(index) == 2997
     index.add(CORPUS[2700:2701], [gone[0]])  # an id is free again after removal
@@ -225,6 +225,23 @@ def test_removed_vectors_leave_the_truth_too():
     index = VectorIndex.build(CORPUS, kind="hnsw", ef_search=600)
     index.remove(np.arange(0, 3000, 2))
     assert index.recall_against_exact(QUERIES).mean() > 0.97
+
+
+@pytest.mark.parametrize("kind", REMOVABLE)
+def test_among_some_ids_it_is_exact_search(kind):
+    """Far from the queries, where no graph or cluster leads."""
+    index = VectorIndex.build(CORPUS, np.arange(3000) * 7, kind)
+    index.remove(np.arange(0, 3000, 3) * 7)
+    far = np.argsort(CORPUS @ QUERIES[0])
+    far = np.sort(far[far % 3 > 0][:45])  # less than k times what is scored again
+    held = index.reconstruct()[far]
+    scores, rows = exact_search(normalized(QUERIES), held, 5, "dot")
+    same(index.search(QUERIES, 5, among=far * 7), scores, far[rows] * 7)
+    assert index.search(QUERIES, 99, among=far * 7).ids.shape == (300, 45)
+    assert index.search(QUERIES, among=[]).ids.shape == (300, 0)
+    for gone in (21, 1):
+        with pytest.raises(KeyError, match=f"no vector has id {gone}"):
+            index.search(QUERIES, among=[7, gone])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -360,6 +377,8 @@ def test_bad_changes_are_refused():
         index.add(CORPUS[:1], ["a"])
     with pytest.raises(ValueError, match="build anew"):
         VectorIndex.build(CORPUS, kind="binary").remove([1])
+    with pytest.raises(ValueError, match="build anew"):
+        VectorIndex.build(CORPUS, kind="binary+int8").search(QUERIES, among=[1])
 
 
 def test_small_and_emptied_indexes():

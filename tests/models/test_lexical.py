@@ -1,6 +1,7 @@
 """BM25 is its formula, ties in order."""
 
 import math
+import re
 import unicodedata
 
 import bm25s
@@ -71,6 +72,10 @@ def test_bm25_is_the_formula():
         ("ＢＭ２５ ﬁne hos\u00adpital Straße", "bm25 fine hospital strasse"),
         ("Vitamin D, C++ or 'R': don't, it’s O'Neill", "vitamin d c r don neill"),
         ("10⁵ H₂O 1½ Tylenol™ 5 _", "10⁵ h₂o 1½ tylenol"),
+        ("pd.read_csv -> DataFrame", "pd read_csv dataframe read csv data frame"),
+        ("HTTPError, APIs, myAPIs", "httperror apis myapis http error my apis"),
+        ("a__bc, caféBar, __init__", "a__bc cafébar __init__ bc café bar"),
+        ("用read_csv函数", "用 read_csv 函 数 函数 read csv"),
     ],
 )
 def test_words_of_many_scripts(text, words):
@@ -86,7 +91,10 @@ def test_english_words_are_those_of_bm25s():
     options = {"stopwords": "en", "return_ids": False, "show_progress": False}
     theirs = bm25s.tokenize(texts, **options)
     ours = [[word for word in own if len(word) > 1] for own in _words(texts)]
-    assert ours == theirs
+    for text, own, their in zip(texts, ours, theirs, strict=True):
+        assert own[: len(their)] == their
+        if not re.search("_|[a-z][A-Z]|[A-Z]{2}[a-z]{2}", text):  # no identifier
+            assert own == their
     assert [spelled(text) for text in texts] == [text.lower() for text in texts]
 
 
@@ -108,3 +116,7 @@ def test_says_what_is_wrong():
         Bm25(CORPUS).search("the cat", 3)
     with pytest.raises(ValueError, match="has a word"):
         Bm25(["", " "])
+
+
+def test_no_letter_of_a_long_word_is_read_again():
+    assert _words(["a" * 500_000]) == [["a" * 500_000]]
