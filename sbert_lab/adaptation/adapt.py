@@ -45,6 +45,7 @@ def adapt(
     teacher: Teacher | None = None,
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
+    candidates: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Adapt a model to a field, and measure what that brought and what it cost.
 
@@ -56,8 +57,9 @@ def adapt(
     folder to fill: new, empty, or that of an earlier call. A `recipe` of None is the
     method's own. `test` are other pairs; None keeps some of the pairs aside, whole
     groups that share no text with the rest, and tests nothing where there are only
-    texts. `corpus` is what is searched, and where hard negatives of pairs come from: by
-    default the answers of training and test, and negatives those of training.
+    texts. `corpus` is what is searched, by default the answers of training and test.
+    `candidates` are where hard negatives of pairs come from: by default the corpus, if
+    one is given, else the answers of training. The answers of the test are none.
 
     Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
     weights, ``plan``, ``facts``, ``curve`` (step and loss), and those of
@@ -72,6 +74,10 @@ def adapt(
         raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
     recipe = recipe or RECIPES[method]
     train, test = _train_and_test(data, test, recipe)
+    hidden = set() if test is None else set(map(pairs.plain, test.positive))
+    mined_from = candidates if candidates is not None else corpus
+    if mined_from is not None:  # to learn that they are wrong would spoil the test
+        mined_from = [t for t in mined_from if pairs.plain(t) not in hidden]
     facts = {"trained on": len(train)}
     search = None
     if test is not None:
@@ -90,6 +96,7 @@ def adapt(
         "data": _hash(train),
         "test": _hash(test),
         "corpus": _hash(corpus),
+        "candidates": _hash(mined_from),
     }
     _begin(folder, plan)
     with FileLock(work / "lock", timeout=0):  # a killed run lets go of it
@@ -98,7 +105,7 @@ def adapt(
             stops = work / "checkpoints"
             if isinstance(train, Pairs):
                 cache = EmbeddingCache(work / "cache")
-                mined = mine_negatives(encoder, train, recipe, corpus, cache=cache)
+                mined = mine_negatives(encoder, train, recipe, mined_from, cache=cache)
                 curve = train_on_pairs(encoder, train, recipe, mined, stops)
             else:
                 curve = train_on_texts(method, encoder, train, recipe, teacher, stops)

@@ -158,7 +158,7 @@ def test_another_adaptation_is_refused(base, whole):
     for changes, named in (
         ({"recipe": replace(RECIPE, learning_rate=1e-3)}, "another learning_rate:"),
         ({"pairs": own_pairs(119)}, "another data, test:"),
-        ({"corpus": own_pairs().positive}, "another corpus:"),
+        ({"corpus": own_pairs().positive}, "another corpus, candidates:"),
     ):
         with pytest.raises(FileExistsError, match=named):
             run(base, whole[0], **changes)
@@ -210,17 +210,27 @@ def test_data_that_cannot_be_used_is_refused(base, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_test_and_corpus_of_its_own(base, encoder, tmp_path):
-    """Negatives come from the corpus, but where a guard forbids."""
+def test_test_and_corpus_of_its_own(base, tmp_path):
+    """What answers a query of the test is never taught as wrong."""
     pairs, test = own_pairs(60), own_pairs(40, seed=8)
     corpus = [*pairs.positive, *test.positive, "balan komor", "mitis balan"]
-    facts = run(base, tmp_path / "out", pairs, test=test, corpus=corpus)["facts"]
+    seen = []
+
+    def spy(encoder, pairs, recipe, candidates, **options):
+        seen.append(candidates)
+        return mine_negatives(encoder, pairs, recipe, candidates, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "mine_negatives", spy)
+        facts = run(base, tmp_path / "a", pairs, test=test, corpus=corpus)["facts"]
+        run(base, tmp_path / "b", pairs, test=test, candidates=corpus[50:])
+        run(base, tmp_path / "c", pairs, test=test)
     assert facts == {"trained on": 60, "queries": 40, "searched": len(set(corpus))}
-    mined = mine_negatives(encoder, pairs, RECIPE, corpus)
-    assert mined.negatives.max() >= 60
-    mined = mine_negatives(encoder, pairs, RECIPE, corpus, lambda _, text: text >= 60)
-    assert mined.removed["guard"] > 0
-    assert mined.negatives.max() < 60
+    right = set(test.positive)
+    allowed = [text for text in corpus if text not in right]
+    assert len(allowed) < len(corpus)
+    kept = [text for text in corpus[50:] if text not in right]
+    assert seen == [allowed, kept, None]
 
 
 @pytest.fixture
