@@ -7,7 +7,6 @@ run. ``sbert_lab.json`` in a folder holds the checksums of all its files.
 
 import json
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +51,6 @@ POOLING_FLAGS = {
 
 _Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
-_ADAPTER = "adapter_model.safetensors"
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt", "*.model")
 _SUMS = LISTING
 _SETTINGS = "config_sentence_transformers.json"
@@ -327,16 +325,16 @@ def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]
     check_files(folder)
     modules = _modules(folder)
     inside = folder / modules[0][1]
-    weights = {file.name for file in inside.glob("*.safetensors")} - {_ADAPTER}
     adapter = _json(inside / "adapter_config.json", optional=True)
     _check(
-        weights or not adapter,
-        f"{inside} holds an adapter without its base model; merge it into that "
+        not adapter,
+        f"{inside} holds an adapter, such as LoRA; merge it into its base model "
         f"({adapter.get('base_model_name_or_path')}) with peft (merge_and_unload), and "
         "save model and tokenizer in a new folder",
     )
     _check(
-        weights and any(any(inside.glob(name)) for name in _TOKENIZERS),
+        any(inside.glob("*.safetensors"))
+        and any(any(inside.glob(name)) for name in _TOKENIZERS),
         f"{inside} needs model.safetensors and tokenizer.json; copy both from the same "
         "model. A pickle (*.bin) can run code and is not read",
     )
@@ -461,7 +459,6 @@ def _load(
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
-            adapter_kwargs={"subfolder": "none"},  # merged below, whoever loads
             **options,
         )
     absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
@@ -473,23 +470,8 @@ def _load(
     )
     if hasattr(model.config, "auto_map"):
         log.warning("%s has code of its own; no code from a folder is run", folder)
-    if (folder / "adapter_config.json").is_file():
-        model = _merged(model, folder)
     _try(model, tokenizer, folder)
     return (model, tokenizer), absent
-
-
-def _merged(model: Any, folder: Path) -> Any:  # noqa: ANN401
-    """Return a model with the adapter of its folder, such as LoRA, in its weights."""
-    with explained(folder, "has an adapter; to merge it, `pip install peft`"):
-        from peft import PeftModel
-
-    # Else peft would look for a pickle.
-    _check((folder / _ADAPTER).is_file(), f"{folder} needs {_ADAPTER}; copy it again")
-    with explained(folder / _ADAPTER), warnings.catch_warnings(), random_state_kept():
-        warnings.filterwarnings("error", ".*missing adapter keys")
-        merged = PeftModel.from_pretrained(model, folder).merge_and_unload()
-    return merged.requires_grad_(requires_grad=True)  # peft froze it
 
 
 def _try(model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -178,6 +177,10 @@ DAMAGE = {
         ),
         "transformers itself lacks",
     ),
+    "adapter": (
+        lambda f: edit(f / "adapter_config.json", base_model_name_or_path="its-base"),
+        r"adapter.*\(its-base\) with peft",
+    ),
     "pictures too": (
         lambda f: (f / "config.json").write_text('{"model_type": "clip"}'),
         "not of texts alone",
@@ -299,40 +302,6 @@ def test_weights_of_another_width(name, dtype):
     assert found.dtype == np.float32
     close = {torch.half: 2e-3, torch.bfloat16: 2e-2, torch.double: 1e-5}[dtype]
     np.testing.assert_allclose(found, wanted, atol=close * np.abs(wanted).max())
-
-
-def test_an_adapter_beside_the_weights_is_merged(tmp_path, monkeypatch):
-    from peft import LoraConfig, get_peft_model
-    from sentence_transformers import SentenceTransformer
-
-    folder = tmp_path / "m"
-    family(folder, "roberta")
-    plain = load(folder)
-    before = plain.encode(TEXTS)
-    options = {"target_modules": ["query", "value"], "init_lora_weights": False}
-    with torch.random.fork_rng():
-        adapted = get_peft_model(plain.transformer, LoraConfig(r=2, **options))
-    adapted.save_pretrained(folder)
-    edit(folder / "adapter_config.json", base_model_name_or_path=str(folder))
-    theirs = SentenceTransformer(str(folder), device="cpu")
-    theirs.max_seq_length = plain.max_seq_length
-    found = load(folder)
-    vectors = found.encode(TEXTS)
-    assert np.abs(vectors - before).max() > 1e-2
-    np.testing.assert_allclose(vectors, theirs.encode(TEXTS), atol=1e-5)
-    assert all(weight.requires_grad for weight in found.transformer.parameters())
-    found.save(tmp_path / "again")
-    np.testing.assert_array_equal(load(tmp_path / "again").encode(TEXTS), vectors)
-
-    edit(folder / "adapter_config.json", target_modules=["query", "value", "key"])
-    with pytest.raises(CheckpointError, match="missing adapter keys"):
-        load(folder)
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(CheckpointError, match="pip install peft"):
-        load(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="without its base model.*merge"):
-        load(folder)
 
 
 def test_checksums_tell_a_flipped_bit_and_a_missing_file(tmp_path):
