@@ -578,12 +578,6 @@ def _check_batch(
             f"per_device_train_batch_size is {args.per_device_train_batch_size}, and "
             f"{data.source} has {len(data)}"
         )
-    gathers = any(getattr(part, "gather", False) for part in objective.modules())
-    if gathers and args.world_size > 1 and not args.dataloader_drop_last:
-        raise ValueError(
-            f"{name} gathers the texts of all processes, and all must bring the same "
-            "number: set dataloader_drop_last=True"
-        )
 
 
 def _check_no_leak(data: TrainingData, evaluators: Sequence[Evaluator]) -> None:
