@@ -52,7 +52,6 @@ POOLING_FLAGS = {
 _Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt", "*.model")
-_SUMS = LISTING
 _SETTINGS = "config_sentence_transformers.json"
 
 
@@ -306,16 +305,16 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     return tokenizer
 
 
-def check_files(folder: Path, listing: str = LISTING) -> None:
+def check_files(folder: Path) -> None:
     """Refuse a folder in which a file is not the one that was saved."""
-    sums = _json(folder / listing, optional=True).get("sha256", {})
-    _check(isinstance(sums, dict), f"{folder / listing} is damaged; copy it again")
+    sums = _json(folder / LISTING, optional=True).get("sha256", {})
+    _check(isinstance(sums, dict), f"{folder / LISTING} is damaged; copy it again")
     for name, expected in sums.items():
         file = folder / name
         _check(
             file.is_file() and sha256_file(file) == expected,
             f"{file} is missing or not the file that was saved (its sha256 differs); "
-            f"copy it again or, if you changed it on purpose, delete {listing}",
+            f"copy it again or, if you changed it on purpose, delete {LISTING}",
         )
 
 
@@ -505,7 +504,7 @@ def pad_id(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
 @contextmanager
 def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[Path]:
     """Yield a new folder with transformer and tokenizer."""
-    with new_folder(folder, _SUMS) as target:
+    with new_folder(folder) as target:
         with quiet_transformers():
             parts[0].save_pretrained(target)
             parts[1].save_pretrained(target)
