@@ -90,8 +90,6 @@ SURVEY = Survey(
         ({"max_mb": 300}, "quick"),
         ({"max_mb": 150}, "static"),  # 100,000 entries take 154 MB at 384 dimensions
         ({"max_mb": 150, "corpus": 1_000}, "quick"),
-        ({"max_dimensions": 300}, "static"),
-        ({"max_dimensions": 100}, "words"),  # words have no dimensions to limit
         ({"corpus": 1_000_000, "max_mb": 1_000}, "words"),
         ({"corpus": 1_000_000, "max_mb": 4_000}, "large"),
         ({"corpus": 10_000_000, "max_ms": 500}, "words"),  # the scan grows with it
@@ -104,7 +102,7 @@ def test_follows_the_constraints(limits, expected):
 
 
 def test_says_which_constraint_each_one_breaks():
-    limits = Constraints(max_ms=13, max_dimensions=400, max_mb=500, min_quality=0.45)
+    limits = Constraints(max_ms=13, max_mb=500, min_quality=0.45)
     options = SURVEY.options("Retrieval")
     assert {one.row.name: limits.broken_by(one) for one in options} == {
         "words": {"quality 0.300, below 0.45": pytest.approx(0.45 / 0.30)},
@@ -114,7 +112,6 @@ def test_says_which_constraint_each_one_breaks():
         "large": {
             "50 ms a query, over 13": pytest.approx(50 / 13),
             "757 MB, over 500": pytest.approx(757.2 / 500),
-            "768 dimensions, over 400": 768 / 400,
         },
     }
 
