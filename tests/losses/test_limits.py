@@ -39,11 +39,11 @@ def encoder(**layout):
 
 
 def test_triplet_warns_where_the_hinge_cannot_close(caplog):
-    for metric, head in (("cosine", ()), ("euclidean", ("normalize",))):
-        TripletLoss(metric, 1.99).bind(encoder(head=head), {})
-        TripletLoss(metric, 2.0).bind(encoder(head=head), {})
-    TripletLoss("euclidean", 5.0).bind(encoder(), {})
-    assert [message[:9] for message in caplog.messages] == ["margin 2:"] * 2
+    TripletLoss(1.99).bind(encoder(head=("normalize",)), {})
+    TripletLoss(5.0).bind(encoder(), {})
+    assert not caplog.messages
+    TripletLoss(2.0).bind(encoder(head=("normalize",)), {})
+    assert "margin 2: distances of unit vectors" in caplog.text
 
 
 def test_simcse_needs_dropout_and_embeds_a_text_differently_twice():

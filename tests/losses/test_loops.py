@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from batches import KNOWN, RAGGED, batch_of, cos, drawn, naive_ranking, numbers_of
-from objective_cases import KIND, PAIRS, ROWS, SAME, SCORE, D, N
+from objective_cases import KIND, PAIRS, ROWS, SCORE, D, N
 from torch import nn
 
 from sbert_lab.losses import (
@@ -13,15 +13,12 @@ from sbert_lab.losses import (
     TripletLoss,
     multiple_negatives_ranking_loss,
 )
-from sbert_lab.losses.contrastive import contrastive_loss
 from sbert_lab.losses.cosent import cosent_loss
 
 SEVERAL = ROWS | {"negative": [["x"], [], ["y", "z"], *[["x", "u"]] * 5]}
 
 
-def far(u, v, metric):
-    if metric == "cosine":
-        return 1 - cos(u, v)
+def far(u, v):
     return np.sqrt(((u - v + 1e-6) ** 2).sum())
 
 
@@ -82,30 +79,17 @@ def test_ranking_diagnostics_are_the_loop():
     assert found["positive"] == pytest.approx(np.mean([*map(cos, a, p)]))
 
 
-@pytest.mark.parametrize(("metric", "margin"), [("euclidean", 0.6), ("cosine", 0.3)])
-def test_triplets_with_several_negatives_are_the_loop(metric, margin):
+def test_triplets_with_several_negatives_are_the_loop():
     batch = batch_of(SEVERAL)
     texts = drawn(batch, D, seed=7)
     a, p, n = arrays(texts)
     hinges = [
-        max(0.0, far(a[row], p[row], metric) - far(a[row], n[place], metric) + margin)
+        max(0.0, far(a[row], p[row]) - far(a[row], n[place]) + 0.6)
         for place, row in enumerate(batch.owner)
     ]
-    found = TripletLoss(metric, margin).value(texts, batch)
+    found = TripletLoss(0.6).value(texts, batch)
     assert found.item() == pytest.approx(np.mean(hinges), abs=1e-12)
     assert 0 < sum(h == 0 for h in hinges) < len(hinges) == 13
-
-
-@pytest.mark.parametrize(("metric", "margin"), [("euclidean", 4.0), ("cosine", 0.9)])
-def test_contrastive_is_the_loop(metric, margin):
-    texts = drawn(batch_of(PAIRS), D)
-    total = 0.0
-    for u, v, same in zip(*arrays(texts), SAME, strict=True):
-        d = far(u, v, metric)
-        total += d**2 if same else max(0.0, margin - d) ** 2
-    same = torch.tensor(SAME)
-    found = contrastive_loss(*texts.values(), same, metric=metric, margin=margin)
-    assert found.item() == pytest.approx(total / 2 / N, abs=1e-12)
 
 
 def test_cosent_reads_the_order_alone():
