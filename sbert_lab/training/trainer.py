@@ -181,8 +181,8 @@ class SentenceTrainer(Trainer):
             log.warning(told, data.source, left_out, len(data))
         negatives = data.columns.get("negative", ("",))[0]
         if objective.least_rows > 1 and not len(negatives):
-            role = objective.roles[-1] if data.label is None else "label"
-            values = data.columns[role][0] if data.label is None else data.label
+            role = objective.roles[-1]
+            values = data.columns[role][0]
             idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
             told = f"{data.source}: {idle} of {len(data)} rows are in batches of one "
             told += f"{role} and teach nothing: bring others, negatives, larger "

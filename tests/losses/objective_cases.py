@@ -9,7 +9,6 @@ from conftest import tiny_parts
 from torch import nn
 
 from sbert_lab.losses import (
-    CoSENTLoss,
     CosineSimilarityLoss,
     MarginMSELoss,
     MatryoshkaLoss,
@@ -116,9 +115,6 @@ def cases():
             TRIPLETS,
             None,
             from_embeddings("MultipleNegativesRankingLoss", scale=10),
-        ),
-        "cosent": Case(
-            CoSENTLoss(0.1), PAIRS, SCORE, from_embeddings("CoSENTLoss", scale=10)
         ),
         "matryoshka": Case(
             MatryoshkaLoss(ranking(), [6, 2, 4]),

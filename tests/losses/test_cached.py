@@ -11,7 +11,6 @@ from sbert_lab import SentenceEncoder
 from sbert_lab.losses import (
     CachedLoss,
     CachedMultipleNegativesRankingLoss,
-    CoSENTLoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
@@ -44,7 +43,6 @@ def objectives():
     return {
         "ranking": (ranking(0.2, known=[(ROWS["anchor"][0], "x")]), ROWS, None),
         "matryoshka": (MatryoshkaLoss(ranking(0.2), [32, 8]), ROWS, None),
-        "cosent": (CoSENTLoss(), PAIRS, [0.1, 0.9, 0.4, 0.4, 1, 0]),
         "softmax": (softmax, PAIRS, [0, 1, 2, 0, 1, 2]),
     }
 

@@ -21,7 +21,7 @@ from torch import nn
 from sbert_lab.losses import (
     CachedLoss,
     CachedMultipleNegativesRankingLoss,
-    CoSENTLoss,
+    CosineSimilarityLoss,
     DenoisingAutoEncoderLoss,
     MarginMSELoss,
     MatryoshkaLoss,
@@ -70,7 +70,7 @@ def test_matryoshka_refuses_what_it_cannot_shorten():
         MatryoshkaLoss(SoftmaxLoss(D), [2])
     for dimensions in ([], [16, 17], [0, 4]):
         with pytest.raises(ValueError, match="this encoder has 1 to 16"):
-            MatryoshkaLoss(CoSENTLoss(), dimensions).bind(encoder(), {})
+            MatryoshkaLoss(CosineSimilarityLoss(), dimensions).bind(encoder(), {})
 
 
 def test_what_embeds_its_texts_itself_is_not_wrapped():
@@ -106,7 +106,7 @@ def test_width_in_training_is_the_uncut_one():
     """``truncate_dim`` cuts what `encode` returns; training sees whole vectors."""
     cut = encoder(truncate_dim=4)
     SoftmaxLoss(16).bind(cut, {})
-    MatryoshkaLoss(CoSENTLoss(), [16]).bind(cut, {})
+    MatryoshkaLoss(CosineSimilarityLoss(), [16]).bind(cut, {})
     DenoisingAutoEncoderLoss(cut)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from batches import KNOWN, RAGGED, batch_of, cos, drawn, naive_ranking, numbers_of
-from objective_cases import KIND, PAIRS, ROWS, SCORE, D, N
+from objective_cases import KIND, PAIRS, ROWS, D, N
 from torch import nn
 
 from sbert_lab.losses import (
@@ -13,7 +13,6 @@ from sbert_lab.losses import (
     TripletLoss,
     multiple_negatives_ranking_loss,
 )
-from sbert_lab.losses.cosent import cosent_loss
 
 SEVERAL = ROWS | {"negative": [["x"], [], ["y", "z"], *[["x", "u"]] * 5]}
 
@@ -90,14 +89,6 @@ def test_triplets_with_several_negatives_are_the_loop():
     found = TripletLoss(0.6).value(texts, batch)
     assert found.item() == pytest.approx(np.mean(hinges), abs=1e-12)
     assert 0 < sum(h == 0 for h in hinges) < len(hinges) == 13
-
-
-def test_cosent_reads_the_order_alone():
-    texts = drawn(batch_of(PAIRS), D, seed=2)
-    score = torch.tensor(SCORE)
-    found = cosent_loss(*texts.values(), score)
-    assert cosent_loss(*texts.values(), score**3 - 7) == found  # only the order counts
-    assert cosent_loss(*texts.values(), torch.ones(N)) == 0  # equal scores say nothing
 
 
 def test_softmax_counts_its_hits():

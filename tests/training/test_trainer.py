@@ -33,7 +33,6 @@ from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import RetrievalEvaluator
 from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
-    CoSENTLoss,
     CosineSimilarityLoss,
     MultipleNegativesRankingLoss,
     SimCSELoss,
@@ -172,7 +171,6 @@ def test_rows_that_teach_nothing_are_told(
     ("columns", "objective"),
     [
         (ANSWERS | {"positive": ["yes"] * 12}, MultipleNegativesRankingLoss()),
-        ({"first": sentences(4), "second": ["x"] * 4, "label": [1] * 4}, CoSENTLoss()),
         ({"text": ["one"] * 4}, SimCSELoss()),
     ],
 )
