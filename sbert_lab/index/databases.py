@@ -304,15 +304,14 @@ class PostgresTable(VectorDatabase):
         query = "SELECT id, payload FROM {table} WHERE id = ANY (%s::{key}[])"
         return dict(self._run(query, keys).fetchall())
 
-    def create_index(self, maintenance_work_mem: str = "1GB") -> None:
+    def create_index(self) -> None:
         """Build the HNSW graph if there is none: faster after an upload than before.
 
-        Others can read meanwhile, not write. Where `maintenance_work_mem` does not hold
-        the graph, 2.2 kB a vector of 384 numbers, it takes much longer.
+        Others can read meanwhile, not write. A graph of more than a GB, 2.2 kB a vector
+        of 384 numbers, takes much longer.
         """
         with self.client.transaction():
-            memory = "SET LOCAL maintenance_work_mem = {memory}"
-            self._run(memory, memory=maintenance_work_mem)
+            self._run("SET LOCAL maintenance_work_mem = '1GB'")
             self._run(
                 "CREATE INDEX IF NOT EXISTS {index} ON {table} USING hnsw "
                 "(vector vector_ip_ops) WITH (m = {M}, ef_construction = {effort})",
