@@ -113,24 +113,6 @@ class MultipleNegativesRankingLoss(Objective):
             ignored=self._ignored(batch, anchors),
         )
 
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return mean similarities, and how many win, or meet no wrong answer."""
-        anchors, positives = texts["anchor"], texts["positive"]
-        negatives = texts.get("negative", anchors[:0])
-        a, c = to_float32(anchors), to_float32(torch.cat([positives, negatives]))
-        scores = F.normalize(a, dim=-1) @ F.normalize(c, dim=-1).T  # [B, B + N]
-        wrong = torch.ones_like(scores, dtype=torch.bool).fill_diagonal_(False)
-        wrong &= ~self._ignored(batch, anchors)
-        right = scores.diagonal()
-        best = scores.masked_fill(~wrong, -torch.inf).amax(1)
-        found = {"accuracy": (right > best).float().mean(), "positive": right.mean()}
-        found["no_negative"] = (~wrong.any(1)).float().mean()
-        if wrong.any():
-            found["negative"] = scores[wrong].mean()
-        return found
-
     def _ignored(self, batch: Batch, like: Tensor) -> Tensor:
         """Return `false_negatives` of a batch."""
         ids = {

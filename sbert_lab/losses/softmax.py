@@ -79,12 +79,3 @@ class SoftmaxLoss(Objective):
         """Return the loss of embeddings by role."""
         u, v = texts["first"], texts["second"]
         return softmax_loss(u, v, self.label_of(batch, u), self.weight)
-
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return how many labels are found."""
-        u, v = (to_float32(texts[role]) for role in self.roles)
-        label = self.label_of(batch, u)
-        logits = concatenated(u, v) @ to_float32(self.weight).T
-        return {"accuracy": (logits.argmax(-1) == label).float().mean()}

@@ -56,11 +56,11 @@ def test_simcse_needs_dropout_and_embeds_a_text_differently_twice():
         found.append(encoding(model)(texts))
         return found[-1]
 
-    outcome = objective(encode, batch)
+    loss = objective(encode, batch)
     first, second = found[-1].chunk(2)
     assert not torch.isclose(first, second).all(1).any()
     expected = multiple_negatives_ranking_loss(first, second)
-    torch.testing.assert_close(outcome.loss, expected)
+    torch.testing.assert_close(loss, expected)
     with pytest.raises(ValueError, match="set_dropout"):
         objective.bind(with_dropout(model, 0.0), {})
 
@@ -89,7 +89,6 @@ def test_wrapped_objectives_are_bound_and_read_too():
     outer.bind(nn.Module(), numbers_of(batch))
     expected = naive_ranking(RAGGED, texts, 0.2, KNOWN)
     assert objective.value(texts, batch).item() == pytest.approx(expected, abs=1e-12)
-    assert outer.diagnostics(texts, batch) == inner.diagnostics(texts, batch)
     assert outer.replays
     for what in ("roles", "optional", "least_rows", "label"):
         assert getattr(outer, what) == getattr(inner, what)
@@ -142,7 +141,6 @@ def test_losses_are_float32_under_autocast(narrow_encoder):
         found = trained(narrow_encoder, objective)(batch)
     handle.remove()
     assert found["loss"].dtype == torch.float32
-    assert all(value.dtype == torch.float32 for value in found["diagnostics"].values())
     with torch.no_grad():
         again = objective(lambda _: torch.cat(seen), batch)
-    assert found["loss"] == again.loss
+    assert found["loss"] == again
