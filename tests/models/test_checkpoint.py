@@ -46,6 +46,8 @@ def test_folders_go_both_ways_in_both_spellings(tmp_path, name):
 
     ours = tiny_encoder(**LAYOUTS[name])
     ours.save(tmp_path / "ours")
+    types = json.loads((tmp_path / "ours" / "modules.json").read_text())
+    assert types[1]["type"] == "sentence_transformers.models.Pooling"
     wanted = ours.encode(TEXTS)
     again = load(tmp_path / "ours")
     np.testing.assert_array_equal(again.encode(TEXTS), wanted)
@@ -58,15 +60,6 @@ def test_folders_go_both_ways_in_both_spellings(tmp_path, name):
     assert ".base." in types[0]["type"]
     back = load(tmp_path / "theirs").encode(TEXTS)
     np.testing.assert_allclose(back, wanted, atol=1e-5)
-
-
-def test_writes_the_older_spelling(tmp_path):
-    tiny_encoder(max_seq_length=20).save(tmp_path / "m")
-    modules = json.loads((tmp_path / "m" / "modules.json").read_text())
-    assert modules[1]["type"] == "sentence_transformers.models.Pooling"
-    pooling = json.loads((tmp_path / "m" / "1_Pooling" / "config.json").read_text())
-    assert pooling["word_embedding_dimension"] == 16
-    assert pooling["pooling_mode_mean_tokens"] is True
 
 
 def test_half_precision_loads_as_float32(tmp_path):

@@ -290,23 +290,3 @@ def test_every_recorded_row_is_complete():
             gap = recorded.difference(task, one.name, other.name)
             between = one.quality[task].mean - other.quality[task].mean
             assert gap.mean == pytest.approx(between, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("model", "kind", "limits"),
-    [
-        ("MiniLM-L6", "ivfpq+int8", {"corpus": 10**6, "max_ms": 20, "max_mb": 2_000}),
-        ("MiniLM-L6", "hnsw-int8", {"corpus": 10**5}),
-        ("wordllama", "hnsw-int8", {"max_ms": 2}),  # less than a transformer takes
-        ("bm25", "flat", {"corpus": 10**6, "max_mb": 500}),  # words alone are so small
-    ],
-)
-def test_the_recorded_rows_give_what_a_practitioner_would_do(limits, model, kind):
-    recorded = read_survey(committed_results("full") / RECORDED)
-    found, _ = recommend(recorded, limits := Constraints(**limits))
-    assert model in found.row.name
-    assert found.index.kind == kind
-    options = [o for o in recorded.options("Retrieval") if not limits.broken_by(o)]
-    assert found in pareto_front(options, limits.corpus)
-    with pytest.raises(NothingFits, match="quality 0.5.., below 0.9"):
-        recommend(recorded, Constraints(min_quality=0.9))
