@@ -140,7 +140,7 @@ def _as_table(survey: Survey, limits: Constraints) -> list[str]:
         f"times on {survey.about['machine']}",
         *lines,
         "* no other is better in quality, time and memory at once",
-        "ms: encoding, 95th percentile, and search; MB: the process with its index",
+        "ms: encoding, 50th percentile, and search; MB: the process with its index",
     ]
 
 
