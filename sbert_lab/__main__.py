@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +45,6 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    flag: dict[str, Any] = {"action": "store_true"}
 
     select = commands.add_parser(
         "select", help="which model to use: quality, time and memory, and a choice"
@@ -74,18 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         "benchmark", help="measure a model in six tasks on ICD-10-CM, with no network"
     )
     benchmark.add_argument("model", help="a name, a folder, or a hub repository")
-    what = benchmark.add_mutually_exclusive_group()
-    what.add_argument(
+    benchmark.add_argument(
         "--published",
-        **flag,
+        action="store_true",
         help="instead: STS Benchmark, SICK-R and Banking77 beside the published scores",
     )
-    what.add_argument(
-        "--size",
-        type=int,
-        help="a quick look: so many rows a task (16 or more); not comparable",
-    )
-    benchmark.add_argument("--cache", **flag, help="keep vectors for a second run")
     benchmark.set_defaults(command=_benchmark)
 
     fetch = commands.add_parser("fetch", help="get WordNet, on which one can train")
@@ -146,11 +137,6 @@ def _benchmark(options: argparse.Namespace) -> int:
     """Print a model's score in each task, and where the record is."""
     from sbert_lab.evaluation.benchmark import run_benchmark
     from sbert_lab.evaluation.mteb import TaskScore
-    from sbert_lab.models.registry import cache_home
-
-    if options.size is not None and options.size < 16:
-        raise ValueError(f"--size {options.size}: 16 or more")
-    folder = cache_home() / "embeddings" if options.cache else None
 
     def show(one: TaskScore) -> None:
         line = f"{one.task:34} {one.metric:16} {one.score:.4f}  {one.seconds:.0f} s"
@@ -158,7 +144,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
     if options.published:
         return _published(options)
-    scores, path = run_benchmark(options.model, options.size, folder, show)
+    scores, path = run_benchmark(options.model, show)
     print(f"{'mean':51} {sum(one.score for one in scores) / len(scores):.4f}")
     print(path)
     return 0

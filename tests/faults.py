@@ -34,8 +34,6 @@ from sbert_lab.evaluation import metrics
 from sbert_lab.index.passages import Passages
 from sbert_lab.losses import MultipleNegativesRankingLoss
 from sbert_lab.models.lexical import Bm25
-from sbert_lab.models.static import StaticEncoder
-from sbert_lab.models.transformer import fast_tokenizer
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import fit
 
@@ -138,8 +136,6 @@ def everything_kept():
     many = [" ".join(words) for words in rng.choice(WORDS, (60, 6))]
     encoders = [tiny_encoder(seed, head=("normalize",)) for seed in (0, 1)]
     crosses = [tiny_cross_encoder(seed) for seed in (0, 1)]
-    backend = fast_tokenizer(encoders[0].tokenizer, 512)
-    statics = [StaticEncoder(part[:99], backend) for part in rows]
     memories = [Passages(encoders[0], hybrid=True) for _ in range(2)]
     for number, memory in enumerate(memories):
         memory.add_all({text: text for text in many[number : number + 9]})
@@ -164,7 +160,6 @@ def everything_kept():
         "record": Kept(1, 2, record, lambda folder: (folder / "r.json").read_text()),
         "encoder": models(encoders, lambda m: m.encode(TEXTS)),
         "cross": models(crosses, lambda m: m.predict(TEXTS, TEXTS[::-1])),
-        "static": models(statics, lambda m: m.encode(TEXTS)),
         "passages": Kept(*memories, Passages.save, asked),
         "cache": Kept(many[:30], many, cached, partial(cached, many[:30])),
     }
@@ -314,12 +309,11 @@ def within(usual, at, odd):
 
 def text_doors(lab):
     """Return what takes five texts and answers with five rows, by name."""
-    encoder, cross, static = (lab.kept[n].old for n in ("encoder", "cross", "static"))
+    encoder, cross = (lab.kept[name].old for name in ("encoder", "cross"))
     cache = EmbeddingCache(lab.work)
     return {
         "encode": encoder.encode,
         "cached": lambda texts: encoder.encode(texts, cache=cache),
-        "static": static.encode,
         "bm25": Bm25(TEXTS).scores,
         "cross, first": lambda texts: cross.predict(texts, TEXTS),
         "cross, second": lambda texts: cross.predict(TEXTS, texts),

@@ -63,9 +63,5 @@ def test_what_ends_a_command_is_a_line(error, told, monkeypatch, capsys):
 
 
 def test_a_mistake_is_told_in_a_line():
-    for arguments, told in (
-        (["benchmark", "no-such-model"], "no model or data set 'no-such-model'"),
-        (["benchmark", "x", "--size", "5"], "--size 5: 16 or more"),
-    ):
-        with pytest.raises(SystemExit, match=told):
-            main(arguments)
+    with pytest.raises(SystemExit, match="no model or data set 'no-such-model'"):
+        main(["benchmark", "no-such-model"])

@@ -55,34 +55,32 @@ def term_retrieval(queries: int | None = None) -> RetrievalTask:
     return retrieval_task("test", queries, None if queries is None else 5 * queries)
 
 
-def graded_hierarchy(
-    anchors: int | None = None, split: str = "test", seed: int = 0
-) -> ScoredPairs:
+def graded_hierarchy(anchors: int | None = None, seed: int = 0) -> ScoredPairs:
     """Return pairs of descriptions, graded by the steps to a common heading.
 
     An anchor is a subcategory with an inclusion term and a sibling; it has six
-    partners, all of the same split: 5 is one of its inclusion terms, 4 the heading
+    partners, all of the test split: 5 is one of its inclusion terms, 4 the heading
     right above it, 3 a sibling under that heading, 2 a code of another category of its
     block, 1 of another block of its chapter, and 0 of another chapter. `anchors` is how
     many to draw at random; None takes all.
     """
     terms: dict[Code, list[str]] = defaultdict(list)
-    for term, code in split_pairs(split):
+    for term, code in split_pairs("test"):
         if code.kind == "subcategory":
             terms[code].append(term)
     rng = np.random.default_rng(seed)
-    every, chapters = list(terms.items()), _groups("chapter", split)
+    every, chapters = list(terms.items()), _groups("chapter", "test")
     rows: list[tuple[str, str, float, str]] = []
     for place in rng.permutation(len(terms)):
         if anchors is not None and len(rows) >= 6 * anchors:
             break
         code, own = every[place]
-        block = _groups("block", split)[block_of(code).code]
+        block = _groups("block", "test")[block_of(code).code]
         pools = [
             [c for name in chapters if name != code.chapter for c in chapters[name]],
             [c for c in chapters[code.chapter] if block_of(c) != block_of(code)],
             [c for c in block if c.category != code.category],
-            [c for c in _groups("parent", split)[code.parent] if c is not code],
+            [c for c in _groups("parent", "test")[code.parent] if c is not code],
         ]
         if not all(pools):
             continue

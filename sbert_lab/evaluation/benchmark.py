@@ -65,10 +65,7 @@ def reproduce(model: str) -> Iterator[Reproduction]:
 
 
 def run_benchmark(
-    model: str,
-    size: int | None = None,
-    cache_folder: str | Path | None = None,
-    report: Callable[[TaskScore], None] | None = None,
+    model: str, report: Callable[[TaskScore], None]
 ) -> tuple[tuple[TaskScore, ...], Path]:
     """Measure a model in the six tasks of ICD-10-CM, and write the record.
 
@@ -78,12 +75,11 @@ def run_benchmark(
     encoder = SentenceEncoder.from_pretrained(model)
     name = _hub_name(model)
     scores: tuple[TaskScore, ...] = ()
-    for task in icd10cm_benchmark(size):
-        scores += evaluate(encoder, [task], name=name, cache_folder=cache_folder)
-        if report is not None:
-            report(scores[-1])
+    for task in icd10cm_benchmark():
+        scores += evaluate(encoder, [task], name=name)
+        report(scores[-1])
     record = {
-        "benchmark": "ICD-10-CM(eng" + (")" if size is None else f", size {size})"),
+        "benchmark": "ICD-10-CM(eng)",
         "model": name,
         "revision": encoder.fingerprint(),
         "dimension": encoder.dimension,
@@ -91,8 +87,7 @@ def run_benchmark(
         "versions": {package: metadata.version(package) for package in _VERSIONS},
         "tasks": [asdict(score) for score in scores],
     }
-    ending = "" if size is None else f"-size{size}"
-    file = f"{name.rsplit('/', 1)[-1]}-{encoder.fingerprint()[:12]}{ending}.json"
+    file = f"{name.rsplit('/', 1)[-1]}-{encoder.fingerprint()[:12]}.json"
     path = results_folder("benchmark") / file
     write_json(path, record)
     return scores, path

@@ -25,15 +25,13 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbert_lab._utils import Metric, Vectors, progress, whole_number, write_bytes
-from sbert_lab.index.exact import checked
+from sbert_lab._utils import Metric, Vectors, progress, whole_number
 from sbert_lab.index.vector_index import Hits, checked_ids, id_list, prepared
 
 Ids = ArrayLike | Collection[Any]
@@ -306,15 +304,14 @@ class PostgresTable(VectorDatabase):
         query = "SELECT id, payload FROM {table} WHERE id = ANY (%s::{key}[])"
         return dict(self._run(query, keys).fetchall())
 
-    def create_index(self, maintenance_work_mem: str = "1GB") -> None:
+    def create_index(self) -> None:
         """Build the HNSW graph if there is none: faster after an upload than before.
 
-        Others can read meanwhile, not write. Where `maintenance_work_mem` does not hold
-        the graph, 2.2 kB a vector of 384 numbers, it takes much longer.
+        Others can read meanwhile, not write. A graph of more than a GB, 2.2 kB a vector
+        of 384 numbers, takes much longer.
         """
         with self.client.transaction():
-            memory = "SET LOCAL maintenance_work_mem = {memory}"
-            self._run(memory, memory=maintenance_work_mem)
+            self._run("SET LOCAL maintenance_work_mem = '1GB'")
             self._run(
                 "CREATE INDEX IF NOT EXISTS {index} ON {table} USING hnsw "
                 "(vector vector_ip_ops) WITH (m = {M}, ef_construction = {effort})",
@@ -355,43 +352,6 @@ def upload(
             advance(len(part))
     database.create_index()
     return stored
-
-
-def write_parquet(
-    path: str | Path,
-    vectors: Vectors,
-    ids: Ids,
-    texts: Sequence[str] | None = None,
-    payload: Payload = None,
-) -> None:
-    """Write columns id, text, payload (JSON) and vector, for any other database.
-
-    Weaviate, with its own client; this was never run::
-
-        own = weaviate.classes.config.Configure.Vectors.self_provided()
-        with weaviate.connect_to_local() as client:
-            passages = client.collections.create("Passage", vector_config=own)
-            with passages.batch.dynamic() as batch:
-                for row in pyarrow.parquet.read_table(path).to_pylist():
-                    uuid = weaviate.util.generate_uuid5(row["id"])
-                    both = {"uuid": uuid, "vector": row["vector"]}
-                    batch.add_object({"text": row["text"]}, **both)
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = checked(vectors, "vectors")
-    columns: dict[str, Any] = {"id": checked_ids(ids, len(rows)).tolist()}
-    if texts is not None:
-        columns["text"] = list(texts)
-    if payload is not None:
-        listed = _checked_payload(payload, len(rows))
-        columns["payload"] = [json.dumps(one, ensure_ascii=False) for one in listed]
-    flat = pa.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1])
-    columns["vector"] = flat.cast(pa.list_(pa.float32()))
-    memory = BytesIO()
-    pq.write_table(pa.table(columns), memory, row_group_size=10_000)
-    write_bytes(Path(path), memory.getvalue())
 
 
 def _library(name: str) -> Any:  # noqa: ANN401

@@ -6,8 +6,6 @@ The modules, which `SentenceTrainer` takes, say which columns and labels they re
 """
 
 from sbert_lab.losses.cached import CachedLoss, CachedMultipleNegativesRankingLoss
-from sbert_lab.losses.contrastive import ContrastiveLoss
-from sbert_lab.losses.cosent import CoSENTLoss
 from sbert_lab.losses.cosine_similarity import CosineSimilarityLoss
 from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss
 from sbert_lab.losses.margin_mse import MarginMSELoss, margin_mse_loss
@@ -24,8 +22,6 @@ from sbert_lab.losses.triplet import TripletLoss, triplet_loss
 __all__ = [
     "CachedLoss",
     "CachedMultipleNegativesRankingLoss",
-    "CoSENTLoss",
-    "ContrastiveLoss",
     "CosineSimilarityLoss",
     "DenoisingAutoEncoderLoss",
     "MarginMSELoss",

@@ -22,7 +22,6 @@ from sbert_lab.losses.objective import (
     Batch,
     Encode,
     Objective,
-    Outcome,
     WrappedObjective,
     split,
 )
@@ -97,21 +96,18 @@ class CachedLoss(WrappedObjective):
             raise ValueError(f"tokens={tokens}: one or more, thousands are usual")
         self.tokens = tokens
 
-    def forward(self, encode: Encode, batch: Batch) -> Outcome:
+    def forward(self, encode: Encode, batch: Batch) -> Tensor:
         """Return the loss, whose ``backward`` encodes once more, part by part."""
         tokens = [ids for column in batch.tokens.values() for ids in column]
         lengths = np.array([len(ids) for ids in tokens])
         groups = list(token_budget_batches(lengths, self.tokens))
         back = torch.from_numpy(np.argsort(np.concatenate(groups)))
-        explained: dict[str, Tensor] = {}
 
         def loss(rows: Tensor) -> Tensor:
-            outcome = self.objective.outcome(split(rows[back], batch), batch)
-            explained.update(outcome.diagnostics)
-            return outcome.loss
+            return self.objective.value(split(rows[back], batch), batch)
 
         parts = [[tokens[i] for i in group] for group in groups]
-        return Outcome(cached_loss(encode, parts, loss), explained)
+        return cached_loss(encode, parts, loss)
 
 
 class CachedMultipleNegativesRankingLoss(CachedLoss):

@@ -14,7 +14,6 @@ from sbert_lab.losses.objective import (
     Batch,
     Encode,
     Objective,
-    Outcome,
     Tokens,
     to_float32,
     trained_width,
@@ -108,11 +107,11 @@ class DenoisingAutoEncoderLoss(Objective):
         if {id(p) for p in encoder.parameters()} != self._encoder_weights:
             raise ValueError("DenoisingAutoEncoderLoss was made for another encoder")
 
-    def forward(self, encode: Encode, batch: Batch) -> Outcome:
-        """Embed the damaged texts, and return the `Outcome`."""
+    def forward(self, encode: Encode, batch: Batch) -> Tensor:
+        """Embed the damaged texts, and return the loss."""
         whole = batch.tokens["text"]
         vectors = encode([self._damaged(text) for text in whole])  # [B, D]
-        return Outcome(self.reconstruction(vectors, whole), {})
+        return self.reconstruction(vectors, whole)
 
     def reconstruction(self, vectors: Tensor, whole: Sequence[Tokens]) -> Tensor:
         """Return `denoising_loss` of texts that the decoder writes from vectors."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sbert_lab.losses.objective import Batch, Objective, to_float32
@@ -17,17 +17,15 @@ def multiple_negatives_ranking_loss(
     *,
     temperature: float = 0.05,
     ignored: Tensor | None = None,
-    offset: int = 0,
 ) -> Tensor:
     """Return the mean cross-entropy of finding each anchor's positive, a scalar.
 
     ``L = −1/B Σ_i log( exp(cos(a_i, p_i)/τ) / Σ_c exp(cos(a_i, c)/τ) )``
 
     The candidates c are all positives and all negatives. Anchors are embeddings
-    ``[B, D]``; the positive of anchor *i* is row ``offset + i`` of ``[P, D]``, where P
-    is B, or larger where the positives of other processes were gathered; `negatives`,
+    ``[B, D]``; the positive of anchor *i* is row *i* of ``[B, D]``; `negatives`,
     ``[N, D]``, are candidates for every anchor. τ is the `temperature`,
-    sentence-transformers' ``scale`` is 1/τ. `ignored`, ``[B, P + N]``, is True where a
+    sentence-transformers' ``scale`` is 1/τ. `ignored`, ``[B, B + N]``, is True where a
     candidate is no wrong answer, see `false_negatives`; an anchor's own positive is
     never left out.
 
@@ -36,9 +34,9 @@ def multiple_negatives_ranking_loss(
     """
     candidates = positives if negatives is None else torch.cat([positives, negatives])
     a, c = to_float32(anchors), to_float32(candidates)
-    cosines = F.normalize(a, dim=-1) @ F.normalize(c, dim=-1).T  # [B, P + N]
+    cosines = F.normalize(a, dim=-1) @ F.normalize(c, dim=-1).T  # [B, B + N]
     logits = cosines / temperature
-    own = torch.arange(len(anchors), device=anchors.device) + offset  # [B]
+    own = torch.arange(len(anchors), device=anchors.device)  # [B]
     if ignored is not None:
         is_own = torch.zeros_like(ignored).scatter_(1, own[:, None], True)
         logits = logits.masked_fill(ignored & ~is_own, -torch.inf)
@@ -70,35 +68,12 @@ def false_negatives(
     return mask
 
 
-def gathered(rows: Tensor) -> tuple[Tensor, int]:
-    """Return the rows ``[B, …]`` of all processes, and where this one's begin.
-
-    Gradients flow back to the process that each row came from. Averaged over processes,
-    as data-parallel training does, they are those of the joined batch.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows, 0
-    from torch.distributed.nn.functional import all_gather
-
-    counts = [0] * distributed.get_world_size()
-    distributed.all_gather_object(counts, len(rows))
-    if len(set(counts)) > 1:
-        raise ValueError(
-            f"the processes bring {counts} rows: drop the last, smaller batch "
-            "(drop_last), and give all rows as many negatives, so that all processes "
-            "bring the same number"
-        )
-    parts = all_gather(rows)
-    return torch.cat(list(parts)), distributed.get_rank() * len(rows)
-
-
 class MultipleNegativesRankingLoss(Objective):
     """`multiple_negatives_ranking_loss` of ``anchor``, ``positive``, ``negative``.
 
     A row may have any number of negatives, or none. Candidates that are no wrong
     answers are left out: see `false_negatives`; `known` are further pairs (anchor,
-    positive) of texts that belong together. With `gather` the candidates of all
-    processes are wrong answers to each other.
+    positive) of texts that belong together.
     """
 
     roles = ("anchor", "positive")
@@ -110,12 +85,11 @@ class MultipleNegativesRankingLoss(Objective):
         temperature: float = 0.05,
         *,
         known: Collection[tuple[str, str]] = (),
-        gather: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature={temperature}: more than 0, usually 0.05")
-        self.temperature, self.gather = temperature, gather
+        self.temperature = temperature
         self._known_texts = tuple(known)
         self._known: dict[int, set[int]] = {}
 
@@ -131,50 +105,20 @@ class MultipleNegativesRankingLoss(Objective):
         """Return the loss of embeddings by role."""
         anchors, positives = texts["anchor"], texts["positive"]
         negatives = texts.get("negative", anchors[:0])
-        offset = 0
-        if self.gather:  # by all, though the rows of one may have no negative
-            positives, offset = gathered(positives)
-            negatives, _ = gathered(negatives)
         return multiple_negatives_ranking_loss(
             anchors,
             positives,
             negatives,
             temperature=self.temperature,
-            ignored=self._ignored(batch, anchors, offset),
-            offset=offset,
+            ignored=self._ignored(batch, anchors),
         )
 
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return mean similarities, and how many win, or meet no wrong answer."""
-        anchors, positives = texts["anchor"], texts["positive"]
-        negatives = texts.get("negative", anchors[:0])
-        a, c = to_float32(anchors), to_float32(torch.cat([positives, negatives]))
-        scores = F.normalize(a, dim=-1) @ F.normalize(c, dim=-1).T  # [B, P + N]
-        wrong = torch.ones_like(scores, dtype=torch.bool).fill_diagonal_(False)
-        if not self.gather:
-            wrong &= ~self._ignored(batch, anchors, 0)
-        right = scores.diagonal()
-        best = scores.masked_fill(~wrong, -torch.inf).amax(1)
-        found = {"accuracy": (right > best).float().mean(), "positive": right.mean()}
-        found["no_negative"] = (~wrong.any(1)).float().mean()
-        if wrong.any():
-            found["negative"] = scores[wrong].mean()
-        return found
-
-    def _ignored(self, batch: Batch, like: Tensor, offset: int) -> Tensor:
-        """Return `false_negatives` of a batch, gathered as its candidates are."""
+    def _ignored(self, batch: Batch, like: Tensor) -> Tensor:
+        """Return `false_negatives` of a batch."""
         ids = {
             role: torch.from_numpy(numbers).to(like.device)
             for role, numbers in batch.numbers.items()
         }
         anchors, positives = ids["anchor"], ids["positive"]
-        negatives, rows = ids.get("negative", anchors[:0]), len(anchors)
-        if self.gather:  # the anchors too: twins may be in two processes
-            anchors, positives, negatives = (
-                gathered(part)[0] for part in (anchors, positives, negatives)
-            )
-        candidates = torch.cat([positives, negatives])
-        found = false_negatives(anchors, candidates, self._known)
-        return found[offset : offset + rows]
+        candidates = torch.cat([positives, ids.get("negative", anchors[:0])])
+        return false_negatives(anchors, candidates, self._known)

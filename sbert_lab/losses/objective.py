@@ -1,12 +1,12 @@
 """What a training step asks of an objective: texts by role go in, one number comes out.
 
 Every objective is a pure function over embeddings; the module around it says which
-columns it reads, which labels it understands, and what to watch while it is trained.
+columns it reads and which labels it understands.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -63,13 +63,6 @@ class LabelRule:
         return f"{kind} from {self.low:g} to {self.high:g}"
 
 
-class Outcome(NamedTuple):
-    """The loss, a scalar to go backward from, and what explains it, by name."""
-
-    loss: Tensor
-    diagnostics: dict[str, Tensor]
-
-
 class Objective(nn.Module):
     """An objective that `SentenceTrainer` can train with.
 
@@ -99,22 +92,9 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return scalars that explain the loss; no gradient goes through them."""
-        del texts, batch
-        return {}
-
-    def forward(self, encode: Encode, batch: Batch) -> Outcome:
-        """Embed the texts of a batch, and return its `Outcome`."""
-        return self.outcome(embedded(encode, batch), batch)
-
-    def outcome(self, texts: Mapping[str, Tensor], batch: Batch) -> Outcome:
-        """Return the loss of embeddings and what explains it."""
-        loss = self.value(texts, batch)
-        with torch.no_grad():
-            return Outcome(loss, self.diagnostics(texts, batch))
+    def forward(self, encode: Encode, batch: Batch) -> Tensor:
+        """Embed the texts of a batch, and return the loss, to go backward from."""
+        return self.value(embedded(encode, batch), batch)
 
     def label_of(self, batch: Batch, like: Tensor) -> Tensor:
         """Return the labels ``[B]`` where `like` is; whole ones as int64."""
@@ -143,12 +123,6 @@ class WrappedObjective(Objective):
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Bind the objective inside."""
         self.objective.bind(encoder, numbers)
-
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return those of the objective inside."""
-        return self.objective.diagnostics(texts, batch)
 
 
 def to_float32(embeddings: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, to_float32
+from sbert_lab.losses.objective import Batch, Encode, Objective, to_float32
 from sbert_lab.models.cross_encoder import CrossEncoder
 
 
@@ -49,15 +49,12 @@ class ListwiseCrossEntropy(Objective):
             raise TypeError(f"a {type(encoder).__name__} does not score pairs")
         self._pair_ids = encoder.pair_ids
 
-    def forward(self, encode: Encode, batch: Batch) -> Outcome:
-        """Score the pairs of a batch; tell how many positives are above all others."""
+    def forward(self, encode: Encode, batch: Batch) -> Tensor:
+        """Score the pairs of a batch, and return the loss."""
         anchor, positive = batch.texts["anchor"], batch.texts["positive"]
         first = [*anchor, *(anchor[row] for row in batch.owner.tolist())]
         second = [*positive, *batch.texts.get("negative", ())]
         scores = to_float32(encode(self._pair_ids(first, second)))[:, 0]
         right, wrong = scores[: len(batch)], scores[len(batch) :]
         owner = torch.from_numpy(batch.owner).to(scores.device)
-        loss = listwise_cross_entropy_loss(right, wrong, owner)
-        lost = torch.zeros_like(right)
-        lost[owner[wrong >= right[owner]]] = 1
-        return Outcome(loss, {"accuracy": 1 - lost.mean()})
+        return listwise_cross_entropy_loss(right, wrong, owner)

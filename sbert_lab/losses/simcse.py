@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from sbert_lab.losses.multiple_negatives import MultipleNegativesRankingLoss
-from sbert_lab.losses.objective import Batch, Encode, Objective, Outcome, embedded
+from sbert_lab.losses.objective import Batch, Encode, Objective, embedded
 
 
 class SimCSELoss(Objective):
@@ -36,8 +36,8 @@ class SimCSELoss(Objective):
                 "SimCSELoss needs dropout: call sbert_lab.training.set_dropout first"
             )
 
-    def forward(self, encode: Encode, batch: Batch) -> Outcome:
-        """Embed every text twice, and return the `Outcome`."""
+    def forward(self, encode: Encode, batch: Batch) -> Tensor:
+        """Embed every text twice, and return the loss."""
         columns = {
             name: {"anchor": column["text"], "positive": column["text"]}
             for name, column in (
@@ -47,4 +47,4 @@ class SimCSELoss(Objective):
             )
         }
         twice = replace(batch, **columns)  # type: ignore[arg-type]
-        return self.ranking.outcome(embedded(encode, twice), twice)
+        return self.ranking.value(embedded(encode, twice), twice)

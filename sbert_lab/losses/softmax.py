@@ -1,6 +1,6 @@
 """Siamese classification: a linear layer over two embeddings and what they make."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,15 @@ from sbert_lab.losses.objective import (
     trained_width,
 )
 
-#: What is concatenated, by the paper's names.
-PARTS = ("u", "v", "|u-v|")
+PARTS = 3  #: of what is concatenated
 
 
-def concatenated(u: Tensor, v: Tensor, parts: Sequence[str] = PARTS) -> Tensor:
-    """Concatenate what is asked for, ``[B, D], [B, D] -> [B, len(parts) D]``.
+def concatenated(u: Tensor, v: Tensor) -> Tensor:
+    """Return ``[u; v; |u − v|]``, ``[B, D], [B, D] -> [B, 3 D]``.
 
     Source: Reimers and Gurevych 2019, table 6.
     """
-    made = {"u": u, "v": v, "|u-v|": (u - v).abs()}
-    return torch.cat([made[part] for part in parts], dim=-1)
+    return torch.cat([u, v, (u - v).abs()], dim=-1)
 
 
 def softmax_loss(u: Tensor, v: Tensor, label: Tensor, weight: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ class SoftmaxLoss(Objective):
     ) -> None:
         super().__init__()
         self.label = LabelRule(0, labels - 1, whole=True)
-        width = dimension * len(PARTS)
+        width = dimension * PARTS
         bound = width**-0.5  # as torch.nn.Linear
         self.weight = nn.Parameter(
             torch.empty(labels, width).uniform_(-bound, bound, generator=generator)
@@ -69,7 +67,7 @@ class SoftmaxLoss(Objective):
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
         """Refuse a layer that was made for embeddings of another width."""
         del numbers
-        fits = self.weight.shape[1] // len(PARTS)
+        fits = self.weight.shape[1] // PARTS
         wide = trained_width(encoder, fits)
         if wide != fits:
             raise ValueError(
@@ -81,12 +79,3 @@ class SoftmaxLoss(Objective):
         """Return the loss of embeddings by role."""
         u, v = texts["first"], texts["second"]
         return softmax_loss(u, v, self.label_of(batch, u), self.weight)
-
-    def diagnostics(
-        self, texts: Mapping[str, Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """Return how many labels are found."""
-        u, v = (to_float32(texts[role]) for role in self.roles)
-        label = self.label_of(batch, u)
-        logits = concatenated(u, v) @ to_float32(self.weight).T
-        return {"accuracy": (logits.argmax(-1) == label).float().mean()}

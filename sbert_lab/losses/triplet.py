@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,43 +10,24 @@ from sbert_lab.losses.objective import Batch, Objective, to_float32
 
 log = logging.getLogger(__name__)
 
-Metric = Literal["euclidean", "cosine"]
-
-
-def distance(first: Tensor, second: Tensor, metric: Metric) -> Tensor:
-    """Return the distance of each row to its partner, ``[B, D], [B, D] -> [B]``.
-
-    The cosine distance is ``1 − cos``.
-    """
-    a, b = to_float32(first), to_float32(second)
-    if metric == "cosine":
-        return 1 - F.cosine_similarity(a, b, dim=-1)
-    # As sentence-transformers: pairwise_distance adds 1e-6 to every difference, which
-    # keeps the gradient finite where two rows are equal.
-    return F.pairwise_distance(a, b)
-
 
 def triplet_loss(
-    anchor: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    *,
-    metric: Metric,
-    margin: float,
+    anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float
 ) -> Tensor:
     """Return the mean hinge over triplets, a scalar.
 
     ``L = 1/B Σ_i max(0, d(a_i, p_i) − d(a_i, n_i) + m)``
 
-    Embeddings are ``[B, D]``. Metric d and margin m are chosen together: the paper's
-    are ``"euclidean"`` and 1; cosine distances, and euclidean ones of unit vectors, are
-    at most 2.
+    Embeddings are ``[B, D]``, d is the euclidean distance, and margin m in the paper 1.
+    Distances of unit vectors are at most 2.
 
     Source: Reimers and Gurevych 2019, section 3.1 (triplet objective); Schroff et al.
     2015, equation 1.
     """
-    near = distance(anchor, positive, metric)  # [B]
-    far = distance(anchor, negative, metric)  # [B]
+    a, p, n = to_float32(anchor), to_float32(positive), to_float32(negative)
+    # As sentence-transformers: pairwise_distance adds 1e-6 to every difference, which
+    # keeps the gradient finite where two rows are equal.
+    near, far = F.pairwise_distance(a, p), F.pairwise_distance(a, n)  # [B]
     return F.relu(near - far + margin).mean()
 
 
@@ -56,11 +36,10 @@ class TripletLoss(Objective):
 
     roles = ("anchor", "positive", "negative")
 
-    def __init__(self, metric: Metric = "euclidean", margin: float = 1.0) -> None:
+    def __init__(self, margin: float = 1.0) -> None:
         super().__init__()
         if margin < 0:
             raise ValueError(f"margin={margin}: 0 or more")
-        self.metric: Metric = metric
         self.margin = margin
 
     def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
@@ -68,16 +47,14 @@ class TripletLoss(Objective):
         del numbers
         layout = getattr(encoder, "layout", None)
         unit = layout is not None and layout.head[-1:] == ("normalize",)
-        if self.margin >= 2 and (unit or self.metric == "cosine"):
+        if self.margin >= 2 and unit:
             log.warning(
-                "margin %g: cosine distances, and euclidean ones of unit vectors, are "
-                "at most 2, so no triplet ever meets it; take a margin below 1",
+                "margin %g: distances of unit vectors are at most 2, so no triplet "
+                "ever meets it; take a margin below 1",
                 self.margin,
             )
 
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the loss of embeddings by role; each negative makes a triplet."""
         anchor, positive = texts["anchor"][batch.owner], texts["positive"][batch.owner]
-        return triplet_loss(
-            anchor, positive, texts["negative"], metric=self.metric, margin=self.margin
-        )
+        return triplet_loss(anchor, positive, texts["negative"], margin=self.margin)

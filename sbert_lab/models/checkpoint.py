@@ -7,7 +7,6 @@ run. ``sbert_lab.json`` in a folder holds the checksums of all its files.
 
 import json
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,9 +51,7 @@ POOLING_FLAGS = {
 
 _Modules = list[tuple[str, str]]  # kinds and paths
 _PACKAGE = "sentence_transformers"
-_ADAPTER = "adapter_model.safetensors"
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt", "*.model")
-_SUMS = LISTING
 _SETTINGS = "config_sentence_transformers.json"
 
 
@@ -308,16 +305,16 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401  (transformers has no t
     return tokenizer
 
 
-def check_files(folder: Path, listing: str = LISTING) -> None:
+def check_files(folder: Path) -> None:
     """Refuse a folder in which a file is not the one that was saved."""
-    sums = _json(folder / listing, optional=True).get("sha256", {})
-    _check(isinstance(sums, dict), f"{folder / listing} is damaged; copy it again")
+    sums = _json(folder / LISTING, optional=True).get("sha256", {})
+    _check(isinstance(sums, dict), f"{folder / LISTING} is damaged; copy it again")
     for name, expected in sums.items():
         file = folder / name
         _check(
             file.is_file() and sha256_file(file) == expected,
             f"{file} is missing or not the file that was saved (its sha256 differs); "
-            f"copy it again or, if you changed it on purpose, delete {listing}",
+            f"copy it again or, if you changed it on purpose, delete {LISTING}",
         )
 
 
@@ -327,16 +324,16 @@ def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]
     check_files(folder)
     modules = _modules(folder)
     inside = folder / modules[0][1]
-    weights = {file.name for file in inside.glob("*.safetensors")} - {_ADAPTER}
     adapter = _json(inside / "adapter_config.json", optional=True)
     _check(
-        weights or not adapter,
-        f"{inside} holds an adapter without its base model; merge it into that "
+        not adapter,
+        f"{inside} holds an adapter, such as LoRA; merge it into its base model "
         f"({adapter.get('base_model_name_or_path')}) with peft (merge_and_unload), and "
         "save model and tokenizer in a new folder",
     )
     _check(
-        weights and any(any(inside.glob(name)) for name in _TOKENIZERS),
+        any(inside.glob("*.safetensors"))
+        and any(any(inside.glob(name)) for name in _TOKENIZERS),
         f"{inside} needs model.safetensors and tokenizer.json; copy both from the same "
         "model. A pickle (*.bin) can run code and is not read",
     )
@@ -461,7 +458,6 @@ def _load(
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
-            adapter_kwargs={"subfolder": "none"},  # merged below, whoever loads
             **options,
         )
     absent = [name for name in sorted(report["missing_keys"]) if may_lack(model, name)]
@@ -473,23 +469,8 @@ def _load(
     )
     if hasattr(model.config, "auto_map"):
         log.warning("%s has code of its own; no code from a folder is run", folder)
-    if (folder / "adapter_config.json").is_file():
-        model = _merged(model, folder)
     _try(model, tokenizer, folder)
     return (model, tokenizer), absent
-
-
-def _merged(model: Any, folder: Path) -> Any:  # noqa: ANN401
-    """Return a model with the adapter of its folder, such as LoRA, in its weights."""
-    with explained(folder, "has an adapter; to merge it, `pip install peft`"):
-        from peft import PeftModel
-
-    # Else peft would look for a pickle.
-    _check((folder / _ADAPTER).is_file(), f"{folder} needs {_ADAPTER}; copy it again")
-    with explained(folder / _ADAPTER), warnings.catch_warnings(), random_state_kept():
-        warnings.filterwarnings("error", ".*missing adapter keys")
-        merged = PeftModel.from_pretrained(model, folder).merge_and_unload()
-    return merged.requires_grad_(requires_grad=True)  # peft froze it
 
 
 def _try(model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401
@@ -523,7 +504,7 @@ def pad_id(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
 @contextmanager
 def _new(folder: Path, parts: "Parts", max_seq_length: int | None) -> Iterator[Path]:
     """Yield a new folder with transformer and tokenizer."""
-    with new_folder(folder, _SUMS) as target:
+    with new_folder(folder) as target:
         with quiet_transformers():
             parts[0].save_pretrained(target)
             parts[1].save_pretrained(target)

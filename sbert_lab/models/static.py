@@ -10,12 +10,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from sbert_lab._utils import new_folder
 from sbert_lab.models.batching import check_texts
-from sbert_lab.models.checkpoint import check_files, explained
+from sbert_lab.models.checkpoint import explained
 from sbert_lab.models.registry import resolve
 from sbert_lab.models.transformer import (
     count_unknown,
@@ -23,7 +22,7 @@ from sbert_lab.models.transformer import (
     unknown_token,
 )
 
-#: Where our folders and WordLlama's keep their vectors: file, tensor in it, tokenizer.
+#: Where our folder and WordLlama's keep their vectors: file, tensor in it, tokenizer.
 _KINDS = (
     ("static_vectors.safetensors", "vectors", "tokenizer.json"),
     (
@@ -32,9 +31,6 @@ _KINDS = (
         "tokenizers/l2_supercat_tokenizer_config.json",
     ),
 )
-
-#: The checksums of our folders.
-_LISTING = "static_vectors.json"
 
 
 class StaticEncoder:
@@ -56,18 +52,9 @@ class StaticEncoder:
         folder = resolve(name_or_path)
         own, other = _KINDS
         file, tensor, tokenizer = other if (folder / other[0]).is_file() else own
-        check_files(folder, _LISTING)
         with explained(folder / file):
             vectors = load_file(folder / file)[tensor]
             return cls(vectors, Tokenizer.from_file(str(folder / tokenizer)))
-
-    def save(self, folder: str | Path) -> None:
-        """Write a folder that `from_pretrained` reads, atomically."""
-        vectors, tensor, tokenizer = _KINDS[0]
-        with new_folder(Path(folder), _LISTING) as target:
-            table = np.ascontiguousarray(self.vectors)
-            save_file({tensor: table}, target / vectors)
-            self.tokenizer.save(str(target / tokenizer))
 
     @property
     def dimension(self) -> int:

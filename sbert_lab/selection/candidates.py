@@ -93,8 +93,6 @@ def footprint(name_or_path: str, corpus: Corpus, texts: Corpus) -> dict[str, flo
 
 def _own(name_or_path: str) -> Encoder:
     folder = resolve(name_or_path)
-    if (folder / "static_vectors.safetensors").is_file():
-        return StaticEncoder.from_pretrained(folder)
     encoder = SentenceEncoder.from_pretrained(folder)
     if not any(encoder.prompts.values()) and name_or_path in PROMPTS:
         layout = replace(encoder.layout, prompts=PROMPTS[name_or_path])

@@ -30,7 +30,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--min-quality", type=positive, help="a fraction, such as 0.45")
     limits.add_argument("--max-ms", type=positive, help="milliseconds a query")
     limits.add_argument("--max-mb", type=positive, help="of the process with its index")
-    limits.add_argument("--max-dimensions", type=int)
     limits.add_argument(
         "--corpus-size", type=positive, default=1e5, help="entries; 1e6 is a million"
     )
@@ -79,7 +78,6 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         min_quality=options.min_quality,
         max_ms=options.max_ms,
         max_mb=options.max_mb,
-        max_dimensions=options.max_dimensions,
         corpus=int(options.corpus_size),
         tolerance=options.tolerance,
         price=options.price,
@@ -142,7 +140,7 @@ def _as_table(survey: Survey, limits: Constraints) -> list[str]:
         f"times on {survey.about['machine']}",
         *lines,
         "* no other is better in quality, time and memory at once",
-        "ms: encoding, 95th percentile, and search; MB: the process with its index",
+        "ms: encoding, 50th percentile, and search; MB: the process with its index",
     ]
 
 

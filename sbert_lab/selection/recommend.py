@@ -257,31 +257,27 @@ class Constraints:
     """What an application can bear, for a `task` of the survey.
 
     ``max_ms`` is for a query, encoded and searched for in `corpus` entries; ``max_mb``
-    for the whole process with its index. A lexical candidate has no dimensions to
-    limit. ``tolerance`` is how much of the score may be given up for speed and memory;
-    ``price`` is that of the machine, in dollars an hour.
+    for the whole process with its index. ``tolerance`` is how much of the score may be
+    given up for speed and memory; ``price`` is that of the machine, in dollars an hour.
     """
 
     task: str = "Retrieval"
     min_quality: float | None = None
     max_ms: float | None = None
     max_mb: float | None = None
-    max_dimensions: int | None = None
     corpus: int = 100_000
     tolerance: float = 0.01
     price: float = 0.1
 
     def broken_by(self, option: Option) -> dict[str, float]:
         """Return which constraints an option breaks, in words, and how many times."""
-        row, corpus = option.row, self.corpus
-        score, width = option.quality.mean, 0 if row.lexical else row.dimension
-        ms, mb = option.ms(corpus), option.mb(corpus)
+        score = option.quality.mean
+        ms, mb = option.ms(self.corpus), option.mb(self.corpus)
         found = {}
         for limit, value, sign, words in (
             (self.min_quality, score, -1, f"quality {score:.3f}, below"),
             (self.max_ms, ms.mean, 1, f"{about(ms)} ms a query, over"),
             (self.max_mb, mb, 1, f"{mb:,.0f} MB, over"),
-            (self.max_dimensions, width, 1, f"{width} dimensions, over"),
         ):
             if limit is not None and sign * (value - limit) > 0:
                 times = max(value, 1e-9) / max(limit, 1e-9)  # a limit may be 0

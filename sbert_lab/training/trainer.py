@@ -8,13 +8,11 @@ trained and saved, evaluators, and refusals before the first step.
 import json
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -48,7 +46,7 @@ from sbert_lab._utils import (
 from sbert_lab.datasets.leaks import find_leaks
 from sbert_lab.datasets.pairs import DataError
 from sbert_lab.evaluation.evaluators import Evaluator
-from sbert_lab.losses.objective import Batch, Objective, Outcome, Tokens
+from sbert_lab.losses.objective import Batch, Objective, Tokens
 from sbert_lab.losses.pair_scores import ListwiseCrossEntropy
 from sbert_lab.models.batching import pad_right, token_budget_batches
 from sbert_lab.models.checkpoint import CheckpointError, check_files
@@ -154,7 +152,6 @@ class SentenceTrainer(Trainer):
             self.data.tokenize(encoder)
         objective.bind(encoder, self.data.numbers)
         args.logging_nan_inf_filter = False  # a loss that is not finite stops the run
-        self._seen: dict[str, list[float]] = defaultdict(list)
         self._begun_with: str | None = encoder.fingerprint()
         self.trained = TrainedModule(encoder, objective)
         with random_state_kept():  # transformers seeds the world here
@@ -167,10 +164,10 @@ class SentenceTrainer(Trainer):
             )
         for noisy in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(noisy)
-        self._left_out = self._tell_unused()
+        self._tell_unused()
 
-    def _tell_unused(self) -> int:
-        """Tell of rows that teach nothing; return how many an epoch leaves out."""
+    def _tell_unused(self) -> None:
+        """Tell of rows that teach nothing."""
         args, data, objective = self.args, self.data, self.trained.objective
         sampler: Any = self.get_train_dataloader().batch_sampler
         steps = self.last_step() * args.gradient_accumulation_steps
@@ -181,8 +178,8 @@ class SentenceTrainer(Trainer):
             log.warning(told, data.source, left_out, len(data))
         negatives = data.columns.get("negative", ("",))[0]
         if objective.least_rows > 1 and not len(negatives):
-            role = objective.roles[-1] if data.label is None else "label"
-            values = data.columns[role][0] if data.label is None else data.label
+            role = objective.roles[-1]
+            values = data.columns[role][0]
             idle = sum(len(rows) for rows in sampler if len({*values[rows]}) == 1)
             told = f"{data.source}: {idle} of {len(data)} rows are in batches of one "
             told += f"{role} and teach nothing: bring others, negatives, larger "
@@ -191,7 +188,6 @@ class SentenceTrainer(Trainer):
                 raise DataError([told])
             if idle:
                 log.warning(told)
-        return left_out
 
     def train(
         self,
@@ -275,8 +271,7 @@ class SentenceTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], **_: object
     ) -> Tensor:
         """Return the loss of a batch, and stop where it is not finite."""
-        found = model(**inputs)
-        loss: Tensor = found["loss"]
+        loss: Tensor = model(**inputs)["loss"]
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
             rows = [self.data.row_names[row] for row in inputs["batch"].rows]
@@ -284,8 +279,6 @@ class SentenceTrainer(Trainer):
                 f"step {step}: the loss of {self.data.source}, rows {rows}, is not "
                 "finite: lower learning_rate, or warm up longer"
             )
-        for name, value in found["diagnostics"].items():
-            self._seen[name].append(float(value))
         return loss
 
     def training_step(
@@ -326,11 +319,7 @@ class SentenceTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with what explains the loss: means since the last time."""
-        if "loss" in logs:
-            logs |= {name: fmean(values) for name, values in self._seen.items()}
-            logs |= {"left_out": self._left_out} if self._left_out else {}
-            self._seen.clear()
+        """Log, in a line of this package's log too."""
         super().log(logs, start_time)
         if self.is_world_process_zero():
             log.info(
@@ -504,8 +493,8 @@ class TrainedModule(nn.Module):
         super().__init__()
         self.encoder, self.objective = encoder, objective
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
-        """Return ``loss``, worked out in float32, and ``diagnostics`` of a batch."""
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the ``loss`` of a batch, worked out in float32."""
         kind = self.encoder.device.type
         mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
@@ -515,8 +504,7 @@ class TrainedModule(nn.Module):
                 return encode_tokens(self.encoder, texts, GROUP.get(kind, GROUP["cpu"]))
 
         with torch.autocast(kind, enabled=False):
-            found: Outcome = self.objective(encode, batch)
-        return {"loss": found.loss, "diagnostics": found.diagnostics}
+            return {"loss": self.objective(encode, batch)}
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return the weights of the objective that are not the encoder's."""
@@ -577,12 +565,6 @@ def _check_batch(
             f"{name} compares the rows of a batch and needs {least} or more; "
             f"per_device_train_batch_size is {args.per_device_train_batch_size}, and "
             f"{data.source} has {len(data)}"
-        )
-    gathers = any(getattr(part, "gather", False) for part in objective.modules())
-    if gathers and args.world_size > 1 and not args.dataloader_drop_last:
-        raise ValueError(
-            f"{name} gathers the texts of all processes, and all must bring the same "
-            "number: set dataloader_drop_last=True"
         )
 
 

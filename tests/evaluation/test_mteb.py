@@ -273,13 +273,15 @@ def test_benchmark_is_offline_hashed_and_equal_to_our_protocols(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     tiny.save(tmp_path / "my-model")
     monkeypatch.setenv("SBERT_LAB_RESULTS", str(tmp_path / "results"))
-    assert main(["benchmark", str(tmp_path / "my-model"), "--size", "16"]) == 0
+    whole = benchmark.icd10cm_benchmark
+    monkeypatch.setattr(benchmark, "icd10cm_benchmark", lambda: whole(16))
+    assert main(["benchmark", str(tmp_path / "my-model")]) == 0
     said = capsys.readouterr().out
     (path,) = (tmp_path / "results").rglob("*.json")
     record = json.loads(path.read_text())
-    assert path.name == f"my-model-{record['revision'][:12]}-size16.json"
+    assert path.name == f"my-model-{record['revision'][:12]}.json"
     assert record["model"] == "local/my-model"
-    assert record["benchmark"] == "ICD-10-CM(eng, size 16)"
+    assert record["benchmark"] == "ICD-10-CM(eng)"
     mean = math.fsum(task["score"] for task in record["tasks"]) / 6
     assert record["mean"] == pytest.approx(mean)
     ours = measure(tiny.encode, 16)

@@ -1,7 +1,6 @@
 """The databases: against exact search, each other, and what kills an upload."""
 
 import doctest
-import json
 import multiprocessing
 import secrets
 import signal
@@ -17,12 +16,7 @@ import pytest
 
 from sbert_lab import exact_search
 from sbert_lab.index import databases
-from sbert_lab.index.databases import (
-    PostgresTable,
-    QdrantCollection,
-    upload,
-    write_parquet,
-)
+from sbert_lab.index.databases import PostgresTable, QdrantCollection, upload
 
 for module in ("qdrant_client", "psycopg", "pgvector"):
     pytest.importorskip(module, reason="pip install 'sbert-lab[database]'")
@@ -255,21 +249,6 @@ def test_a_folder_of_qdrants_waits_for_no_disk(tmp_path):
     (file,) = tmp_path.rglob("*.sqlite")
     mode = sqlite3.connect(file).execute("PRAGMA journal_mode").fetchone()
     assert mode == ("wal",)
-
-
-def test_parquet_holds_all_of_it(tmp_path):
-    import pyarrow.parquet as pq
-
-    texts, file = [f"text {i}" for i in range(600)], tmp_path / "a.parquet"
-    write_parquet(file, CORPUS, IDS["str"], texts, PAYLOAD)
-    read = pq.read_table(file)
-    assert str(read.schema.field("vector").type).startswith("list<")
-    assert read["id"].to_pylist() == IDS["str"].tolist()
-    assert read["text"].to_pylist() == texts
-    assert [*map(json.loads, read["payload"].to_pylist())] == PAYLOAD
-    assert np.array_equal(np.array(read["vector"].to_pylist(), np.float32), CORPUS)
-    write_parquet(file, CORPUS[:2], [1, 2])
-    assert pq.read_table(file).column_names == ["id", "vector"]
 
 
 def test_without_the_extra(monkeypatch):

@@ -91,7 +91,7 @@ def with_dropout(encoder, probability):
 
 
 def trained(encoder, objective):
-    """Return what the trainer calls: from a batch to ``loss`` and ``diagnostics``."""
+    """Return what the trainer calls: from a batch to its ``loss``."""
     from sbert_lab.training.trainer import TrainedModule
 
     return TrainedModule(encoder, objective)

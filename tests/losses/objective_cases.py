@@ -9,8 +9,6 @@ from conftest import tiny_parts
 from torch import nn
 
 from sbert_lab.losses import (
-    ContrastiveLoss,
-    CoSENTLoss,
     CosineSimilarityLoss,
     MarginMSELoss,
     MatryoshkaLoss,
@@ -26,7 +24,6 @@ TEXTS = [f"text {n}" for n in range(4 * N)]
 PAIRS = {"first": TEXTS[:N], "second": TEXTS[N : 2 * N]}
 ROWS = {"anchor": TEXTS[:N], "positive": TEXTS[N : 2 * N]}
 TRIPLETS = ROWS | {"negative": [[text] for text in TEXTS[2 * N : 3 * N]]}
-SAME = [1, 0, 1, 1, 0, 0, 1, 0]
 SCORE = [0.9, 0.1, 0.5, 0.5, 0.3, 0.7, 1.0, 0.0]
 KIND = [0, 1, 2, 2, 1, 0, 1, 2]
 
@@ -113,20 +110,11 @@ def cases():
             None,
             from_embeddings("TripletLoss", triplet_margin=3.0),
         ),
-        "contrastive": Case(
-            ContrastiveLoss(margin=0.9),
-            PAIRS,
-            SAME,
-            from_embeddings("ContrastiveLoss", margin=0.9),
-        ),
         "ranking": Case(
             ranking(0.1),
             TRIPLETS,
             None,
             from_embeddings("MultipleNegativesRankingLoss", scale=10),
-        ),
-        "cosent": Case(
-            CoSENTLoss(0.1), PAIRS, SCORE, from_embeddings("CoSENTLoss", scale=10)
         ),
         "matryoshka": Case(
             MatryoshkaLoss(ranking(), [6, 2, 4]),

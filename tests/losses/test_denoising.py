@@ -65,7 +65,7 @@ def test_encoder_sees_the_damaged_text_and_decoder_the_whole_one():
     whole = batch.tokens["text"]
     for _ in range(8):
         seen.clear()
-        outcome = objective(encode, batch)
+        loss = objective(encode, batch)
         pieces = encoder.tokenizer.convert_ids_to_tokens(seen[-1])
         assert (pieces[0], pieces[-1]) == ("[CLS]", "[SEP]")
         assert ("a" in pieces) == ("##b" in pieces) == ("##c" in pieces)
@@ -74,7 +74,7 @@ def test_encoder_sees_the_damaged_text_and_decoder_the_whole_one():
     assert all(set(part) <= set(text) for part, text in zip(seen, whole, strict=True))
     assert sum(map(len, seen)) < 0.8 * sum(map(len, whole))
     expected = objective.reconstruction(encoding(encoder)(seen), whole)
-    assert outcome.loss.item() == expected.item()
+    assert loss.item() == expected.item()
 
 
 def test_decoder_shares_the_encoder_and_has_little_of_its_own():
@@ -126,7 +126,7 @@ def test_denoising_is_the_peers(tmp_path):
     assert weights.keys() == ours.decoder.state_dict().keys()
     ours.decoder.load_state_dict(weights)
     batch = batch_of({"text": TEXTS}, None, encoder)
-    loss = ours(encoding(encoder), batch).loss
+    loss = ours(encoding(encoder), batch)
     loss.backward()
     features = [model.preprocess(TEXTS), model.preprocess(TEXTS)]
     expected = theirs(features, None)

@@ -7,7 +7,7 @@ import torch
 from batches import batch_of, value_and_gradients
 from objective_cases import KIND, NAMES, PAIRS, SCORE, D, made
 
-from sbert_lab.losses import CoSENTLoss, CosineSimilarityLoss, SoftmaxLoss
+from sbert_lab.losses import CosineSimilarityLoss, SoftmaxLoss
 from sbert_lab.losses.objective import LabelRule
 
 
@@ -50,8 +50,8 @@ def test_labels_where_and_what_they_should_be():
     number = CosineSimilarityLoss().label_of(batch_of(PAIRS, SCORE), like)
     assert number.dtype == torch.float32
     assert number.tolist() == torch.tensor(SCORE).tolist()
-    with pytest.raises(ValueError, match="CoSENTLoss needs a column 'label'"):
-        CoSENTLoss().label_of(batch_of(PAIRS), like)
+    with pytest.raises(ValueError, match="CosineSimilarityLoss needs a column 'label'"):
+        CosineSimilarityLoss().label_of(batch_of(PAIRS), like)
 
 
 def test_label_rules():

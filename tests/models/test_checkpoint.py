@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -47,6 +46,8 @@ def test_folders_go_both_ways_in_both_spellings(tmp_path, name):
 
     ours = tiny_encoder(**LAYOUTS[name])
     ours.save(tmp_path / "ours")
+    types = json.loads((tmp_path / "ours" / "modules.json").read_text())
+    assert types[1]["type"] == "sentence_transformers.models.Pooling"
     wanted = ours.encode(TEXTS)
     again = load(tmp_path / "ours")
     np.testing.assert_array_equal(again.encode(TEXTS), wanted)
@@ -59,15 +60,6 @@ def test_folders_go_both_ways_in_both_spellings(tmp_path, name):
     assert ".base." in types[0]["type"]
     back = load(tmp_path / "theirs").encode(TEXTS)
     np.testing.assert_allclose(back, wanted, atol=1e-5)
-
-
-def test_writes_the_older_spelling(tmp_path):
-    tiny_encoder(max_seq_length=20).save(tmp_path / "m")
-    modules = json.loads((tmp_path / "m" / "modules.json").read_text())
-    assert modules[1]["type"] == "sentence_transformers.models.Pooling"
-    pooling = json.loads((tmp_path / "m" / "1_Pooling" / "config.json").read_text())
-    assert pooling["word_embedding_dimension"] == 16
-    assert pooling["pooling_mode_mean_tokens"] is True
 
 
 def test_half_precision_loads_as_float32(tmp_path):
@@ -177,6 +169,10 @@ DAMAGE = {
             f / "config.json", model_type="mine", auto_map={"AutoConfig": "a.B"}
         ),
         "transformers itself lacks",
+    ),
+    "adapter": (
+        lambda f: edit(f / "adapter_config.json", base_model_name_or_path="its-base"),
+        r"adapter.*\(its-base\) with peft",
     ),
     "pictures too": (
         lambda f: (f / "config.json").write_text('{"model_type": "clip"}'),
@@ -299,40 +295,6 @@ def test_weights_of_another_width(name, dtype):
     assert found.dtype == np.float32
     close = {torch.half: 2e-3, torch.bfloat16: 2e-2, torch.double: 1e-5}[dtype]
     np.testing.assert_allclose(found, wanted, atol=close * np.abs(wanted).max())
-
-
-def test_an_adapter_beside_the_weights_is_merged(tmp_path, monkeypatch):
-    from peft import LoraConfig, get_peft_model
-    from sentence_transformers import SentenceTransformer
-
-    folder = tmp_path / "m"
-    family(folder, "roberta")
-    plain = load(folder)
-    before = plain.encode(TEXTS)
-    options = {"target_modules": ["query", "value"], "init_lora_weights": False}
-    with torch.random.fork_rng():
-        adapted = get_peft_model(plain.transformer, LoraConfig(r=2, **options))
-    adapted.save_pretrained(folder)
-    edit(folder / "adapter_config.json", base_model_name_or_path=str(folder))
-    theirs = SentenceTransformer(str(folder), device="cpu")
-    theirs.max_seq_length = plain.max_seq_length
-    found = load(folder)
-    vectors = found.encode(TEXTS)
-    assert np.abs(vectors - before).max() > 1e-2
-    np.testing.assert_allclose(vectors, theirs.encode(TEXTS), atol=1e-5)
-    assert all(weight.requires_grad for weight in found.transformer.parameters())
-    found.save(tmp_path / "again")
-    np.testing.assert_array_equal(load(tmp_path / "again").encode(TEXTS), vectors)
-
-    edit(folder / "adapter_config.json", target_modules=["query", "value", "key"])
-    with pytest.raises(CheckpointError, match="missing adapter keys"):
-        load(folder)
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(CheckpointError, match="pip install peft"):
-        load(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="without its base model.*merge"):
-        load(folder)
 
 
 def test_checksums_tell_a_flipped_bit_and_a_missing_file(tmp_path):

@@ -6,7 +6,6 @@ import torch
 from conftest import tiny_encoder, tiny_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, inject_adapter_in_model
 
 from sbert_lab.models.packed_bert import (
     is_padded_right,
@@ -72,8 +71,12 @@ def change_activation(model):
     model.config.hidden_act = "relu"
 
 
+class Adapted(torch.nn.Linear):
+    """A layer that would have weights beside its own, as an adapter's has."""
+
+
 def add_adapter(model):
-    inject_adapter_in_model(LoraConfig(target_modules=["intermediate.dense"]), model)
+    model.encoder.layer[0].intermediate.dense = Adapted(16, 32)
 
 
 @pytest.mark.parametrize("change", [change_activation, add_adapter])

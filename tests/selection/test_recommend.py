@@ -90,8 +90,6 @@ SURVEY = Survey(
         ({"max_mb": 300}, "quick"),
         ({"max_mb": 150}, "static"),  # 100,000 entries take 154 MB at 384 dimensions
         ({"max_mb": 150, "corpus": 1_000}, "quick"),
-        ({"max_dimensions": 300}, "static"),
-        ({"max_dimensions": 100}, "words"),  # words have no dimensions to limit
         ({"corpus": 1_000_000, "max_mb": 1_000}, "words"),
         ({"corpus": 1_000_000, "max_mb": 4_000}, "large"),
         ({"corpus": 10_000_000, "max_ms": 500}, "words"),  # the scan grows with it
@@ -104,7 +102,7 @@ def test_follows_the_constraints(limits, expected):
 
 
 def test_says_which_constraint_each_one_breaks():
-    limits = Constraints(max_ms=13, max_dimensions=400, max_mb=500, min_quality=0.45)
+    limits = Constraints(max_ms=13, max_mb=500, min_quality=0.45)
     options = SURVEY.options("Retrieval")
     assert {one.row.name: limits.broken_by(one) for one in options} == {
         "words": {"quality 0.300, below 0.45": pytest.approx(0.45 / 0.30)},
@@ -114,7 +112,6 @@ def test_says_which_constraint_each_one_breaks():
         "large": {
             "50 ms a query, over 13": pytest.approx(50 / 13),
             "757 MB, over 500": pytest.approx(757.2 / 500),
-            "768 dimensions, over 400": 768 / 400,
         },
     }
 
@@ -293,23 +290,3 @@ def test_every_recorded_row_is_complete():
             gap = recorded.difference(task, one.name, other.name)
             between = one.quality[task].mean - other.quality[task].mean
             assert gap.mean == pytest.approx(between, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("model", "kind", "limits"),
-    [
-        ("MiniLM-L6", "ivfpq+int8", {"corpus": 10**6, "max_ms": 20, "max_mb": 2_000}),
-        ("MiniLM-L6", "hnsw-int8", {"corpus": 10**5}),
-        ("wordllama", "hnsw-int8", {"max_ms": 2}),  # less than a transformer takes
-        ("bm25", "flat", {"corpus": 10**6, "max_mb": 500}),  # words alone are so small
-    ],
-)
-def test_the_recorded_rows_give_what_a_practitioner_would_do(limits, model, kind):
-    recorded = read_survey(committed_results("full") / RECORDED)
-    found, _ = recommend(recorded, limits := Constraints(**limits))
-    assert model in found.row.name
-    assert found.index.kind == kind
-    options = [o for o in recorded.options("Retrieval") if not limits.broken_by(o)]
-    assert found in pareto_front(options, limits.corpus)
-    with pytest.raises(NothingFits, match="quality 0.5.., below 0.9"):
-        recommend(recorded, Constraints(min_quality=0.9))

@@ -1,18 +1,17 @@
-"""The pre-training tool from packages to a folder, its readers; the shipped weights."""
+"""The pre-training tool from packages to a folder, and the shipped weights."""
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer, EvalPrediction
+from transformers import EvalPrediction
 
 from sbert_lab import SentenceEncoder
 from sbert_lab._utils import project_root, sha256_file
-from sbert_lab.datasets import nli
-from tools.pretraining import corpus, readers
+from tools.pretraining import corpus
 from tools.pretraining.__main__ import main
-from tools.pretraining.prepare import CLS, SEP, prepare
-from tools.pretraining.train import OBJECTIVES, Chunks, Pairs, make_model, train
+from tools.pretraining.prepare import SEP, prepare
+from tools.pretraining.train import OBJECTIVES, make_model, train
 
 NOUNS = "river stone garden winter letter window horse kitchen".split()
 VERBS = "holds covers follows reaches leaves crosses".split()
@@ -97,71 +96,9 @@ def test_prepared_text_is_split_by_document(data):
 
     for name in ("alpha", "beta"):
         assert documents(streams[name]).isdisjoint(documents(unseen[name]))
-    tokens = {row["source"]: row["tokens"] for row in corpus.load_table(data)}
-    assert tokens == {name: len(stream) for name, stream in streams.items()}
-    kept = data.parent / "kept"
-    prepare(data.parent / "corpus", kept, 0, 8, tokenizer=data)
-    for name in ("vocab.txt", "train.safetensors"):
-        assert (kept / name).read_bytes() == (data / name).read_bytes()
     # What was held out of finished weights must stay held out.
     held = [i for i in range(400) if corpus.is_held_out("wordnet", f"doc{i}")]
     assert held == [107, 246, 397]
-
-
-def test_rows_follow_weights_and_cross_no_source():
-    sizes, weights = {7: 4000, 8: 4000, 9: 5}, {7: 1.0, 8: 0.5, 9: 1.0}
-    streams = {token: np.full(size, token) for token, size in sizes.items()}
-    rows = Chunks(streams, weights, length=18, rows=1000, seed=1)
-    kinds = [set(rows[i]["input_ids"][1:-1]) for i in range(1000)]
-    assert all(len(kind) == 1 for kind in kinds)
-    assert all(len(rows[i]["input_ids"]) == 18 for i in range(1000))
-    assert 0.6 < sum(kind == {7} for kind in kinds) / 1000 < 0.7
-    assert len(set(rows.starts)) > 900  # each pass cuts elsewhere
-    with pytest.raises(ValueError, match="bring more text"):
-        Chunks({9: streams[9]}, weights, 18)
-
-
-def test_pairs_are_neighbours_or_not():
-    """Rising numbers: a document every hundred, a sentence every ten."""
-    one = np.arange(100, 3100)
-    streams = {f: np.where(one % 100 == 99, SEP, one + f) for f in (0, 10_000)}
-    ends = range(109, 15_000, 10)
-    rows = Pairs(streams, dict.fromkeys(streams, 1.0), 32, 180, ends=ends)
-    for ids, segments, label in (rows[i].values() for i in range(180)):
-        a, b = ids[1 : segments.index(1) - 1], ids[segments.index(1) : -1]
-        assert ids == [CLS, *range(a[0], a[-1] + 1), SEP, *range(b[0], b[-1] + 1), SEP]
-        assert segments == [0] * (len(a) + 2) + [1] * (len(b) + 1)
-        assert len(ids) <= 32
-        assert {a[-1], b[0] - 1} <= set(ends)
-        assert label == (b[0] != a[-1] + 1)
-        assert (a[0] < 5000) == (b[0] < 5000)
-    assert 0.4 < np.mean([rows[i]["next_sentence_label"] for i in range(180)]) < 0.6
-
-
-def test_model_starts_from_vectors_and_frequencies(data):
-    state = torch.get_rng_state()
-    model = small(data)
-    assert torch.equal(state, torch.get_rng_state())
-    statics = load_file(data / "static_vectors.safetensors")
-    vectors = statics["vectors"].astype(np.float32)[5:]
-    table = model.bert.embeddings.word_embeddings.weight.detach().numpy()[5:, :16]
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
-    np.testing.assert_allclose(table, 0.04 * 4 * vectors / lengths, atol=1e-4)
-    bias = model.cls.predictions.bias.detach().numpy()
-    np.testing.assert_allclose(bias, np.log(statics["frequency"] + 1e-7), atol=1e-5)
-
-
-def test_sources_and_duplicates():
-    sources = corpus.load_sources()
-    assert {source.reader for source in sources.values()} <= set(readers.READERS)
-    assert all(s.licence and s.patterns and 0 < s.weight <= 1 for s in sources.values())
-    documents = [
-        corpus.Document("a", ("One thing, said.", "Two things.")),
-        corpus.Document("b", ("one  THING said", "Three things.")),
-        corpus.Document("c", ("two things",)),
-    ]
-    kept = list(corpus.deduplicate(documents, set()))
-    assert kept == [documents[0], corpus.Document("b", ("Three things.",))]
 
 
 FOLDER = project_root() / "data" / "models" / "bert-mini"
@@ -173,18 +110,3 @@ def test_the_weights_are_those_that_the_card_speaks_of():
     encoder = SentenceEncoder.from_pretrained(FOLDER, device="cpu")
     assert encoder.encode(["a cat sat on the mat"]).shape == (1, 256)
     assert "version 0.1.0" in (FOLDER / "README.md").read_text("utf-8")
-
-
-def test_reads_the_context():
-    """The middle word piece of each authored premise, which no corpus can hold."""
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    model = AutoModelForMaskedLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
-    rows = []
-    for premise in sorted({item.premise for item in nli.authored()})[::2]:
-        ids = tokenizer(premise, return_tensors="pt")["input_ids"]
-        place = ids.shape[1] // 2
-        truth = int(ids[0, place])
-        ids[0, place] = tokenizer.mask_token_id
-        with torch.inference_mode():
-            rows.append(truth == int(model(ids).logits[0, place].argmax()))
-    assert np.mean(rows) > 0.15

@@ -1,6 +1,5 @@
 """Two processes, with batches of their own, train as one with the joined batches."""
 
-import json
 import os
 import signal
 import socket
@@ -23,7 +22,7 @@ from tiny_training import (
     weights,
 )
 
-NAMES = list(cases(gather=False, rank=0))
+NAMES = list(cases(rank=0))
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +76,7 @@ def left_by(out, name, rank):
 def test_weights_are_those_of_one_process_on_the_joined_batches(
     folder, tmp_path, out, name
 ):
-    data, objective, options = cases(gather=False, rank=0)[name]
+    data, objective, options = cases(rank=0)[name]
     encoder = load(folder, 0, double=True)
     before = weights(encoder, objective)
     options = STEP | options | {"per_device_train_batch_size": 8}
@@ -91,11 +90,7 @@ def test_weights_are_those_of_one_process_on_the_joined_batches(
 
 def test_what_cannot_go_well_is_refused_in_both(out):
     for rank in (0, 1):
-        said = (out / f"refusals {rank}.json").read_text()
-        smaller, few, uneven = json.loads(said)
-        assert "set dataloader_drop_last=True" in smaller
-        assert "too few for 2 process" in few
-        assert "bring [" in uneven
+        assert "too few for 2 process" in (out / f"refusal {rank}").read_text()
 
 
 def test_stopped_and_resumed_equals_not_stopped(out):
@@ -117,7 +112,7 @@ def test_a_checkpoint_has_the_files_of_both(folder, out):
         for rank in (0, 1):
             assert (checkpoint / f"rng_state_{rank}.pth").is_file()
     trainer = made(
-        load(folder, 0.2), out / "whole", classed(20), cases(False, 0)["head"][1],
+        load(folder, 0.2), out / "whole", classed(20), cases(0)["head"][1],
         evaluators=[Scripted("told")],
     )  # fmt: skip
     with pytest.raises(ValueError, match="changed since are world_size"):

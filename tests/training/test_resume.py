@@ -99,21 +99,6 @@ def again(folder, out, resume=True, data=None, objective=None, dropout=0.1, **op
     )
 
 
-def test_a_half_written_checkpoint_is_passed_over(folder, tmp_path):
-    save_some(folder, tmp_path)
-    shutil.copytree(tmp_path / "checkpoint-3", tmp_path / "checkpoint-best")
-    state = tmp_path / "checkpoint-3" / "trainer_state.json"
-    state.unlink()
-    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
-        again(folder, tmp_path, resume=str(state.parent))
-    trainer = again(folder, tmp_path)
-    assert logged(trainer, "step")[:3] == [1, 2, 3]
-    shutil.rmtree(tmp_path / "checkpoint-1")
-    shutil.rmtree(tmp_path / "checkpoint-2")
-    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
-        again(folder, tmp_path)
-
-
 def test_the_last_whole_checkpoint_is_found_and_the_others_told(
     folder, tmp_path, caplog
 ):
@@ -130,6 +115,13 @@ def test_the_last_whole_checkpoint_is_found_and_the_others_told(
             (last / name).write_bytes(whole)
     assert last_checkpoint(tmp_path) == last
     assert not caplog.text
+    (last / "trainer_state.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+        again(folder, tmp_path, resume=str(last))
+    for number in (1, 2):
+        shutil.rmtree(tmp_path / f"checkpoint-{number}")
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+        again(folder, tmp_path)
 
 
 def test_a_checkpoint_named_is_the_one_resumed_from(folder, tmp_path):
