@@ -64,14 +64,15 @@ def python_domain(
     documents: int | None = None,
     libraries: Sequence[str] = (),
     data: tuple[ApiEntry, ...] | None = None,
+    split: str = "test",
 ) -> Domain:
-    """Return Python API search, split by library.
+    """Return Python API search, split by library; of `split` are those that are asked.
 
     `queries` and `documents` are how many to test with and to search in; `libraries`
     are some of `python_docs.LIBRARIES`. Default: all.
     """
     data = python_docs.load(tuple(libraries) or LIBRARIES) if data is None else data
-    test = python_docs.retrieval_task("test", data, queries, documents)
+    test = python_docs.retrieval_task(split, data, queries, documents)
     # Functions of one module are alike: a.b.c and a.b.d.
     group = tuple(name.rpartition(".")[0] for name in test.relevant)
     return Domain("Python API", python_docs.training_pairs("train", data), test, group)

@@ -48,7 +48,7 @@ class Weights:
     what the first one found.
     """
 
-    words: float = 0.1
+    words: float = 0.2
     cross_encoder: float = 0.5
 
     def __post_init__(self) -> None:
@@ -173,6 +173,7 @@ class Passages:
         k: int = 5,
         *,
         candidates: int = 100,
+        neighbours: int = 0,
         where: Mapping[str, str | float | bool] | None = None,
     ) -> list[Cited]:
         """Find the `k` passages that answer a question best, best first.
@@ -180,23 +181,23 @@ class Passages:
         Vectors and words find `candidates` each; the best so many of both are read by
         the cross-encoder. `where` keeps to documents with these metadata, before
         anything is searched: fewer than `k` come back only where there are no more.
+        Each passage is cited with so many `neighbours` before and behind it: short ones
+        are found more surely, long ones answer more. None is cited twice.
         Of the documents that hold the same text, the one is cited that was added or
         replaced first.
         """
         if not check_texts([query], "query")[0].strip():
             raise ValueError("the query is empty; ask something")
         k = whole_number(k, "k", 1, whole_number(candidates, "candidates"))
+        neighbours = whole_number(neighbours, "neighbours", 0)
         names = self._named(where or {})
         found = self._retrieved(query, candidates, names)
         scores, ids = self._fused(found, self.weights.words, candidates)
         if self.cross_encoder is not None and self.weights.cross_encoder and ids.size:
             judged = self._judged(query, ids)
             scores, ids = _mixed((scores, ids), judged, self.weights.cross_encoder)
-        best = zip(ids[0, :k].tolist(), scores[0, :k].tolist(), strict=True)
-        return [
-            Cited(**vars(self._standing(number, names)[0]), score=score)
-            for number, score in best
-        ]
+        parts = [self._standing(i, names)[0] for i in ids[0].tolist()]
+        return self._widened(parts, scores[0].tolist(), neighbours)[:k]
 
     def tune(
         self,
@@ -352,6 +353,22 @@ class Passages:
         """Return where a text stands, within some documents or all, the first first."""
         chunks = self._found_in[number]
         return [c for c in chunks if names is None or c.document in names]
+
+    def _widened(
+        self, chunks: list[Chunk], scores: list[float], neighbours: int
+    ) -> list[Cited]:
+        """Cite chunks with their neighbours, but none that is cited already."""
+        found, seen = [], set()
+        for part, score in zip(chunks, scores, strict=True):
+            name, own = part.document, self._chunks[part.document]
+            at = own.index(part)
+            first, last = max(at - neighbours, 0), min(at + neighbours, len(own) - 1)
+            if (name, at) not in seen:
+                start, end = own[first].start, own[last].end
+                text = self._documents[name][start:end]
+                found.append(Cited(name, start, end, text, score))
+                seen |= {(name, place) for place in range(first, last + 1)}
+        return found
 
     def _gain(self, ids: NDArray[np.int64], wanted: Collection[str], by: str) -> float:
         """Return 1 / the place of the first text that answers, 0 if none does."""

@@ -404,5 +404,27 @@ def test_what_is_wrong_is_said():
     assert memory.documents == {"one": "the cat"}
 
 
+def test_a_passage_is_cited_with_its_neighbours_and_none_twice():
+    text = ". ".join(WORDS[:12]) + "."
+    memory = Passages(tiny_encoder(), max_tokens=2)
+    memory.add("words", text)
+    alone = memory.search("cat", 12)
+    cut = sorted(alone, key=lambda one: one.start)
+    wide = memory.search("cat", 12, neighbours=2)
+    covered = set()
+    for one in alone:  # by hand: best first, unless a wider one holds it already
+        at = cut.index(one)
+        if at not in covered:
+            near = range(max(at - 2, 0), min(at + 3, len(cut)))
+            covered |= set(near)
+            own = wide.pop(0)
+            assert (own.start, own.end) == (cut[near[0]].start, cut[near[-1]].end)
+            assert (own.text, own.score) == (text[own.start : own.end], one.score)
+    assert not wide
+    assert len(covered) == len(cut) > 6
+    with pytest.raises(ValueError, match="neighbours"):
+        memory.search("cat", neighbours=-1)
+
+
 def test_the_example_holds():
     assert doctest.testmod(passages) == (0, 6)
