@@ -119,7 +119,7 @@ def runs() -> dict[str, tuple[str, int, Recipe]]:
     for count, seeds in zip(profile.pair_counts, profile.pair_seeds, strict=True):
         for seed in range(seeds):
             found[f"icd {count} ours {seed}"] = "icd", count, replace(OURS, seed=seed)
-    for seed, (name, told) in product(range(profile.study_few), CHANGES.items()):
+    for seed, (name, told) in product(range(profile.change_seeds), CHANGES.items()):
         recipe = replace(OURS, seed=seed, **told)
         found[f"icd {few} {name} {seed}"] = "icd", few, recipe
     found[f"python {few} ours 0"] = "python", few, OURS
@@ -150,7 +150,7 @@ def build() -> Study:
     seconds = MEASURING + LEARNING["icd"] * profile.free_pairs
     work = partial(from_headings, profile.free_pairs, 0)
     study.add("headings 0", work, seconds=seconds, depends=depends)
-    for seed in range(profile.study_few):
+    for seed in range(profile.change_seeds):
         for denoised in (False, True):
             work = partial(raw_then_pairs, denoised, seed)
             depends = {"raw": profile.raw_model, "denoised": denoised, "seed": seed}
