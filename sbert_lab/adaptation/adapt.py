@@ -24,7 +24,7 @@ from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on
 from sbert_lab.datasets import pairs
 from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs
-from sbert_lab.datasets.sts import ScoredPairs, ladder, stsb
+from sbert_lab.datasets.sts import ScoredPairs, everyday, stsb
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, locate
@@ -135,11 +135,10 @@ def adapt(
 
 
 def general_sets() -> dict[str, ScoredPairs]:
-    """Return the scored pairs that are here: the project's own, and STS Benchmark."""
-    found = {"ladder": ladder()}
+    """Return everyday sentences: STS Benchmark where it is, else the project's own."""
     if locate(BY_NAME["stsb"]) is not None:
-        found["STSBenchmark"] = stsb("test")
-    return found
+        return {"STSBenchmark": stsb("test")}
+    return {"everyday": everyday()}
 
 
 def _train_and_test(
