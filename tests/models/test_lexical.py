@@ -88,6 +88,7 @@ def test_words_of_many_scripts(text, words):
 def test_english_words_are_those_of_bm25s():
     files = (project_root() / "data" / "authored").glob("*.*")
     texts = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    texts = [text for text in texts if text.casefold() == text.lower()]  # ß is ss
     options = {"stopwords": "en", "return_ids": False, "show_progress": False}
     theirs = bm25s.tokenize(texts, **options)
     ours = [[word for word in own if len(word) > 1] for own in _words(texts)]
