@@ -69,9 +69,10 @@ def headings(count: int, seed: int) -> Pairs:
     book, rows = icd10cm.by_code(), []
     for code in icd10cm.load():
         above = book.get(code.parent)
-        inside = code.category and above is not None and above.category
-        if inside and icd10cm.split_of(code.category) == "train":
-            rows.append((code.description, book[code.parent].description))
+        if above is None or not above.category:
+            continue
+        if icd10cm.split_of(code.category) == "train":
+            rows.append((code.description, above.description))
     order = np.random.default_rng(seed).permutation(len(rows))[:count].tolist()
     anchor, positive = zip(*(rows[row] for row in order), strict=True)
     return Pairs(anchor, positive)

@@ -9,13 +9,13 @@ negatives are mined by the base, among entries of the training side alone.
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.profiles import current
-from experiments.runs import Stored, get_or_train
+from experiments.runs import RETRIEVAL, Stored, Yardstick, get_or_train
 from sbert_lab.adaptation.recipe import Recipe, sha256_of
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
 from sbert_lab.datasets import icd10cm, sts
@@ -23,11 +23,9 @@ from sbert_lab.datasets.domains import Domain, icd10cm_domain, python_domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.evaluation.evaluators import search_quality
-from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.models.averaging import average
 from sbert_lab.models.embedding_cache import EmbeddingCache
-from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training.trainer import has_fast_bfloat16
 
 FIELDS = ("icd", "python")
@@ -108,24 +106,16 @@ def averaged(base: str, trained: str, share: float) -> SentenceEncoder:
 
 def ndcg(encoder: SentenceEncoder, task: RetrievalTask) -> NDArray[np.float32]:
     """Return the nDCG@10 of each query, all entries compared."""
-    rows = {code: row for row, code in enumerate(task.corpus_codes)}
-    right = [[rows[code]] for code in task.relevant]
-
-    encode = partial(encoder.encode, show_progress=False)
-    texts = task.queries, task.corpus_texts
-    found = search_quality(encode, encode, *texts, right, metric_of(encoder))
-    return found[0].astype(np.float32)
+    return Yardstick({}, task).measure(encoder)[RETRIEVAL].astype(np.float32)
 
 
 def measured(encoder: SentenceEncoder, on: Sequence[str] = SETS) -> Items:
     """Return the nDCG@10 of every query of a field, and the general cosines."""
     found = {name: ndcg(encoder, field(name).test) for name in FIELDS if name in on}
-    if "stsb" not in on:
-        return found
-    pairs = general()
-    both = encoder.encode([*pairs.first, *pairs.second], show_progress=False)
-    first, second = both[: len(pairs)], both[len(pairs) :]
-    return found | {"stsb": pairwise_cosine(first, second).astype(np.float32)}
+    if "stsb" in on:
+        cosines = Yardstick({"stsb": general()}).measure(encoder)["stsb"]
+        found["stsb"] = cosines.astype(np.float32)
+    return found
 
 
 def judged() -> str:

@@ -77,7 +77,7 @@ def adapt(
     hidden = set() if test is None else set(map(pairs.plain, test.positive))
     mined_from = candidates if candidates is not None else corpus
     if mined_from is not None:  # to learn that they are wrong would spoil the test
-        mined_from = [t for t in mined_from if pairs.plain(t) not in hidden]
+        mined_from = [t for t in mined_from if pairs.plain(t) not in hidden] or None
     facts = {"trained on": len(train)}
     search = None
     if test is not None:

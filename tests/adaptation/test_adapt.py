@@ -225,12 +225,13 @@ def test_test_and_corpus_of_its_own(base, tmp_path):
         facts = run(base, tmp_path / "a", pairs, test=test, corpus=corpus)["facts"]
         run(base, tmp_path / "b", pairs, test=test, candidates=corpus[50:])
         run(base, tmp_path / "c", pairs, test=test)
+        run(base, tmp_path / "d", pairs, test=test, corpus=test.positive)
     assert facts == {"trained on": 60, "queries": 40, "searched": len(set(corpus))}
     right = set(test.positive)
     allowed = [text for text in corpus if text not in right]
     assert len(allowed) < len(corpus)
     kept = [text for text in corpus[50:] if text not in right]
-    assert seen == [allowed, kept, None]
+    assert seen == [allowed, kept, None, None]
 
 
 @pytest.fixture
