@@ -1,42 +1,33 @@
-"""The trainings of the notebooks: many that differ in one thing, each kept on disk.
+"""What studies train and measure with: one store of trained models, one yardstick.
 
-A raw BERT that is trained (06), one base adapted in many ways (07, 08), what they are
-measured with, and the one store of trained models.
+A model is trained once for each recipe and kept on disk. Trained here is a raw BERT
+(06); the adaptations of 07 and 08 are in ``studies/``.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from experiments.profiles import Profile
 from experiments.timing import timed
-from sbert_lab._utils import random_state_kept, release_memory, write_json
-from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
-from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
-from sbert_lab.adaptation.unsupervised import train_on_texts
-from sbert_lab.datasets.domains import Domain
+from sbert_lab._utils import random_state_kept, write_json
+from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.nli import LABELS, Inference
-from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.evaluation.evaluators import search_quality
 from sbert_lab.evaluation.metrics import pairwise_cosine
 from sbert_lab.evaluation.statistics import Interval, bootstrap_mean
 from sbert_lab.evaluation.tasks import similarity_score
 from sbert_lab.losses import Objective
-from sbert_lab.models.averaging import average
 from sbert_lab.models.checkpoint import Layout, load_transformer
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home, resolve
 from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
 from sbert_lab.training import TrainingData, fit, set_dropout
@@ -186,142 +177,3 @@ class Yardstick:
         if theirs is not None:
             theirs = np.broadcast_to(theirs, ours.shape)
         return similarity_score(self.sets[name], ours, baseline=theirs, **options)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """An adapted model, what it gives item by item, and how long training took."""
-
-    folder: str
-    items: Items = field(repr=False)
-    seconds: float = 0.0
-
-
-class Study:
-    """Adapt one base to one domain in many ways, all measured alike.
-
-    `general` are scored pairs of no domain, by name. `before` is the base itself as a
-    trial; `new` counts the models that were trained and not found in the store.
-    """
-
-    def __init__(
-        self, base: str, domain: Domain, general: Mapping[str, ScoredPairs]
-    ) -> None:
-        self.domain, self.new = domain, 0
-        self._yardstick = Yardstick(dict(general), domain.test, domain.group)
-        self._base = SentenceEncoder.from_pretrained(base)  # never trained itself
-        self.before = Trial(base, self._measured(self._base))
-
-    def adapted(
-        self,
-        recipe: Recipe,
-        count: int | None = None,
-        *,
-        guarded: bool = True,
-        shuffled: bool = False,
-    ) -> Trial:
-        """Adapt the base to `count` pairs, which the recipe's seed draws.
-
-        `guarded` keeps relatives from being mined, where the domain knows them;
-        `shuffled` deals the answers out anew: a control, which teaches style alone.
-        """
-        plain, domain = replace(recipe, base_weight=0.0), self.domain
-        if not guarded or shuffled:
-            domain = replace(domain, codes=())
-        pairs, guard = domain.some(count, recipe.seed)
-        if shuffled:
-            order = np.random.default_rng(recipe.seed).permutation(len(pairs))
-            pairs = replace(pairs, positive=tuple(pairs.positive[i] for i in order))
-
-        def teach(encoder: SentenceEncoder) -> None:
-            candidates, cache = domain.candidates, EmbeddingCache()
-            mined = mine_negatives(encoder, pairs, plain, candidates, guard, cache)
-            train_on_pairs(encoder, pairs, plain, mined)
-
-        told = pair_recipe(self._base, domain, pairs, plain)
-        return self.mixed(self._taught("pairs", told, teach), recipe.base_weight)
-
-    def adapted_to_texts(
-        self,
-        method: str,
-        texts: Sequence[str],
-        teacher: SentenceEncoder | CrossEncoder | None = None,
-    ) -> Trial:
-        """Adapt the base to texts alone; see `train_on_texts`."""
-        recipe = RECIPES[method]
-        told = _training_key(self._base, recipe, list(texts))
-        told["teacher"] = "" if teacher is None else teacher.fingerprint()
-
-        def teach(encoder: SentenceEncoder) -> None:
-            train_on_texts(method, encoder, texts, recipe, teacher=teacher)
-
-        return self.mixed(self._taught(method, told, teach), 0.0)
-
-    def mixed(self, trained: Stored | Trial, base_weight: float) -> Trial:
-        """Average weights with the base's, by its share (Wortsman et al. 2022)."""
-        folder, base = trained.folder, self._base
-        encoder = SentenceEncoder.from_pretrained(folder)
-        if base_weight:
-            adapted = Path(folder).name  # which holds the hash of its recipe
-            told = {"base": base.fingerprint(), adapted: base_weight}
-            mix = partial(average, base, encoder, base_weight)
-            folder = get_or_train("averaged", told, mix).folder
-            encoder = SentenceEncoder.from_pretrained(folder)
-        return Trial(folder, self._measured(encoder), trained.seconds)
-
-    def score(
-        self, trials: Sequence[Trial], over: Sequence[Trial] = (), on: str = RETRIEVAL
-    ) -> Interval:
-        """Return nDCG@10 of one condition's seeds, or their gain over others.
-
-        `on` a general set it is Spearman's correlation.
-        """
-        ours, others = ([one.items for one in each] for each in (trials, over))
-        return self._yardstick.score(on, ours, others)
-
-    def _taught(
-        self,
-        name: str,
-        told: Mapping[str, object],
-        teach: Callable[[SentenceEncoder], None],
-    ) -> Stored:
-        def make() -> SentenceEncoder:
-            encoder = deepcopy(self._base)
-            teach(encoder)
-            return encoder
-
-        stored = get_or_train(f"adapted-{name}", told, make)
-        release_memory()
-        self.new += stored.new
-        return stored
-
-    def _measured(self, encoder: SentenceEncoder) -> Items:
-        memory = joblib.Memory(cache_home() / "measured", verbose=0)
-        measure = memory.cache(_measure, ignore=["encoder"])
-        items: Items = measure(encoder, encoder.fingerprint(), self._yardstick)
-        return items
-
-
-def pair_recipe(
-    base: SentenceEncoder, domain: Domain, pairs: Pairs, recipe: Recipe
-) -> dict[str, object]:
-    """Return what decides the weights of a training on pairs, for the store's key."""
-    guard = [domain.codes, domain.candidate_codes] if domain.codes else None
-    mined = [domain.candidates, guard] if recipe.negatives else None
-    return _training_key(base, recipe, [pairs.anchor, pairs.positive, mined])
-
-
-def _training_key(
-    base: SentenceEncoder, recipe: Recipe, data: Sequence[object]
-) -> dict[str, object]:
-    return {
-        "base": base.fingerprint(),
-        "data": sha256_of(data),
-        "recipe": asdict(recipe),
-        "bf16": has_fast_bfloat16(),
-    }
-
-
-def _measure(encoder: SentenceEncoder, weights: str, yardstick: Yardstick) -> Items:
-    del weights  # with the yardstick it is the key of what is kept
-    return yardstick.measure(encoder)
