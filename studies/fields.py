@@ -55,7 +55,7 @@ def general() -> ScoredPairs:
 
 def drawn(name: str, count: int, seed: int) -> Pairs:
     """Return some pairs of a field; a smaller count gives some of the larger's."""
-    return field(name).some(count, seed)[0]
+    return field(name).some(count, seed)
 
 
 @cache

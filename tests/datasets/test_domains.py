@@ -1,17 +1,17 @@
-"""Fields to adapt to: what is learnt is not asked, and smaller ones are some of all."""
+"""Fields to adapt to: what is learnt is not asked, and fewer pairs are some of all."""
 
 import numpy as np
 import pytest
-from coded_domain import coded_domain
 from tiny_cross_encoder import WORDS
 
+from sbert_lab.datasets import icd10cm
 from sbert_lab.datasets.domains import (
+    Domain,
     icd10cm_domain,
     kept_aside,
-    narrowed,
     python_domain,
 )
-from sbert_lab.datasets.icd10cm import HierarchyGuard
+from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.python_docs import ApiEntry
@@ -19,19 +19,26 @@ from sbert_lab.datasets.python_docs import ApiEntry
 
 @pytest.fixture(scope="module")
 def domain():
-    return coded_domain()
+    """Real codes of 20 categories under made-up texts: answers repeat a word."""
+    book = [c for c in icd10cm.retrieval_corpus() if c.category]
+    categories = list(dict.fromkeys(c.category for c in book))[:20]
+    codes = [c.code for name in categories for c in book if c.category == name][:100]
+    rng = np.random.default_rng(0)
+    answers = [f"{WORDS[i]} {rng.choice(WORDS[100:])}" for i in range(len(codes))]
+    terms = [f"{rng.choice(WORDS[100:])} {WORDS[i]}" for i in range(len(codes))]
+    terms[3] = terms[-1]  # the same term in the first category and in the last
+    pairs, names = Pairs(tuple(terms), tuple(answers)), tuple(codes)
+    task = RetrievalTask(pairs.anchor, names, names, pairs.positive)
+    return Domain("made up", pairs, task, tuple(code[:3] for code in codes), names)
 
 
 def test_fewer_pairs_are_some_of_more(domain):
-    few, _ = domain.some(10, seed=2)
-    more, _ = domain.some(30, seed=2)
-    every, guard = domain.some(None, seed=2)
-    assert guard is not None
+    few, more, every = (domain.some(count, seed=2) for count in (10, 30, None))
     assert len(few) == 10
     assert set(few.rows) < set(more.rows) < set(every.rows)
     assert list(few.rows) == sorted(few.rows)
     assert every == domain.pairs
-    assert set(domain.some(10, seed=3)[0].rows) != set(few.rows)
+    assert set(domain.some(10, seed=3).rows) != set(few.rows)
 
 
 def test_icd10cm_keeps_categories_apart():
@@ -41,11 +48,9 @@ def test_icd10cm_keeps_categories_apart():
     learnt = {code[:3] for code in domain.codes}
     assert learnt.isdisjoint(domain.group)
     check_no_leak(domain.pairs, Pairs(domain.test.queries, domain.test.queries))
-    few, guard = domain.some(20, seed=4)
-    rows = [domain.pairs.rows.index(row) for row in few.rows]
-    codes = tuple(domain.codes[row] for row in rows)
-    assert guard == HierarchyGuard(codes, domain.candidate_codes)
-    assert len(domain.candidates) == len(domain.candidate_codes)
+    book = icd10cm.by_code()
+    meant = tuple(book[code].description for code in domain.codes)
+    assert meant == domain.pairs.positive
 
 
 def entry(name, library, rng):
@@ -67,8 +72,7 @@ def test_python_keeps_libraries_apart():
     assert (learnt, asked) == ({"fsspec", "scipy"}, {"pillow"})
     assert set(domain.group) == {"pillow.image", "pillow.table"}
     assert len(domain.group) == len(domain.test.queries) > 0
-    assert domain.candidates is None
-    assert domain.some(5)[1] is None
+    assert domain.codes == ()
     assert len(python_domain(2, 5, data=data).test.corpus_codes) == 5
 
 
@@ -88,8 +92,9 @@ def test_what_is_kept_aside_is_not_learnt(domain):
     rows = zip(inner.codes, inner.pairs.anchor, inner.pairs.positive, strict=True)
     given = zip(domain.codes, domain.pairs.anchor, domain.pairs.positive, strict=True)
     assert set(rows) < set(given)
-    assert inner.test.corpus_texts == domain.candidates
-    assert inner.candidates == domain.candidates
+    corpus = zip(inner.test.corpus_codes, inner.test.corpus_texts, strict=True)
+    book = icd10cm.retrieval_corpus()
+    assert list(corpus) == [(code.code, code.description) for code in book]
 
 
 def test_a_term_of_both_sides_is_not_asked(domain):
@@ -104,15 +109,3 @@ def test_a_term_of_both_sides_is_not_asked(domain):
             assert both not in inner.test.queries
             assert both in inner.pairs.anchor
     assert split
-
-
-def test_a_narrow_domain_holds_its_answers(domain):
-    few = narrowed(domain, 10, 25)
-    assert len(few.pairs) == 10 == len(few.codes)
-    assert len(few.candidates) == 25 == len(few.candidate_codes)
-    assert set(few.codes) <= set(few.candidate_codes)
-    text = dict(zip(domain.candidate_codes, domain.candidates, strict=True))
-    assert [text[code] for code in few.candidate_codes] == list(few.candidates)
-    assert [text[code] for code in few.codes] == list(few.pairs.positive)
-    assert narrowed(domain) == domain
-    assert len(narrowed(domain, 40, 3).candidates) == 40
