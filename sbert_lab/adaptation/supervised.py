@@ -12,7 +12,7 @@ from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit, mine
-from sbert_lab.training.hard_negatives import Guard, Mined, NoNegativesError
+from sbert_lab.training.hard_negatives import Mined, NoNegativesError
 from sbert_lab.training.trainer import AnyEncoder, Curve, has_fast_bfloat16
 
 log = logging.getLogger(__name__)
@@ -66,13 +66,12 @@ def mine_negatives(
     pairs: Pairs,
     recipe: Recipe,
     candidates: Sequence[str] | None = None,
-    guard: Guard | None = None,
     cache: EmbeddingCache | None = None,
 ) -> Mined | None:
     """Mine hard negatives as a recipe says, from `candidates` or else the positives.
 
-    `guard` is as in `mine`. Returns None where none is safe, since the base knows
-    nothing of the field: the other answers of a batch are then all to learn from.
+    Returns None where none is safe, since the base knows nothing of the field: the
+    other answers of a batch are then all to learn from.
     """
     if not recipe.negatives:
         return None
@@ -85,7 +84,6 @@ def mine_negatives(
             per_anchor=recipe.negatives,
             rank=recipe.rank,
             relative_margin=recipe.relative_margin,
-            guard=guard,
             seed=recipe.seed,
             cache=cache,
         )

@@ -10,12 +10,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import groupby, zip_longest
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sbert_lab._utils import no_collections
 from sbert_lab.datasets.pairs import read_authored
@@ -211,42 +210,6 @@ def drawn_task(
         corpus_codes=tuple(name for name, _ in corpus),
         corpus_texts=tuple(text for _, text in corpus),
     )
-
-
-@dataclass(frozen=True)
-class HierarchyGuard:
-    """A guard against false negatives: none is a relative of the positive's code.
-
-    Headings above a code and finer ones below are relatives, siblings are not.
-    `anchor_codes` are those of each pair's positive, `corpus_codes` of each corpus
-    text; None where the positives are the corpus.
-    """
-
-    anchor_codes: tuple[str, ...]
-    corpus_codes: tuple[str, ...] | None = None
-
-    def __call__(
-        self, anchor_rows: NDArray[np.int64], corpus_rows: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Return where one code is the other, or stands above it, bool ``[m]``."""
-        anchors, corpus = self._lines
-        first, second = anchors[anchor_rows], corpus[corpus_rows]
-        above: NDArray[np.bool_] = np.any(first == second[:, :1], axis=1)
-        below: NDArray[np.bool_] = np.any(second == first[:, :1], axis=1)
-        return above | below
-
-    @cached_property
-    def _lines(self) -> list[NDArray[np.int64]]:
-        """Numbers of each code and of all above it, ``[n, levels]``, -1 beyond."""
-        number = {name: row for row, name in enumerate(by_code())}
-        found = []
-        for names in (self.anchor_codes, self.corpus_codes or self.anchor_codes):
-            codes = [by_code()[name] for name in names]
-            lines = [
-                [number[c.code] for c in (code, *ancestors(code))] for code in codes
-            ]
-            found.append(np.array(list(zip_longest(*lines, fillvalue=-1))).T)
-        return found
 
 
 def pages(

@@ -20,14 +20,11 @@ from sbert_lab.models.sentence_encoder import SentenceEncoder
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
-#: Rows of pairs ``[m]`` and of the corpus ``[m]`` to True where they must not meet.
-Guard = Callable[[Rows, Rows], NDArray[np.bool_]]
 #: Numbers of anchors ``[q]`` and k to scores and numbers of texts ``[q, k]``.
 Search = Callable[[Rows, int], tuple[Vectors, Rows]]
 
 _ANCHORS_AT_ONCE = 1_024
 _SPARE = 16  # neighbours looked at beyond those asked for, at first
-_ALLOWED, _KNOWN, _GUARDED = range(3)
 
 
 class NoNegativesError(ValueError):
@@ -82,19 +79,16 @@ def mine(
     per_anchor: int = 1,
     rank: tuple[int, int] = (0, 10),
     relative_margin: float | None = None,
-    guard: Guard | None = None,
     seed: int = 0,
     cache: EmbeddingCache | None = None,
 ) -> Mined:
     """Find hard negatives for n pairs of texts that belong together row by row.
 
     An anchor's nearest texts of `corpus`, by default the positives, are its candidates,
-    but for its positives, itself, and whatever `guard` forbids, such as
-    `icd10cm.HierarchyGuard`. Negatives are drawn from the first rank of these, 0 is the
-    nearest, up to and without the last. Each has at most the cosine of the anchor's
-    lowest positive, minus `relative_margin` of its absolute value. Texts are the same
-    if `pairs.plain` makes them so; where an anchor stands in several pairs, or a text
-    in several rows, what one of them forbids is forbidden.
+    but for itself and its positives in all pairs in which it stands. Negatives are
+    drawn from the first rank of these, 0 is the nearest, up to and without the last.
+    Each has at most the cosine of the anchor's lowest positive, minus `relative_margin`
+    of its absolute value. Texts are the same if `pairs.plain` makes them so.
 
     A `NoNegativesError` says what was in the way of all.
 
@@ -110,112 +104,81 @@ def mine(
         )
     if not 0 <= first < first + per_anchor <= last:
         raise ValueError(f"rank={rank}, per_anchor={per_anchor}: no room between")
-    pairs = _Pairs(anchors, positives, corpus, guard)
-    wanted = list(dict.fromkeys([*pairs.texts, *positives]))
-    queries = normalized(encoder.encode_query(pairs.anchors, cache=cache))
+    names, anchor_of, first_pair = _different(anchors)
+    numbers, _, first_row = _different(corpus)
+    # Right for an anchor are itself and its answers; -1 is a text that is not searched.
+    known = [[numbers.get(name, -1)] for name in names]
+    for anchor, positive in zip(anchor_of.tolist(), positives, strict=True):
+        known[anchor].append(numbers.get(plain(positive), -1))
+    texts = [corpus[row] for row in first_row]
+    wanted = list(dict.fromkeys([*texts, *positives]))
+    asked = [anchors[pair] for pair in first_pair]
+    queries = normalized(encoder.encode_query(asked, cache=cache))
     documents = normalized(encoder.encode_document(wanted, cache=cache))
 
     def search(anchors: Rows, k: int) -> tuple[Vectors, Rows]:
-        return exact_search(queries[anchors], documents[: len(pairs.texts)], k, "dot")
+        return exact_search(queries[anchors], documents[: len(texts)], k, "dot")
 
-    last = max(first + per_anchor, min(last, len(pairs.texts)))
-    highest = np.full(len(pairs.anchors), np.inf)
+    last = max(first + per_anchor, min(last, len(texts)))
+    highest = np.full(len(asked), np.inf)
     if relative_margin is not None:
         at = {text: row for row, text in enumerate(wanted)}
         own = documents[[at[text] for text in positives]]
-        scores = np.einsum("nd,nd->n", queries[pairs.anchor_of], own)
-        np.minimum.at(highest, pairs.anchor_of, scores)
+        scores = np.einsum("nd,nd->n", queries[anchor_of], own)
+        np.minimum.at(highest, anchor_of, scores)
         highest -= np.abs(highest) * relative_margin
     key = np.random.default_rng(seed).random((len(highest), last - first))
-    removed = {"known": 0, "guard": 0, "relative_margin": 0}
+    removed = {"known": 0, "relative_margin": 0}
     rows = np.full((len(highest), per_anchor), -1)
-    for anchor, texts, scores in _windows(search, pairs, (first, last), removed):
+    window = first, last
+    for anchor, found, scores in _windows(search, len(texts), known, window, removed):
         left = np.flatnonzero(scores <= highest[anchor])
-        removed["relative_margin"] += len(texts) - len(left)
+        removed["relative_margin"] += len(found) - len(left)
         chosen = np.sort(left[np.argsort(key[anchor, left])[:per_anchor]])
-        rows[anchor, : len(chosen)] = [pairs.rows_of[text][0] for text in texts[chosen]]
+        rows[anchor, : len(chosen)] = first_row[found[chosen]]
     if (rows < 0).all():
         raise NoNegativesError(
             f"no negative is left; removed were {removed}. Give a larger corpus, look "
             f"deeper than rank={rank}, or loosen what removed most"
         )
-    return Mined(anchors, positives, corpus, rows[pairs.anchor_of], removed)
-
-
-class _Pairs:
-    """The q different anchors and the t different texts, by `plain`, and who may meet.
-
-    `pairs_of` and `rows_of` say in which pairs and corpus rows each of them stands.
-    """
-
-    def __init__(
-        self,
-        anchors: Sequence[str],
-        positives: Sequence[str],
-        corpus: Sequence[str],
-        guard: Guard | None,
-    ) -> None:
-        self.guard = guard
-        names, self.anchor_of, self.pairs_of = _different(anchors)
-        numbers, _, self.rows_of = _different(corpus)
-        self.anchors = [anchors[rows[0]] for rows in self.pairs_of]
-        self.texts = [corpus[rows[0]] for rows in self.rows_of]
-        self._right = [
-            [
-                numbers.get(text, -1)
-                for text in (name, *(plain(positives[i]) for i in rows))
-            ]
-            for name, rows in zip(names, self.pairs_of, strict=True)
-        ]
-
-    def reasons(self, anchor: int, texts: Rows) -> Rows:
-        """Return for some texts why each is out for an anchor, or 0."""
-        out = np.where(np.isin(texts, self._right[anchor]), _KNOWN, _ALLOWED)
-        allowed = np.flatnonzero(out == _ALLOWED)
-        if self.guard is not None and len(allowed):
-            members = [self.rows_of[text] for text in texts[allowed]]
-            rows: Rows = np.concatenate(members)
-            sizes = [len(one) for one in members]
-            for pair in self.pairs_of[anchor]:
-                forbidden = self.guard(np.full(len(rows), pair), rows)
-                out[np.repeat(allowed, sizes)[forbidden]] = _GUARDED
-        return out
+    return Mined(anchors, positives, corpus, rows[anchor_of], removed)
 
 
 def _windows(
-    search: Search, pairs: _Pairs, rank: tuple[int, int], removed: dict[str, int]
+    search: Search,
+    total: int,
+    known: list[list[int]],
+    rank: tuple[int, int],
+    removed: dict[str, int],
 ) -> Iterator[tuple[int, Rows, Vectors]]:
-    """Yield the admissible texts of a range of ranks for each anchor, and their scores.
+    """Yield for each anchor the texts in a range of ranks, and their scores.
 
-    Whoever asks for thirty gets thirty, even if the guard takes hundreds in front of
-    them: the few anchors that need it are searched again, twice as deep.
+    `known` are the numbers of each anchor's answers, which have no rank. Whoever asks
+    for thirty texts of `total` gets thirty, even if hundreds of answers stand in front
+    of them: the few anchors that need it are searched again, twice as deep.
     """
     first, last = rank
-    for start in range(0, len(pairs.anchors), _ANCHORS_AT_ONCE):
-        pending = list(range(len(pairs.anchors)))[start : start + _ANCHORS_AT_ONCE]
+    for start in range(0, len(known), _ANCHORS_AT_ONCE):
+        pending = list(range(len(known)))[start : start + _ANCHORS_AT_ONCE]
         k = last + _SPARE
         while pending:
             scores, found = search(np.array(pending), k)
             deeper = []
             for anchor, score, texts in zip(pending, scores, found, strict=True):
-                reasons = pairs.reasons(anchor, texts)
-                allowed = np.flatnonzero(reasons == _ALLOWED)[:last]
-                if len(allowed) < last and k < len(pairs.texts):
+                right = np.isin(texts, known[anchor])
+                allowed = np.flatnonzero(~right)[:last]
+                if len(allowed) < last and k < total:
                     deeper.append(anchor)
                     continue
-                passed = reasons[: allowed[-1] if len(allowed) == last else None]
-                removed["known"] += int((passed == _KNOWN).sum())
-                removed["guard"] += int((passed == _GUARDED).sum())
+                passed = right[: allowed[-1] if len(allowed) == last else None]
+                removed["known"] += int(passed.sum())
                 taken = allowed[first:]
                 yield anchor, texts[taken], score[taken]
             pending, k = deeper, 2 * k
 
 
-def _different(texts: Sequence[str]) -> tuple[dict[str, int], Rows, list[list[int]]]:
-    """Return the number of each `plain` text, those of all texts, and who has each."""
+def _different(texts: Sequence[str]) -> tuple[dict[str, int], Rows, Rows]:
+    """Return the number of each `plain` text, those of all texts, and its first row."""
     numbers: dict[str, int] = {}
     of = [numbers.setdefault(plain(text), len(numbers)) for text in texts]
-    members: list[list[int]] = [[] for _ in numbers]
-    for row, number in enumerate(of):
-        members[number].append(row)
-    return numbers, np.array(of, np.int64), members
+    return numbers, np.array(of, np.int64), np.unique(of, return_index=True)[1]
