@@ -15,9 +15,9 @@ def test_the_environment_picks_a_profile_and_changes_fields(monkeypatch):
     assert current() == PROFILES["laptop"]
     monkeypatch.setenv(VARIABLE, "smoke")
     assert current() == PROFILES["smoke"]
-    monkeypatch.setenv(CHANGES, '{"queries": 7, "codes": "all", "sts": ["sick"]}')
+    monkeypatch.setenv(CHANGES, '{"queries": 7, "codes": "all", "kinds": ["STS"]}')
     found = current()
-    assert (found.queries, found.codes, found.sts) == (7, None, ("sick",))
+    assert (found.queries, found.codes, found.kinds) == (7, None, ("STS",))
     assert found.repeats == PROFILES["smoke"].repeats != PROFILES["laptop"].repeats
     monkeypatch.setenv(CHANGES, '{"nothing": 1}')
     with pytest.raises(ValueError, match="has no nothing"):
@@ -30,7 +30,8 @@ def test_the_environment_picks_a_profile_and_changes_fields(monkeypatch):
 def test_only_a_smoke_run_decides_nothing():
     decides = {profile.name: profile.decides for profile in PROFILES.values()}
     assert decides == {"smoke": False, "laptop": True, "full": True, "paper": True}
-    assert set(PROFILES["paper"].sts) <= BY_NAME.keys()
+    paper = PROFILES["paper"]
+    assert {paper.model, paper.base, paper.raw_model} <= BY_NAME.keys()
 
 
 def test_ways_are_timed_in_turns_after_a_round_that_does_not_count(monkeypatch):
