@@ -76,7 +76,7 @@ LIVE = replace(LISTS, epochs=1)  # what the notebook trains itself
 
 def fused(name: str) -> Items:
     """Return the nDCG@10 of every query of the test, by every share of BM25."""
-    task = side(name, "whole").test
+    task = side(name, "whole test").test
     words = by_words(task)
     found: dict[str, Any] = {"words": gains(task, words)}
     for encoder, folder in (("base", current().base), ("adapted", adapted(name))):
@@ -100,7 +100,7 @@ def by_ranks(vectors: Fused, words: Fused, share: float) -> Fused:
 
 def rank_share(name: str, folder: str) -> float:
     """Return BM25's share in reciprocal ranks that is best aside."""
-    task = side(name, "aside").test
+    task = side(name, "whole aside").test
     vectors, words = by_vectors(folder, task), by_words(task)
     tried = {s: gains(task, by_ranks(vectors, words, s)).mean() for s in SHARES}
     return max(tried, key=lambda share: round(tried[share], 9))
@@ -120,7 +120,7 @@ def kinds() -> Items:
 
 def identifiers(study: Study) -> Items:
     """Return nDCG@10 where the query is a function's bare name, as ``add_subplot``."""
-    task = side("python", "whole").test
+    task = side("python", "whole test").test
     names = [name.rpartition(".")[2] for name in task.corpus_codes]
     once = [row for row, name in enumerate(names) if names.count(name) == 1]
     once = [row for row in once if "_" in names[row].strip("_")]
@@ -253,7 +253,8 @@ def clock(study: Study) -> Items:
 
     def ask(depth: int, *, hybrid: bool = True) -> None:
         query = [next(queries)]
-        vectors = exact_search(encoder.encode(query, normalize=True), corpus, 200)
+        asked = encoder.encode(query, normalize=True)
+        vectors = exact_search(asked, corpus, 200, "dot")
         found: Fused = (vectors[0].astype(np.float64), vectors[1])
         if hybrid:
             found = with_words(found, words.search(query, 200), 0.2)  # type: ignore[arg-type]
@@ -334,7 +335,12 @@ def build() -> Study:
     told |= {key: value for key, value in vars(profile).items() if "rerank" in key}
     for name in FIELDS:
         work = partial(fused, name)
-        study.add(f"fused {name}", work, seconds=400, depends=told | {"fused": name})
+        study.add(
+            f"fused {name}",
+            work,
+            seconds=400,
+            depends=told | {"fused": name, "on": "all"},
+        )
     study.add("kinds", kinds, seconds=20, depends=told | {"kinds": 1})
     for name, how in WAYS.items():
         depends = told | {"way": vars(how)}
@@ -384,7 +390,7 @@ def conclude_fusion(study: Study, items: Mapping[str, Mapping[str, Any]]) -> Non
     default = SHARES.index(Weights().words)
     for name in FIELDS:
         found = items[f"fused {name}"]
-        score = partial(mean, name=name, where="whole")
+        score = partial(mean, name=name, where="whole test")
         study.record(f"fusion.{name}.words", score(found["words"]), NDCG)
         for encoder in ENCODERS:
             key, own = f"fusion.{name}.{encoder}", found[encoder]
@@ -469,12 +475,17 @@ def conclude_depth(study: Study, items: Mapping[str, Mapping[str, Any]]) -> None
 
 
 def conclude_kinds(study: Study, items: Mapping[str, Mapping[str, Any]]) -> None:
-    """Record what each stage adds, by the kind of query; shares as for all queries."""
+    """Record what each stage adds to the base, by the kind of query.
+
+    Words have their default weight: as tuned for all medical queries, it may be none.
+    """
     task, stages = side("icd", "test").test, first_stages("icd", "test")
     share = best_share("icd", DEEP, items["read icd aside"])
     judged_test = items["read icd test"][DEEP]
-    ways = {key: gains(task, stages[key]) for key in ("base", "words", DEEP)}
-    ways["read"] = gains(task, reranked(stages[DEEP], judged_test, share, READ))
+    fused = with_words(stages["base"], stages["words"], Weights().words)
+    mixed = reranked(stages[DEEP], judged_test, share, READ)
+    found = {"base": stages["base"], "words": stages["words"], DEEP: fused}
+    ways = {key: gains(task, each) for key, each in {**found, "read": mixed}.items()}
     told, groups = items["kinds"], np.array(side("icd", "test").group)
     chosen = {
         "no_word": ~told["shares"],
@@ -493,13 +504,13 @@ def conclude_kinds(study: Study, items: Mapping[str, Mapping[str, Any]]) -> None
 def record_kind(
     study: Study, kind: str, ways: Mapping[str, NDArray[Any]], groups: NDArray[Any]
 ) -> None:
-    """Record what each stage adds to queries of one kind."""
+    """Record what each stage adds to the base for queries of one kind."""
     for key in ("base", "words"):
         study.record(
             f"kind.{kind}.{key}", bootstrap_mean(ways[key], groups=groups), NDCG
         )
-    for key, over in ((DEEP, "base"), ("read", DEEP)):
-        gap = bootstrap_mean(ways[key] - ways[over], groups=groups)
+    for key in (DEEP, "read"):
+        gap = bootstrap_mean(ways[key] - ways["base"], groups=groups)
         study.record(f"kind.{kind}.{key}", gap, NDCG)
 
 

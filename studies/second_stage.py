@@ -49,15 +49,16 @@ Columns = Mapping[str, Sequence[Any]]
 
 @cache
 def side(name: str, where: str) -> Domain:
-    """Return a field to judge on, ``"test"`` or ``"whole"``, or to choose on, aside.
+    """Return a field to judge on, ``"test"``, or to choose on, ``"aside"``.
 
-    Its pairs are what may be learnt: the same for all. The test has some queries of the
-    whole, as many as a cross-encoder can read for.
+    Its pairs are what may be learnt: the same for all. Both have as many queries as a
+    cross-encoder can read for; ``"whole test"`` and ``"whole aside"`` have all.
     """
     profile = current()
-    few = {"aside": profile.rerank_aside, "test": profile.rerank_queries, "whole": None}
+    few = {"aside": profile.rerank_aside, "test": profile.rerank_queries}
+    count = few.get(where)
     if name == "python":
-        count, split = few[where], "dev" if where == "aside" else "test"
+        split = "dev" if "aside" in where else "test"
         if where == "test":
             count = max(1, profile.rerank_queries // 2)  # documents are longer
         sizes = count, profile.rerank_documents
@@ -65,17 +66,16 @@ def side(name: str, where: str) -> Domain:
         if libraries and split == "dev":
             libraries = (*libraries, *SPLITS["dev"])
         return python_domain(*sizes, libraries, split=split)
-    aside = kept_aside(field("icd"), queries=profile.rerank_aside)
+    aside = kept_aside(field("icd"), queries=few["aside"] if count else None)
     asked, test = aside.test, field("icd").test
     pairs = list(zip(asked.queries, asked.relevant, strict=True))
     corpus = list(zip(asked.corpus_codes, asked.corpus_texts, strict=True))
-    if where == "aside":
-        return replace(
-            aside, test=drawn_task(pairs, corpus, None, profile.domain_codes)
-        )
+    if "aside" in where:
+        some = drawn_task(pairs, corpus, None, profile.domain_codes)
+        return replace(aside, test=some)
     pairs = list(zip(test.queries, test.relevant, strict=True))
     corpus = list(zip(test.corpus_codes, test.corpus_texts, strict=True))
-    some = drawn_task(pairs, corpus, few[where])
+    some = drawn_task(pairs, corpus, count)
     group = tuple(code[:3] for code in some.relevant)
     return replace(aside, test=some, group=group)
 
@@ -153,7 +153,7 @@ def first_stages(name: str, where: str) -> dict[str, Fused]:
 @cache
 def words_share(name: str) -> dict[str, float]:
     """Return the share of BM25 that is best aside, beside each encoder."""
-    task = side(name, "aside").test
+    task = side(name, "whole aside").test
     words, best = by_words(task), {}
     for encoder, folder in (("base", current().base), ("adapted", adapted(name))):
         vectors = by_vectors(folder, task)
@@ -202,11 +202,16 @@ def read(
 def reranked(
     found: Fused, judged: NDArray[np.float32], share: float, k: int | None = None
 ) -> Fused:
-    """Return the first k of what was found, sorted anew; the cross-encoder's share."""
+    """Return what was found, the first k sorted anew by the cross-encoder's share."""
     k = judged.shape[1] if k is None else k
     scores, rows = found[0][:, :k], found[1][:, :k]
     both = [(scores, rows), (judged[:, :k], rows)]
-    return convex_combination(both, (1 - share, share))
+    mixed = convex_combination(both, (1 - share, share))
+    # The others stay behind them, in their order.
+    rest = np.full_like(found[0], -np.inf), found[1]
+    sides = zip(mixed, rest, strict=True)
+    scores, rows = (np.hstack([ours, theirs[:, k:]]) for ours, theirs in sides)
+    return scores, rows
 
 
 @dataclass(frozen=True)
