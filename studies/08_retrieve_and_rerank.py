@@ -56,6 +56,8 @@ NDCG = "nDCG@10"
 ENCODERS = ("base", "adapted")
 STAGES = ("base", "adapted", "words", "base_words", "adapted_words")
 READ = 50  # candidates
+#: Ways among which the last cross-encoder's is chosen: of one size, without a teacher.
+CHOICES = ("own_side", "cross_fitted", "from_base")
 DEEP = "base_words"  # is read down to `DEEPEST`, in medicine
 #: How Python's reference is cut: tokens, overlap, and neighbours cited with each.
 CUTS = {
@@ -171,11 +173,10 @@ def way(name: str) -> Items:
 def best_way(study: Study) -> Way:
     """Return the way of the highest nDCG@10 aside, over both encoders, mixed."""
     scores = {}
-    for name, told in WAYS.items():
+    for name in CHOICES:
         found = wait_for(study, f"way {name}")
         score = sum(found[f"{key} mixed"].mean() for key in ENCODERS)
-        if not told.distilled and name != "first":
-            scores[name] = float(score)
+        scores[name] = float(score)
     return WAYS[max(scores, key=lambda name: scores[name])]
 
 
@@ -331,25 +332,29 @@ def build() -> Study:
     profile = current()
     uses = [profile.base, profile.raw_model, "icd10cm"]
     study = Study("08_retrieve_and_rerank", uses=uses, judged=judged())
-    told: dict[str, object] = {"base": profile.base, "raw": profile.raw_model}
-    told |= {key: value for key, value in vars(profile).items() if "rerank" in key}
+    told: dict[str, object] = {"base": profile.base, "start": profile.rerank_start}
+    told |= {"aside": profile.rerank_aside, "documents": profile.rerank_documents}
     for name in FIELDS:
         work = partial(fused, name)
-        study.add(
-            f"fused {name}",
-            work,
-            seconds=400,
-            depends=told | {"fused": name, "on": "all"},
-        )
-    study.add("kinds", kinds, seconds=20, depends=told | {"kinds": 1})
-    for name, how in WAYS.items():
-        depends = told | {"way": vars(how)}
+        study.add(f"fused {name}", work, seconds=400, depends=told | {"fused": name})
+
+    def add_way(name: str) -> None:
+        depends = told | {"way": vars(WAYS[name]), "pairs": profile.rerank_pairs}
         study.add(f"way {name}", partial(way, name), seconds=300, depends=depends)
+
+    for name in CHOICES:
+        add_way(name)
+    told |= {"queries": profile.rerank_queries}
+    most = {"most": [profile.rerank_most, profile.rerank_docs], "chosen": CHOICES}
+    work = partial(last, study)
+    study.add("last", work, seconds=2_000, depends=told | most | {"last": 1})
+    for name in WAYS:
+        if name not in CHOICES:
+            add_way(name)
+    study.add("kinds", kinds, seconds=20, depends=told | {"kinds": 1})
     depends = told | {"live": [profile.live_lists, vars(LIVE)], "mined": "answers"}
     study.add("small", small, seconds=300, depends=depends)
-    told |= {"ways": [vars(how) for how in WAYS.values()]}
-    work = partial(last, study)
-    study.add("last", work, seconds=2_000, depends=told | {"last": 1})
+    told |= most
     for name in FIELDS:
         for where in ("aside", "test"):
             work, depends = partial(reading, study, name, where), told | {"read": name}
