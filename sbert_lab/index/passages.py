@@ -48,7 +48,7 @@ class Weights:
     what the first one found.
     """
 
-    words: float = 0.2
+    words: float = 0.1
     cross_encoder: float = 0.5
 
     def __post_init__(self) -> None:
