@@ -69,7 +69,7 @@ CUTS = {
     "254_more": (254, 0, 2),
 }
 BEST_CUT = "254_more"  # the stages are compared on it
-CITED = 5  # passages
+CITED, READ_PAGES = 5, 30  # passages that are cited, and those that are read for it
 LIVE = replace(LISTS, epochs=1)  # what the notebook trains itself
 
 
@@ -126,7 +126,7 @@ def identifiers(study: Study) -> Items:
     names = [name.rpartition(".")[2] for name in task.corpus_codes]
     once = [row for row, name in enumerate(names) if names.count(name) == 1]
     once = [row for row in once if "_" in names[row].strip("_")]
-    rows = np.random.default_rng(0).permutation(once)[: current().rerank_queries]
+    rows = np.random.default_rng(0).permutation(once)[: current().rerank_queries // 5]
     drawn = rows.tolist()
     queries = tuple(names[row] for row in drawn)
     right = tuple(task.corpus_codes[row] for row in drawn)
@@ -163,8 +163,6 @@ def way(name: str) -> Items:
         found[f"{key} before"] = gains(task, first)
         found[f"{key} alone"] = gains(task, alone)
         found[f"{key} mixed"] = gains(task, reranked(first, judged[key], 0.5))
-        wrong = rows[key] != right  # among candidates, how many of the learning side
-        found[f"{key} learnt"] = (known[rows[key]] & wrong).sum(1) / wrong.sum(1)
         found[f"{key} first learnt"] = known[alone[1][:, 0]]
         found[f"{key} first wrong"] = alone[1][:, 0] != right[:, 0]
     return found
@@ -271,57 +269,57 @@ def clock(study: Study) -> Items:
 # Questions to pages
 
 
-def pages(study: Study) -> Items:
-    """Return whether each question is answered among five passages, way by way.
+def pages(cuts: Sequence[str], reader: CrossEncoder | None = None) -> Items:
+    """Return whether each question is answered among five passages, by cut.
 
-    Weights are chosen on the questions of one half of the topics for the other half.
+    Weights are chosen on the questions of one half of the topics for the other half. A
+    cut with "vectors" behind it is searched without words.
     """
-    reader = model(best_way(study))
     encoder = SentenceEncoder.from_pretrained(current().base)
-    book, asked = python_reference.pages(), python_reference.questions()
-    topics = sorted({topic for _, topic, _ in asked})
-    half = np.array([topics.index(topic) % 2 for _, topic, _ in asked])
-    found: dict[str, Any] = {"topic": np.array([topic for _, topic, _ in asked])}
-    kept: dict[tuple[int, int], Passages] = {}
     longest = int(encoder.max_seq_length or 256) - 2  # beside two special tokens
-    for cut, (wanted, overlap, neighbours) in CUTS.items():
-        tokens = min(wanted, longest)
-        memory = kept.get((tokens, overlap))
-        if memory is None:
-            memory = Passages(encoder, hybrid=True, max_tokens=tokens, overlap=overlap)
-            memory.add_all(book)
-            kept[tokens, overlap] = memory
-        ways = {"": (True, False)}
-        if cut == BEST_CUT:
-            ways |= {" vectors": (False, False), " read": (True, True)}
-        for title, (memory.hybrid, second) in ways.items():
-            memory.cross_encoder = reader if second else None
-            hits, sizes, weights = asked_of(memory, neighbours, half)
-            found[cut + title], found[f"{cut}{title} words"] = hits, sizes
-            found[f"{cut}{title} weights"] = weights
+    found: dict[str, Any] = {}
+    kept: dict[tuple[int, int], Passages] = {}
+    for cut in cuts:
+        wanted, overlap, neighbours = CUTS[cut.split()[0]]
+        size = min(wanted, longest), overlap
+        if size not in kept:
+            kept[size] = Passages(encoder, max_tokens=size[0], overlap=overlap)
+            kept[size].add_all(python_reference.pages())
+        memory = kept[size]
+        memory.hybrid, memory.cross_encoder = "vectors" not in cut, reader
+        found[cut], found[f"{cut} words"], found[f"{cut} weights"] = answered(
+            memory, neighbours, READ if reader is None else READ_PAGES
+        )
     return found
 
 
-def asked_of(
-    memory: Passages, neighbours: int, half: NDArray[Any]
+def answered(
+    memory: Passages, neighbours: int, candidates: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return which questions are answered, the words handed over, and the weights."""
-    asked = python_reference.questions()
+    asked, half = python_reference.questions(), halves()
     hits, sizes, weights = np.zeros(len(asked)), np.zeros(len(asked)), []
     for part in (0, 1):
         memory.weights = Weights(words=0.0)
         others = [asked[row] for row in np.flatnonzero(half != part)]
         queries, quotes = [q for q, *_ in others], [[quote] for *_, quote in others]
-        memory.tune(queries, quotes, by="text", candidates=READ)
+        memory.tune(queries, quotes, by="text", candidates=candidates)
         weights.append([memory.weights.words, memory.weights.cross_encoder])
         for row in np.flatnonzero(half == part).tolist():
             question, _, quote = asked[row]
-            told = {"neighbours": neighbours, "candidates": READ}
+            told = {"neighbours": neighbours, "candidates": candidates}
             cited = memory.search(question, CITED, **told)
             texts = [" ".join(each.text.split()) for each in cited]
             hits[row] = any(" ".join(quote.split()) in text for text in texts)
             sizes[row] = sum(len(text.split()) for text in texts)
     return hits, sizes, np.array(weights)
+
+
+def halves() -> NDArray[np.int64]:
+    """Return in which half each question's topic is."""
+    topics = [topic for _, topic, _ in python_reference.questions()]
+    names = sorted(set(topics))
+    return np.array([names.index(topic) % 2 for topic in topics])
 
 
 # The study
@@ -345,6 +343,9 @@ def build() -> Study:
     for name in CHOICES:
         add_way(name)
     told |= {"queries": profile.rerank_queries}
+    work = partial(pages, [*CUTS, f"{BEST_CUT} vectors"])
+    depends = {"base": profile.base, "cuts": [[*each] for each in CUTS.values()]}
+    study.add("pages", work, seconds=400, depends=depends)
     most = {"most": [profile.rerank_most, profile.rerank_docs], "chosen": CHOICES}
     work = partial(last, study)
     study.add("last", work, seconds=2_000, depends=told | most | {"last": 1})
@@ -362,8 +363,12 @@ def build() -> Study:
             study.add(title, work, seconds=600, depends=depends | {"where": where})
     work = partial(identifiers, study)
     study.add("identifiers", work, seconds=200, depends=told | {"names": 1})
-    depends = told | {"cuts": [[*each] for each in CUTS.values()]}
-    study.add("pages", partial(pages, study), seconds=900, depends=depends)
+    study.add(
+        "pages read",
+        lambda: pages([BEST_CUT], model(best_way(study))),
+        seconds=400,
+        depends=told | {"cut": CUTS[BEST_CUT], "read": READ_PAGES},
+    )
     depends = told | {"clock": list(profile.rerank_depths), "turns": profile.repeats}
     study.add("clock", partial(clock, study), seconds=300, depends=depends)
     return study
@@ -382,7 +387,7 @@ def conclude(study: Study, items: Mapping[str, Mapping[str, Any]]) -> None:
         conclude_reading(study, name, items)
     conclude_depth(study, items)
     conclude_kinds(study, items)
-    conclude_pages(study, items["pages"])
+    conclude_pages(study, {**items["pages"], "read": items["pages read"]})
     for key, value in (("before", 0), ("mixed", 1)):
         found = items["small"][key] - value * items["small"]["before"]
         study.record(f"small.{key}", mean(found, "icd"), NDCG)
@@ -420,10 +425,14 @@ def conclude_fusion(study: Study, items: Mapping[str, Mapping[str, Any]]) -> Non
 def conclude_ways(study: Study, items: Mapping[str, Mapping[str, Any]]) -> None:
     """Record what each way of training gives aside, and whom its first places favour.
 
-    ``favour`` is the share of the learning side among wrong first places, minus that
-    among the wrong candidates of the same queries.
+    ``favour`` is the share of the learning side among first places after reading, minus
+    that before, over the queries whose first place is wrong both times.
     """
     score = partial(mean, name="icd", where="aside")
+    task, stages = side("icd", "aside").test, first_stages("icd", "aside")
+    learnt = set(entries(everything=False))
+    known = np.array([text in learnt for text in task.corpus_texts])
+    right = np.array([task.corpus_codes.index(code) for code in task.relevant])
     for name in WAYS:
         found = items[f"way {name}"]
         for encoder in ENCODERS:
@@ -431,8 +440,9 @@ def conclude_ways(study: Study, items: Mapping[str, Mapping[str, Any]]) -> None:
             for how in ("alone", "mixed"):
                 gain = score(found[f"{encoder} {how}"] - before)
                 study.record(f"way.{name}.{encoder}.{how}", gain, NDCG)
-            wrong = found[f"{encoder} first wrong"]
-            gap = found[f"{encoder} first learnt"] - found[f"{encoder} learnt"]
+            top = stages[encoder][1][:, 0]
+            wrong = found[f"{encoder} first wrong"] & (top != right)
+            gap = found[f"{encoder} first learnt"] - known[top].astype(float)
             groups = np.array(side("icd", "aside").group)[wrong]
             favour = bootstrap_mean(gap[wrong], groups=groups)
             study.record(f"way.{name}.{encoder}.favour", favour, "share")
@@ -521,22 +531,28 @@ def record_kind(
 
 def conclude_pages(study: Study, found: Mapping[str, Any]) -> None:
     """Record how many questions are answered among five passages, and paired gains."""
-    score = partial(bootstrap_mean, groups=found["topic"])
-    best = {key: key for key in CUTS}
-    best |= {key: BEST_CUT + f" {key}" for key in ("vectors", "read")}
-    for key, title in best.items():
-        study.record(f"pages.{key}", score(found[title]), f"recall@{CITED}")
-        words = float(found[f"{title} words"].mean())
+    topics = [topic for _, topic, _ in python_reference.questions()]
+    score = partial(bootstrap_mean, groups=topics)
+    best = {key: (found, key) for key in CUTS}
+    best |= {
+        "vectors": (found, f"{BEST_CUT} vectors"),
+        "read": (found["read"], BEST_CUT),
+    }
+    for key, (items, title) in best.items():
+        study.record(f"pages.{key}", score(items[title]), f"recall@{CITED}")
+        words = float(items[f"{title} words"].mean())
         study.record(f"pages.{key}.words", words, "words handed over")
-        chosen = found[f"{title} weights"].mean(0)
+        chosen = items[f"{title} weights"].mean(0)
         study.record(f"pages.{key}.share", float(chosen[0]), "share of BM25")
         study.record(f"pages.{key}.read", float(chosen[1]), "share of cross-encoder")
     names = [*CUTS]
     pairs = list(zip(names[1:], names, strict=False))
     pairs += [(BEST_CUT, "vectors"), ("read", BEST_CUT), (BEST_CUT, "128")]
     for one, over in dict.fromkeys(pairs):
-        gap = score(found[best[one]] - found[best[over]])
-        study.record(f"pages.{one}_over_{over}", gap, f"recall@{CITED}")
+        ours, theirs = (items[title] for items, title in (best[one], best[over]))
+        study.record(
+            f"pages.{one}_over_{over}", score(ours - theirs), f"recall@{CITED}"
+        )
 
 
 if __name__ == "__main__":

@@ -59,8 +59,8 @@ def side(name: str, where: str) -> Domain:
     count = few.get(where)
     if name == "python":
         split = "dev" if "aside" in where else "test"
-        if where == "test":
-            count = max(1, profile.rerank_queries // 2)  # documents are longer
+        # Its documents are longer, and fewer can be read.
+        count = count and max(2, count // (2 if "aside" in where else 4))
         sizes = count, profile.rerank_documents
         libraries = profile.libraries
         if libraries and split == "dev":
