@@ -52,24 +52,26 @@ from sbert_lab.index.passages import Passages, Weights
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.lexical import Bm25
 
-NDCG = "nDCG@10"
+NDCG, ANSWERED = "nDCG@10", "share of questions"
 ENCODERS = ("base", "adapted")
 STAGES = ("base", "adapted", "words", "base_words", "adapted_words")
 READ = 50  # candidates
 #: Ways among which the last cross-encoder's is chosen: of one size, without a teacher.
 CHOICES = ("own_side", "cross_fitted", "from_base")
 DEEP = "base_words"  # is read down to `DEEPEST`, in medicine
-#: How Python's reference is cut: tokens, overlap, and neighbours cited with each.
+#: How Python's reference is cut: tokens, overlap, passages that are cited, and
+#: neighbours with each. The last two hand over about as many words.
 CUTS = {
-    "128": (128, 0, 0),
-    "128_overlap": (128, 32, 0),
-    "254": (254, 0, 0),
-    "254_overlap": (254, 64, 0),
-    "254_neighbours": (254, 0, 1),
-    "254_more": (254, 0, 2),
+    "128": (128, 0, 5, 0),
+    "128_overlap": (128, 32, 5, 0),
+    "254": (254, 0, 5, 0),
+    "254_overlap": (254, 64, 5, 0),
+    "254_neighbours": (254, 0, 5, 1),
+    "254_twenty": (254, 0, 20, 0),
+    "254_more": (254, 0, 5, 2),
 }
 BEST_CUT = "254_more"  # the stages are compared on it
-CITED, READ_PAGES = 5, 30  # passages that are cited, and those that are read for it
+READ_PAGES = 30  # passages
 LIVE = replace(LISTS, epochs=1)  # what the notebook trains itself
 
 
@@ -270,7 +272,7 @@ def clock(study: Study) -> Items:
 
 
 def pages(cuts: Sequence[str], reader: CrossEncoder | None = None) -> Items:
-    """Return whether each question is answered among five passages, by cut.
+    """Return whether each question is answered by what is cited, by cut.
 
     Weights are chosen on the questions of one half of the topics for the other half. A
     cut with "vectors" behind it is searched without words.
@@ -280,7 +282,7 @@ def pages(cuts: Sequence[str], reader: CrossEncoder | None = None) -> Items:
     found: dict[str, Any] = {}
     kept: dict[tuple[int, int], Passages] = {}
     for cut in cuts:
-        wanted, overlap, neighbours = CUTS[cut.split()[0]]
+        wanted, overlap, cited, neighbours = CUTS[cut.split()[0]]
         size = min(wanted, longest), overlap
         if size not in kept:
             kept[size] = Passages(encoder, max_tokens=size[0], overlap=overlap)
@@ -288,13 +290,13 @@ def pages(cuts: Sequence[str], reader: CrossEncoder | None = None) -> Items:
         memory = kept[size]
         memory.hybrid, memory.cross_encoder = "vectors" not in cut, reader
         found[cut], found[f"{cut} words"], found[f"{cut} weights"] = answered(
-            memory, neighbours, READ if reader is None else READ_PAGES
+            memory, cited, neighbours, READ if reader is None else READ_PAGES
         )
     return found
 
 
 def answered(
-    memory: Passages, neighbours: int, candidates: int
+    memory: Passages, k: int, neighbours: int, candidates: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return which questions are answered, the words handed over, and the weights."""
     asked, half = python_reference.questions(), halves()
@@ -308,7 +310,7 @@ def answered(
         for row in np.flatnonzero(half == part).tolist():
             question, _, quote = asked[row]
             told = {"neighbours": neighbours, "candidates": candidates}
-            cited = memory.search(question, CITED, **told)
+            cited = memory.search(question, k, **told)
             texts = [" ".join(each.text.split()) for each in cited]
             hits[row] = any(" ".join(quote.split()) in text for text in texts)
             sizes[row] = sum(len(text.split()) for text in texts)
@@ -530,7 +532,7 @@ def record_kind(
 
 
 def conclude_pages(study: Study, found: Mapping[str, Any]) -> None:
-    """Record how many questions are answered among five passages, and paired gains."""
+    """Record how many questions are answered by what is cited, and paired gains."""
     topics = [topic for _, topic, _ in python_reference.questions()]
     score = partial(bootstrap_mean, groups=topics)
     best = {key: (found, key) for key in CUTS}
@@ -539,7 +541,7 @@ def conclude_pages(study: Study, found: Mapping[str, Any]) -> None:
         "read": (found["read"], BEST_CUT),
     }
     for key, (items, title) in best.items():
-        study.record(f"pages.{key}", score(items[title]), f"recall@{CITED}")
+        study.record(f"pages.{key}", score(items[title]), ANSWERED)
         words = float(items[f"{title} words"].mean())
         study.record(f"pages.{key}.words", words, "words handed over")
         chosen = items[f"{title} weights"].mean(0)
@@ -550,9 +552,7 @@ def conclude_pages(study: Study, found: Mapping[str, Any]) -> None:
     pairs += [(BEST_CUT, "vectors"), ("read", BEST_CUT), (BEST_CUT, "128")]
     for one, over in dict.fromkeys(pairs):
         ours, theirs = (items[title] for items, title in (best[one], best[over]))
-        study.record(
-            f"pages.{one}_over_{over}", score(ours - theirs), f"recall@{CITED}"
-        )
+        study.record(f"pages.{one}_over_{over}", score(ours - theirs), ANSWERED)
 
 
 if __name__ == "__main__":
