@@ -470,7 +470,8 @@ def conclude_reading(
         share = best_share(name, stage, items[f"read {name} aside"])
         study.record(f"{key}.before", mean(before, name), NDCG)
         study.record(f"{key}.share", share, "share of the cross-encoder")
-        for how, part in (("read", share), ("alone", 1.0), ("default", 0.5)):
+        ways = {"read": share, "alone": 1.0, "default": Weights().cross_encoder}
+        for how, part in ways.items():
             after = gains(task, reranked(first, judged_test[stage], part, READ))
             study.record(f"{key}.{how}", mean(after - before, name), NDCG)
             if how == "read" and stage == DEEP:

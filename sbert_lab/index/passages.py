@@ -49,7 +49,7 @@ class Weights:
     """
 
     words: float = 0.1
-    cross_encoder: float = 0.5
+    cross_encoder: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse what is no share."""
