@@ -27,35 +27,19 @@ def adapt(options: argparse.Namespace) -> str:
     try:
         outcome = fill(
             options.base,
-            _pairs(options.pairs, options) or read_texts(options.texts),
+            _pairs(options.pairs, options) or pairs.read_texts(options.texts),
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
             teacher=_teacher(options.teacher),
             test=_pairs(options.test, options),
-            corpus=read_texts(options.corpus) if options.corpus else None,
+            corpus=pairs.read_texts(options.corpus) if options.corpus else None,
         )
     except KeyboardInterrupt:
         told = "stopped; the same command goes on from here"
         raise KeyboardInterrupt(told) from None
     model, report = options.out / "model", options.out / REPORT
     return f"{summary(outcome)}\n\nmodel: {model}\nreport: {report}"
-
-
-def read_texts(path: Path) -> list[str]:
-    """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
-    if path.suffix.lower() == ".txt":
-        return [line for line in pairs.lines(pairs.read_utf8(path)) if line.strip()]
-    names, records = pairs.read_table(path, ["text"])
-    if "text" not in names:
-        raise pairs.DataError(pairs.missing(path, "text", names))
-    if problems := [
-        f"{path}, row {row}, column 'text': {problem}"
-        for row, record in records
-        if (problem := pairs.problem_of("text", record.get("text")))
-    ]:
-        raise pairs.DataError(problems)
-    return [record["text"] for _, record in records]
 
 
 def _pairs(path: Path | None, options: argparse.Namespace) -> pairs.Pairs | None:

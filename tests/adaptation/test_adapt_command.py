@@ -7,7 +7,7 @@ from sbert_lab.__main__ import main
 from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation import command
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
-from sbert_lab.datasets.pairs import DataError
+from sbert_lab.datasets.pairs import DataError, read_texts
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
@@ -140,7 +140,7 @@ def test_texts_are_read_or_refused_with_their_row(tmp_path):
         ("a.jsonl", '{"text": "one"}\n{"text": "two,\\f\u2028three", "x": 1}'),
     ):
         (tmp_path / name).write_bytes(content.encode())
-        assert command.read_texts(tmp_path / name) == ["one", "two,\f\u2028three"]
+        assert read_texts(tmp_path / name) == ["one", "two,\f\u2028three"]
     for name, content, problem in (
         ("a.csv", "id,text\n1,\n", "row 2, column 'text': the text is empty"),
         ("a.csv", "id,Text\n1,a\n", "'text' is missing; .*did you mean 'Text'"),
@@ -148,7 +148,7 @@ def test_texts_are_read_or_refused_with_their_row(tmp_path):
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(DataError, match=problem):
-            command.read_texts(tmp_path / name)
+            read_texts(tmp_path / name)
 
 
 def test_a_stop_says_how_to_go_on(home, monkeypatch, capsys):
