@@ -32,7 +32,9 @@ class Comparison:
         if self.won == self.lost == 0:
             return "the same on every query; harder queries may tell them apart"
         if low > 0 or high < 0:
-            return f"{list(self.scores)[high < 0]} is better on your queries"
+            little = max(-low, high) < self.margin
+            told = f", by less than {self.margin:g}" if little else ""
+            return f"{list(self.scores)[high < 0]} is better on your queries{told}"
         if max(-low, high) < self.margin:
             return f"as good as each other: they differ by less than {self.margin:g}"
         return "not decided: so many queries cannot tell"
