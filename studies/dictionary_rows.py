@@ -15,13 +15,13 @@ from pathlib import Path
 
 import dictionary_tasks
 import numpy as np
+from material import word_overlap
 from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sbert_lab.datasets import dictionary
 from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
-from sbert_lab.evaluation.error_analysis import word_overlap
 
 SPLITS = ("train", "dev", "test")
 NOTHING: frozenset[str] = frozenset()

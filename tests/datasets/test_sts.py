@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from material import word_overlap
 
 from sbert_lab.datasets.sts import (
     LabelledTexts,
@@ -16,7 +17,6 @@ from sbert_lab.datasets.sts import (
     sick,
     stsb,
 )
-from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.models.registry import BY_NAME
 
 ROWS = [("A cat sat.", "A cat is sitting.", 4.5), ("Zwölf Äpfel", "a dog", 0.0)]
