@@ -20,12 +20,13 @@ from sbert_lab._utils import write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.report import OUTCOME, compare, measure, write_report
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
-from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
+from sbert_lab.adaptation.unsupervised import different_texts, train_on_texts
 from sbert_lab.datasets import pairs
 from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, everyday, stsb
 from sbert_lab.models.averaging import average
+from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
@@ -42,10 +43,9 @@ def adapt(
     *,
     method: str = "pairs",
     recipe: Recipe | None = None,
-    teacher: Teacher | None = None,
+    teacher: CrossEncoder | None = None,
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
-    candidates: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Adapt a model to a field, and measure what that brought and what it cost.
 
@@ -57,9 +57,9 @@ def adapt(
     folder to fill: new, empty, or that of an earlier call. A `recipe` of None is the
     method's own. `test` are other pairs; None keeps some of the pairs aside, whole
     groups that share no text with the rest, and tests nothing where there are only
-    texts. `corpus` is what is searched, by default the answers of training and test.
-    `candidates` are where hard negatives of pairs come from: by default the corpus, if
-    one is given, else the answers of training. The answers of the test are none.
+    texts. `corpus` is what is searched, by default the answers of training and test;
+    hard negatives of pairs come from it, or else from the answers of training. The
+    answers of the test are none.
 
     Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
     weights, ``plan``, ``facts``, ``curve`` (step and loss), and those of
@@ -74,10 +74,9 @@ def adapt(
         raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
     recipe = recipe or RECIPES[method]
     train, test = _train_and_test(data, test, recipe)
+    # To learn that answers of the test are wrong would spoil it.
     hidden = set() if test is None else set(map(pairs.plain, test.positive))
-    mined_from = candidates if candidates is not None else corpus
-    if mined_from is not None:  # to learn that they are wrong would spoil the test
-        mined_from = [t for t in mined_from if pairs.plain(t) not in hidden] or None
+    mined_from = [t for t in corpus or () if pairs.plain(t) not in hidden] or None
     facts = {"trained on": len(train)}
     search = None
     if test is not None:
@@ -96,7 +95,6 @@ def adapt(
         "data": _hash(train),
         "test": _hash(test),
         "corpus": _hash(corpus),
-        "candidates": _hash(mined_from),
     }
     _begin(folder, plan)
     with FileLock(work / "lock", timeout=0):  # a killed run lets go of it

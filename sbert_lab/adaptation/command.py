@@ -8,11 +8,8 @@ from sbert_lab._utils import limit_memory
 from sbert_lab.adaptation.adapt import adapt as fill
 from sbert_lab.adaptation.recipe import RANGES, RECIPES
 from sbert_lab.adaptation.report import REPORT, summary
-from sbert_lab.adaptation.unsupervised import Teacher
 from sbert_lab.datasets import pairs
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 def adapt(options: argparse.Namespace) -> str:
@@ -31,7 +28,7 @@ def adapt(options: argparse.Namespace) -> str:
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
-            teacher=_teacher(options.teacher),
+            teacher=options.teacher and CrossEncoder.from_pretrained(options.teacher),
             test=_pairs(options.test, options),
             corpus=pairs.read_texts(options.corpus) if options.corpus else None,
         )
@@ -48,13 +45,3 @@ def _pairs(path: Path | None, options: argparse.Namespace) -> pairs.Pairs | None
         return None
     columns = {r: name for r in pairs.TEXT_ROLES if (name := getattr(options, r))}
     return pairs.read_pairs(path, columns or None)
-
-
-def _teacher(name: str | None) -> Teacher | None:
-    """Load a cross-encoder, or a sentence encoder: that has a pooling."""
-    if name is None:
-        return None
-    modules = resolve(name) / "modules.json"
-    if modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8"):
-        return SentenceEncoder.from_pretrained(name)
-    return CrossEncoder.from_pretrained(name)

@@ -82,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("without pairs").add_argument
     add("--texts", type=Path, help=texts)
     add("--method", choices=[method for method in RECIPES if method != "pairs"])
-    add("--teacher", help="of pseudo-labels: a cross-encoder, or a better encoder")
+    add("--teacher", help="a cross-encoder, for pseudo-labels")
     recipe = parser.add_argument_group("the recipe; the defaults usually do")
     for field in fields(Recipe):
         if field.name in RANGES:

@@ -2,7 +2,7 @@
 
 The first two make an encoder at home in the words of a field; which texts belong
 together they cannot teach. For pseudo-labels, queries are cut out of the texts, and a
-better model, the teacher, says by how much each text answers them.
+cross-encoder, the teacher, says by how much each text answers them.
 """
 
 import hashlib
@@ -17,16 +17,12 @@ from sbert_lab import losses
 from sbert_lab.adaptation.recipe import Recipe
 from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.datasets.pairs import LEAST, DataError, Pairs, plain
-from sbert_lab.index.exact import normalized
 from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
+from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData
 from sbert_lab.training.trainer import Curve
 
 log = logging.getLogger(__name__)
-
-#: Scores pairs of texts: a cross-encoder, or an encoder by its similarity.
-Teacher = CrossEncoder | SentenceEncoder
 
 QUERIES_PER_TEXT = 3  # of pseudo-labels, as in Wang et al. 2022
 CROP = (0.1, 0.5)  # least and largest share of a text's words in a query
@@ -38,15 +34,15 @@ def train_on_texts(
     encoder: SentenceEncoder,
     texts: Sequence[str],
     recipe: Recipe,
-    teacher: Teacher | None = None,
+    teacher: CrossEncoder | None = None,
     folder: Path | None = None,
 ) -> Curve:
     """Train an encoder on texts alone, in place; return step and loss.
 
     ``"simcse"`` is `SimCSELoss` and ``"tsdae"`` `DenoisingAutoEncoderLoss`, for which
     not every architecture has a decoder (BERT has, MPNet has not). ``"pseudo-labels"``
-    is `pseudo_labels` and then `train_margin_mse`; its teacher is a cross-encoder, or a
-    better encoder than the one that is trained. `folder` is as for `train_on_pairs`.
+    is `pseudo_labels` of a teacher and then `train_margin_mse`. `folder` is as for
+    `train_on_pairs`.
 
     Sources: Gao, Yao and Chen 2021, section 3 (SimCSE); Wang, Reimers and Gurevych 2021
     (TSDAE); Wang, Thakur, Reimers and Gurevych 2022 (GPL).
@@ -66,7 +62,10 @@ def train_on_texts(
 
 
 def pseudo_labels(
-    encoder: SentenceEncoder, texts: Sequence[str], recipe: Recipe, teacher: Teacher
+    encoder: SentenceEncoder,
+    texts: Sequence[str],
+    recipe: Recipe,
+    teacher: CrossEncoder,
 ) -> dict[str, list[Any]]:
     """Make rows for `train_margin_mse` from texts alone.
 
@@ -118,33 +117,18 @@ def crops(text: str, count: int, seed: int) -> list[str]:
 
 
 def margin_columns(
-    teacher: Teacher, triplets: Mapping[str, Sequence[str]]
+    teacher: CrossEncoder, triplets: Mapping[str, Sequence[str]]
 ) -> dict[str, list[Any]]:
     """Return triplets with ``label``: the teacher's score of positive minus negative.
 
-    `triplets` are columns ``anchor``, ``positive`` and ``negative``. A cross-encoder's
-    scores are those before any activation: behind a sigmoid the margins of easy pairs
-    would all be 1. An encoder's are by its own metric.
+    `triplets` are columns ``anchor``, ``positive`` and ``negative``. Scores are those
+    before any activation: behind a sigmoid the margins of easy pairs would all be 1.
     """
     right = list(zip(triplets["anchor"], triplets["positive"], strict=True))
     wrong = list(zip(triplets["anchor"], triplets["negative"], strict=True))
     different = list(dict.fromkeys(right + wrong))
-    queries, documents = zip(*different, strict=True)
-    if isinstance(teacher, CrossEncoder):
-        found = teacher.predict(queries, documents, activation=None)
-        scores = found.astype(np.float64)
-    else:
-        sides = []
-        for encode, column in (
-            (teacher.encode_query, queries),
-            (teacher.encode_document, documents),
-        ):
-            texts, place = np.unique(column, return_inverse=True)
-            vectors = encode(texts.tolist())[place]
-            dot = metric_of(teacher) == "dot"
-            sides.append(vectors if dot else normalized(vectors))
-        scores = np.einsum("nd,nd->n", *sides, dtype=np.float64)
-    score = dict(zip(different, scores.tolist(), strict=True))
+    scores = teacher.predict(*zip(*different, strict=True), activation=None)
+    score = dict(zip(different, scores.astype(np.float64).tolist(), strict=True))
     label = [score[p] - score[n] for p, n in zip(right, wrong, strict=True)]
     return {**{role: list(texts) for role, texts in triplets.items()}, "label": label}
 

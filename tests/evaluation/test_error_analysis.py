@@ -1,6 +1,7 @@
 import pytest
+from material import word_overlap
 
-from sbert_lab.evaluation.error_analysis import negates, word_overlap
+from sbert_lab.evaluation.error_analysis import negates
 
 
 def test_overlap_is_the_share_of_common_content_words():
