@@ -1,10 +1,11 @@
-"""The working search of 09, whose arguments are what can go wrong in one.
+"""The working search of 09, and the list of mistakes that are made in one.
 
-As they stand `embed` and `rank` are sound, and equal to the package's own.
+As they stand `embed` and `rank` are sound, and equal to the package's own; their
+arguments are what can go wrong. The prices are in the record of 09.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -56,3 +57,110 @@ def rank(
     made.add(scale(documents))
     found: Rows = made.search(scale(asked), k)[1]
     return found
+
+
+class Mistake(NamedTuple):
+    """What is done wrongly, whether anything complains, and what finds it."""
+
+    title: str
+    complains: str
+    check: str
+
+
+_NO = "no"
+
+#: By the key in the record: those that make answers worse.
+MISTAKES = {
+    "other_tokenizer": Mistake(
+        "tokenizer of another model", _NO, "tokens of both: len(tokenizer), vocab_size"
+    ),
+    "not_lowered": Mistake(
+        "uncased model, texts not lower-cased",
+        "sbert_lab, where most words are unknown",
+        "count unknown tokens",
+    ),
+    "lowered": Mistake("cased model, texts lower-cased", _NO, "look for capitals"),
+    "cut_128": Mistake(
+        "pages cut at 128 tokens", "sbert_lab warns", "tokens of the longest texts"
+    ),
+    "cut_256": Mistake(
+        "pages cut at 256 tokens", "sbert_lab warns", "tokens of the longest texts"
+    ),
+    "fixed_characters": Mistake(
+        "passages cut after so many characters", _NO, "texts of just one length"
+    ),
+    "query_prompt_missing": Mistake(
+        "queries without their prompt", _NO, "encode_query, or print what is encoded"
+    ),
+    "prompts_missing": Mistake(
+        "no prompts at all", _NO, "encode_query and encode_document"
+    ),
+    "prompt_doubled": Mistake(
+        "queries with the prompt twice", _NO, "no text begins with the prompt"
+    ),
+    "prompt_of_documents": Mistake(
+        "queries with the prompt of documents", _NO, "encode_query"
+    ),
+    "padding": Mistake(
+        "padding averaged in", _NO, "a text alone, and beside a long one"
+    ),
+    "cls": Mistake(
+        "[CLS] of a model trained for the mean",
+        "sbert_lab, where a folder names no pooling",
+        "vectors equal to sentence-transformers'",
+    ),
+    "float16_overflow": Mistake(
+        "sums normalised in float16", "NumPy, once, if not silenced", "rows of zeros"
+    ),
+    "dot": Mistake("dot product, not normalised", _NO, "lengths of the vectors"),
+    "l2": Mistake("L2 distance, not normalised", _NO, "lengths of the vectors"),
+    "two_models": Mistake(
+        "queries by another model of that width",
+        "VectorIndex, by its model_hash",
+        "encode a stored text again",
+    ),
+    "stale_half": Mistake(
+        "half of the vectors are of before an update",
+        "VectorIndex, by its model_hash",
+        "encode some stored texts again",
+    ),
+    "stale_all": Mistake(
+        "all vectors are of before an update",
+        "VectorIndex, by its model_hash",
+        "encode some stored texts again",
+    ),
+    "bfloat16_ties": Mistake("scores in bfloat16", _NO, "equal scores of unlike texts"),
+    "int8_coarse": Mistake(
+        "int8 over -1 to 1, not over what is used", _NO, "recall against exact search"
+    ),
+    "bits": Mistake(
+        "one bit a dimension, nothing scored again", _NO, "recall against exact search"
+    ),
+    "hnsw_default": Mistake(
+        "HNSW with efSearch as it comes", _NO, "recall against exact search"
+    ),
+    "hnsw_metric": Mistake(
+        "HNSW with its own metric, not normalised", _NO, "recall against exact search"
+    ),
+    "deletions": Mistake(
+        "old versions dropped from the answers", _NO, "searches with too few answers"
+    ),
+    "filtered_late": Mistake(
+        "a filter after top_k", _NO, "searches with too few answers"
+    ),
+    "false_negatives": Mistake(
+        "equal answers as wrong ones in a batch",
+        "MultipleNegativesRankingLoss leaves them out",
+        "answers that several rows share",
+    ),
+}
+
+#: Those that make a measurement better than the search.
+ILLUSIONS = {
+    "small_corpus": Mistake(
+        "measured among a thousand documents", _NO, "as many documents as in earnest"
+    ),
+    "test_in_training": Mistake(
+        "the test's queries in training", "adapt refuses", "find_leaks"
+    ),
+}

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from study import Items, Study, main
 from tokenizers.normalizers import BertNormalizer
 
-from experiments.mistakes import Rows, embed, rank
+from experiments.mistakes import Rows, rank
+from experiments.mistakes import embed as embed_in_order
 from experiments.profiles import current
 from experiments.runs import get_or_train
 from sbert_lab._utils import Vectors
@@ -102,6 +103,13 @@ def pages(name: str) -> Search:
     right = [row[page(code)] for code in test.relevant]
     texts = ["\n".join(own) for own in parts.values()]
     return Search(list(test.queries), texts, right, domain(name).group, [])
+
+
+def embed(encoder: SentenceEncoder, texts: Sequence[str], **how: Any) -> Vectors:
+    """Embed the short texts first, which needs little padding; as `mistakes.embed`."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    rows = embed_in_order(encoder, [texts[row] for row in order.tolist()], **how)
+    return rows[np.argsort(order)]
 
 
 @cache
@@ -243,7 +251,7 @@ def no_prompts(name: str) -> Pair:
 
 def padded(name: str) -> Pair:
     """Average the padding of a batch of documents too; queries come one at a time."""
-    documents = embed(base(), short(name).documents, masked=False)
+    documents = embed_in_order(base(), short(name).documents, masked=False)
     return compared(name, vectors(name, "queries"), documents)
 
 

@@ -1,8 +1,8 @@
 """A smoke test for a search, which tells of what mistakes it smells.
 
-Most of them raise no error: they move a vector, or an answer. So a sample is worked out
-again, as the encoder says, and compared with what is there. Notebook 09 tells what each
-mistake costs.
+Most mistakes raise no error: they move a vector, or an answer. So a sample is worked
+out again, as the encoder says, and compared with what is there. Notebook 09 tells what
+each one costs.
 """
 
 from collections import Counter
@@ -27,6 +27,32 @@ from sbert_lab.models.sentence_encoder import (
     metric_of,
 )
 
+#: The mistakes that can be smelt, and what to do about each.
+CURES = {
+    "overflow": "pool and normalise in float32; leave out texts without a word",
+    "not normalised": "normalise documents and queries, or compare by cosine",
+    "another pooling": "pool as the model's own folder says",
+    "missing prompt": "encode with the prompts that the model has learnt",
+    "doubled prompt": "give the encoder, which adds its prompt, the bare texts",
+    "prompt of the other side": "use encode_query for queries, encode_document",
+    "stale vectors": "encode all documents again with the encoder that is asked",
+    "another model": "encode documents and queries with the same model and settings",
+    "padding averaged in": "give transformer and pooling the attention mask",
+    "tokenizer of another model": "load model and tokenizer from one folder",
+    "not lower-cased": "use the tokenizer of the model's own folder, which lower-cases",
+    "lower-cased": "leave texts as they are written: this model reads capitals",
+    "unknown words": "take a model that knows the language and its signs",
+    "truncation": "cut documents into passages: sbert_lab.index.chunking",
+    "cut at fixed characters": "cut where sentences end: sbert_lab.index.chunking",
+    "unknown ids": "take deleted documents out of the index, put missing ones in",
+    "too few answers": "filter in the search, not after it; build anew if deleted much",
+    "ties": "score in float32, or score the best again in it",
+    "missed neighbours": "raise ef_search, nprobe or candidates; check the metric",
+    "small corpus": "measure in as many documents as are searched in earnest",
+    "test in training": "split by what belongs together: datasets.pairs.split_pairs",
+    "false negatives": "keep equal answers out of a batch, as our losses do",
+}
+
 _SAME = 0.98  # cosine from which on two vectors are the same, but for rounding
 _NAMED = 0.9995  # cosine from which on a known mistake explains a vector
 _FEW = 0.05  # share of texts, or of answers, that may be odd
@@ -36,15 +62,14 @@ _SMALL = 1_000  # documents
 
 @dataclass(frozen=True)
 class Smell:
-    """What is probably wrong, the measurement that says so, and what to do."""
+    """One of `CURES`, and the measurement that speaks for it."""
 
     mistake: str
     evidence: str
-    cure: str
 
     def __str__(self) -> str:
-        """Show in one line."""
-        return f"{self.mistake}: {self.evidence}. To mend it: {self.cure}."
+        """Show both, and what to do."""
+        return f"{self.mistake}: {self.evidence}. {CURES[self.mistake]}"
 
 
 @dataclass(frozen=True)
@@ -99,8 +124,7 @@ def check_pipeline(
     rng, ids = np.random.default_rng(seed), list(documents)
     some = np.sort(rng.permutation(len(queries))[:sample]).tolist()
     texts = [queries[row] for row in some]
-    asked = encode_queries(encoder, texts)
-    sent = asked
+    sent = asked = encode_queries(encoder, texts)
     if query_vectors is not None:
         if len(query_vectors) != len(queries):
             raise ValueError(f"{len(query_vectors)} vectors, {len(queries)} queries")
@@ -126,7 +150,7 @@ def check_pipeline(
         strange=[key for key in (*came, *wanted) if key not in documents],
         training=[*training],
     )
-    return [smell for check in _CHECKS for smell in check(seen)]
+    return [Smell(*one) for check in _CHECKS for one in check(seen)]
 
 
 def _answers(
@@ -143,14 +167,10 @@ def _answers(
         named = dict(enumerate(ids))
         scores, gaps = np.asarray(got[0]), np.asarray(got[1]) < 0
         rows = [[named.get(r, f"row {r}") for r in own] for own in got[1].tolist()]
-    both = zip(rows, scores.tolist(), (~gaps).tolist(), strict=True)
-    pairs = [
-        [(key, score) for key, score, is_one in zip(*row, strict=True) if is_one]
-        for row in both
-    ]
-    return [[key for key, _ in row] for row in pairs], [
-        [s for _, s in r] for r in pairs
-    ]
+    full = [int(width) for width in (~gaps).sum(1)]  # gaps stand last
+    found = [own[:width] for own, width in zip(rows, full, strict=True)]
+    told = zip(scores.tolist(), full, strict=True)
+    return found, [own[:width] for own, width in told]
 
 
 def _metric(index: Any) -> str:  # noqa: ANN401
@@ -166,8 +186,6 @@ def _stored(index: Any, ids: list[Any], some: Iterable[Any]) -> Vectors | None: 
     own, every = index, ids
     if isinstance(index, VectorIndex):
         own, every = index._index, index.ids.tolist()
-        if index.kind.startswith("binary"):
-            return None
     row = {key: row for row, key in enumerate(every)}
     try:
         vectors = own.reconstruct_n(0, own.ntotal)
@@ -177,36 +195,33 @@ def _stored(index: Any, ids: list[Any], some: Iterable[Any]) -> Vectors | None: 
     return found
 
 
-# Checks: each yields the smells that it finds
+# Checks: each yields what it smells, one of CURES, with its evidence
+
+_Found = Iterator[tuple[str, str]]
 
 
-def _no_numbers(seen: _Seen) -> Iterator[Smell]:
+def _numbers(seen: _Seen) -> _Found:
     for side, rows in (("document", seen.stored), ("query", seen.sent)):
-        if rows is None:
-            continue
-        bad = int((~np.isfinite(rows).all(1) | ~rows.any(1)).sum())
-        if bad:
-            yield Smell(
-                "overflow",
-                f"{bad:,} of {len(rows):,} {side} vectors are zero, or no numbers",
-                "pool and normalise in float32, and leave out texts without a word",
-            )
+        if rows is not None:
+            bad = int((~np.isfinite(rows).all(1) | ~rows.any(1)).sum())
+            if bad:
+                told = f"{bad:,} of {len(rows):,} {side} vectors are 0, or no numbers"
+                yield "overflow", told
 
 
-def _length_counts(seen: _Seen) -> Iterator[Smell]:
+def _lengths(seen: _Seen) -> _Found:
     if seen.stored is None or seen.metric not in ("dot", "l2"):
         return
     lengths = np.linalg.norm(seen.stored[seen.stored.any(1)], axis=1)
     if metric_of(seen.encoder) == "cosine" and lengths.std() > 0.01 * lengths.mean():
         short, long = np.percentile(lengths, [5, 95])
-        yield Smell(
-            f"{seen.metric} of vectors that are not normalised",
-            f"their lengths go from {short:.3g} to {long:.3g}",
-            "normalise documents and queries, or compare by cosine",
+        told = (
+            f"vectors are {short:.3g} to {long:.3g} long, and {seen.metric} counts that"
         )
+        yield "not normalised", told
 
 
-def _other_vectors(seen: _Seen) -> Iterator[Smell]:
+def _vectors(seen: _Seen) -> _Found:
     sides: list[tuple[str, list[str], Vectors | None, Vectors]] = [
         ("query", seen.queries, seen.sent, seen.asked),
         ("document", list(seen.documents.values()), seen.stored, seen.made),
@@ -214,158 +229,106 @@ def _other_vectors(seen: _Seen) -> Iterator[Smell]:
     for side, texts, given, made in sides:
         if given is None or not np.isfinite(given).all():
             continue
-        if given.shape != made.shape:
-            far, share = np.ones(len(made), bool), 1.0
-        else:
+        far = np.ones(len(made), bool)
+        if given.shape == made.shape:
             far = pairwise_cosine(given, made) < _SAME
-            share = float(far.mean())
-        if share > _FEW:
+        if (share := float(far.mean())) > _FEW:
             rows = np.flatnonzero(far)[:32].tolist()
-            known = _explained(
-                seen.encoder, side, [texts[i] for i in rows], given[rows]
-            )
-            unknown = "stale vectors" if share < 0.9 else "vectors of another model"
-            yield Smell(
-                known or unknown,
-                f"{share:.0%} of the {side} vectors are not what the encoder makes",
-                f"encode them again with it, as {side}",
-            )
+            odd, unknown = [texts[row] for row in rows], "another model"
+            if side == "document" and share < 0.9:
+                unknown = "stale vectors"
+            mistake, how = _explained(seen.encoder, side, odd, given[rows])
+            told = f"{share:.0%} of {side} vectors are not what the encoder makes"
+            yield mistake or unknown, f"{told}{how}"
 
 
 def _explained(
     encoder: Encoder, side: str, texts: list[str], given: Vectors
-) -> str | None:
+) -> tuple[str, str]:
     """Return the known mistake that makes just these vectors of texts, if one does."""
     if not isinstance(encoder, SentenceEncoder):
-        return None
-    prompt = encoder.prompt_for(side)
+        return "", ""
+    prompt, layout = encoder.prompt_for(side), encoder.layout
     other = encoder.prompt_for("document" if side == "query" else "query")
-    layout, ways = encoder.layout, dict[str, tuple[Any, str]]()
-    ways["a missing prompt"], ways["a doubled prompt"] = (
-        (layout, ""),
-        (layout, 2 * prompt),
-    )
-    ways["the prompt of the other side"] = layout, other
-    for mode in POOLING:
-        ways[f"{mode} pooling"] = replace(layout, pooling=(mode,)), prompt
-    for most in (64, 128, 256):
-        if most < encoder.max_seq_length:
-            ways[f"cut at {most} tokens"] = replace(layout, max_seq_length=most), prompt
-    for name, (changed, before) in ways.items():
-        told = SentenceEncoder(encoder.transformer, encoder.tokenizer, changed).eval()
-        made = told.encode(texts, prompt=before, show_progress=False)
+    ways: list[tuple[str, str, str]] = [
+        ("missing prompt", "", layout.pooling[0]),
+        ("doubled prompt", 2 * prompt, layout.pooling[0]),
+        ("prompt of the other side", other, layout.pooling[0]),
+        *[("another pooling", prompt, mode) for mode in POOLING],
+    ]
+    for mistake, before, mode in ways:
+        told = replace(layout, pooling=(mode,))
+        changed = SentenceEncoder(encoder.transformer, encoder.tokenizer, told).eval()
+        made = changed.encode(texts, prompt=before, show_progress=False)
         same = made.shape == given.shape
         if same and np.median(pairwise_cosine(made, given)) > _NAMED:
-            return name
-    return None
+            return mistake, f", but what {mode} pooling makes behind {before!r}"
+    return "", ""
 
 
-def _padding(seen: _Seen) -> Iterator[Smell]:
+def _padding(seen: _Seen) -> _Found:
     texts = list(seen.documents.values())
     short, long = min(texts, key=len), " ".join(texts)[:1_000]
     alone, beside = (seen.encoder.encode(own)[:1] for own in ([short], [short, long]))
-    near = float(pairwise_cosine(alone, beside)[0])
-    if near < _SAME:
-        yield Smell(
-            "padding averaged in",
-            f"a short text alone and beside a long one have a cosine of {near:.2f}",
-            "give the attention mask to the transformer and to the pooling",
-        )
+    if (near := float(pairwise_cosine(alone, beside)[0])) < _SAME:
+        told = f"a text alone and beside a long one have a cosine of {near:.2f}"
+        yield "padding averaged in", told
 
 
-def _tokens(seen: _Seen) -> Iterator[Smell]:
+def _tokens(seen: _Seen) -> _Found:
     encoder, texts = seen.encoder, [*seen.documents.values(), *seen.queries]
     if not isinstance(encoder, SentenceEncoder):
         return
-    words = encoder.tokenizer.backend_tokenizer
     rows, here = encoder.transformer.config.vocab_size, len(encoder.tokenizer)
     if not 0.9 * rows <= here <= rows:
-        yield Smell(
-            "the tokenizer of another model",
-            f"it knows {here:,} tokens, the model {rows:,}",
-            "load both from one folder",
-        )
+        told = f"it knows {here:,} tokens, the model {rows:,}"
+        yield "tokenizer of another model", told
+    words, unknown = encoder.tokenizer.backend_tokenizer, encoder.tokenizer.unk_token_id
 
-    def share(texts: list[str]) -> float:
-        unknown = encoder.tokenizer.unk_token_id
+    def odd(texts: list[str]) -> float:
         return float(np.mean([unknown in words.encode(text).ids for text in texts]))
 
-    if (odd := share(texts)) > _FEW:
-        lower = share([text.lower() for text in texts]) < odd / 2
-        yield Smell(
-            "an uncased model without lower-casing" if lower else "unknown words",
-            f"{odd:.0%} of texts hold a word that the tokenizer does not know",
-            "use the tokenizer of the model's own folder, with its settings",
-        )
+    if (share := odd(texts)) > _FEW:
+        lower = odd([text.lower() for text in texts]) < share / 2
+        told = f"{share:.0%} of texts hold a word that the tokenizer does not know"
+        yield "not lower-cased" if lower else "unknown words", told
     encoder.token_ids(texts)
-    if encoder.last_truncated > _FEW * len(texts):
-        yield Smell(
-            "silent truncation",
-            f"{encoder.last_truncated:,} of {len(texts):,} texts are longer than "
-            f"{encoder.max_seq_length} tokens, and the rest of them is not read",
-            "cut them into passages: sbert_lab.index.chunking",
-        )
+    if (cut := encoder.last_truncated) > _FEW * len(texts):
+        told = f"{cut:,} of {len(texts):,} texts are longer than the tokens read"
+        yield "truncation", f"{told}, {encoder.max_seq_length}"
 
 
-def _texts(seen: _Seen) -> Iterator[Smell]:
+def _texts(seen: _Seen) -> _Found:
     documents = list(seen.documents.values())
     for side, texts in (("query", seen.queries), ("document", documents)):
         prompt = getattr(seen.encoder, "prompt_for", lambda _: "")(side).strip()
         begun = np.mean([text.startswith(prompt) for text in texts])
         if prompt and begun > 0.5:
-            yield Smell(
-                "a doubled prompt",
-                f"{begun:.0%} of {side} texts begin with {prompt!r}, as the encoder "
-                "itself begins",
-                "give it the bare texts",
-            )
+            told = f"{begun:.0%} of {side} texts begin with {prompt!r} themselves"
+            yield "doubled prompt", told
     usual, count = Counter(map(len, documents)).most_common(1)[0]
     if usual > 40 and count > 0.2 * len(documents):
-        yield Smell(
-            "documents cut at fixed characters",
-            f"{count / len(documents):.0%} of them have just {usual} characters",
-            "cut where sentences end: sbert_lab.index.chunking",
-        )
-    every = " ".join([*documents, *seen.queries])
-    words = ["Berlin", "Paris", "WHO", "US"]
-    cased = pairwise_cosine(
-        *(seen.encoder.encode(w) for w in (words, [*map(str.lower, words)]))
-    )
+        told = f"{count / len(documents):.0%} of documents have just {usual} characters"
+        yield "cut at fixed characters", told
+    every, words = " ".join([*documents, *seen.queries]), ["Berlin", "Paris", "WHO"]
+    both = words, [word.lower() for word in words]
+    cased = pairwise_cosine(*(seen.encoder.encode(own) for own in both))
     if every == every.lower() != every.upper() and cased.min() < _SAME:
-        yield Smell(
-            "lower-casing for a cased model",
-            "no text has a capital, which the model would tell from small letters",
-            "leave texts as they are written",
-        )
+        yield "lower-cased", "no text has a capital, which the model would notice"
 
 
-def _index(seen: _Seen) -> Iterator[Smell]:
+def _answered(seen: _Seen) -> _Found:
     if seen.strange:
-        yield Smell(
-            "ids that are no documents",
-            f"{len(seen.strange):,} found or relevant ids, such as {seen.strange[0]!r}",
-            "take deleted documents out of the index, and put missing ones in",
-        )
+        told = f"{len(seen.strange):,} found or relevant ids are no documents"
+        yield "unknown ids", f"{told}, such as {seen.strange[0]!r}"
     short = np.mean([len(own) < seen.k for own in seen.found])
     if short > _FEW:
-        yield Smell(
-            "fewer answers than asked for",
-            f"{short:.0%} of searches bring fewer than {seen.k}",
-            "filter in the search, not after `top_k`; build anew after deletions",
-        )
+        yield "too few answers", f"{short:.0%} of searches bring less than {seen.k}"
     tied = float(np.mean([_tied(seen, row) for row in range(len(seen.found))]))
     if tied > _FEW:
-        yield Smell(
-            "ties",
-            f"{tied:.0%} of answers have the score of another text",
-            "score in float32, or score the best again in it",
-        )
+        yield "ties", f"{tied:.0%} of answers have the score of another text"
     if seen.sent.shape[1] == seen.made.shape[1] and (recall := _recall(seen)) < _RECALL:
-        yield Smell(
-            "the index misses neighbours",
-            f"it finds about {recall:.2f} of the nearest {seen.k}",
-            "mend what is said above; raise ef_search, nprobe or candidates",
-        )
+        yield "missed neighbours", f"{recall:.0%} of the nearest {seen.k} are found"
 
 
 def _tied(seen: _Seen, row: int) -> float:
@@ -392,49 +355,35 @@ def _recall(seen: _Seen) -> float:
     shares = []
     for query, own, least in zip(queries, seen.found, kth, strict=True):
         rows = [place[key] for key in dict.fromkeys(own) if key in place]
-        shares.append(
-            min(1.0, float((vectors[rows] @ query >= least - 1e-4).sum()) / k)
-        )
+        near = float((vectors[rows] @ query >= least - 1e-4).sum())
+        shares.append(min(near / k, 1.0))
     return float(np.mean(shares))
 
 
-def _corpus(seen: _Seen) -> Iterator[Smell]:
-    if seen.size < _SMALL:
-        yield Smell(
-            "a small corpus",
-            f"{seen.size:,} documents, and scores fall as their number rises",
-            "measure in as many as are searched in earnest",
-        )
-
-
-def _training(seen: _Seen) -> Iterator[Smell]:
+def _data(seen: _Seen) -> _Found:
     rows, queries = seen.training, seen.queries
-    leaked = len(find_leaks(rows, [(query,) for query in queries]))
-    if leaked > _FEW * len(queries):
-        yield Smell(
-            "test queries in training",
-            f"{leaked / len(queries):.0%} of the queries stand in training",
-            "split by what belongs together: sbert_lab.datasets.pairs.split_pairs",
+    if seen.size < _SMALL:
+        yield (
+            "small corpus",
+            f"{seen.size:,} documents; with more, scores fall",
         )
+    leaked = len(find_leaks(rows, [(query,) for query in queries])) / len(queries)
+    if leaked > _FEW:
+        yield "test in training", f"{leaked:.0%} of the queries stand in training"
     answers = Counter(plain(row[1]) for row in rows if len(row) > 1)
     shared = sum(count for count in answers.values() if count > 1)
     if shared > _FEW * len(rows):
-        yield Smell(
-            "false negatives in the batch",
-            f"{shared / len(rows):.0%} of training rows have another row's answer, "
-            "and in one batch each counts as wrong for the other",
-            "take MultipleNegativesRankingLoss of this package, which leaves such out",
-        )
+        told = f"{shared / len(rows):.0%} of training rows share their answer"
+        yield "false negatives", told
 
 
-_CHECKS: tuple[Callable[[_Seen], Iterator[Smell]], ...] = (
-    _no_numbers,
-    _length_counts,
-    _other_vectors,
+_CHECKS: tuple[Callable[[_Seen], _Found], ...] = (
+    _numbers,
+    _lengths,
     _padding,
+    _vectors,
     _tokens,
     _texts,
-    _index,
-    _corpus,
-    _training,
+    _answered,
+    _data,
 )

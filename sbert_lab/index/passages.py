@@ -21,7 +21,12 @@ from sbert_lab.index.vector_index import VectorIndex
 from sbert_lab.models.batching import check_texts
 from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.lexical import Bm25
-from sbert_lab.models.sentence_encoder import Encoder, metric_of
+from sbert_lab.models.sentence_encoder import (
+    Encoder,
+    encode_documents,
+    encode_queries,
+    metric_of,
+)
 
 _ABOUT, _DOCUMENTS, _FORMAT = "passages.json", "documents.json", 4
 
@@ -146,8 +151,7 @@ class Passages:
         if new := [text for text in texts if text not in self._ids]:
             first = 1 + max(self._ids.values(), default=-1)
             ids = range(first, first + len(new))
-            read = getattr(self.encoder, "encode_document", self.encoder.encode)
-            vectors = read(new)
+            vectors = encode_documents(self.encoder, new)
             self._index.add(vectors, list(ids))
             self._ids |= zip(new, ids, strict=True)
         old = [part for name in cut for part in self._chunks.get(name, ())]
@@ -324,8 +328,7 @@ class Passages:
         among = None
         if names is not None:
             among = [i for i in self._ids.values() if self._standing(i, names)]
-        ask = getattr(self.encoder, "encode_query", self.encoder.encode)
-        asked = ask([query])
+        asked = encode_queries(self.encoder, [query])
         hits = self._index.search(asked, candidates, among=among)
         found: list[Any] = [(hits.scores, hits.ids)]
         if self.hybrid:

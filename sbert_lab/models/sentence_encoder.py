@@ -47,6 +47,16 @@ class Encoder(Protocol):
         ...
 
 
+def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """Encode queries: by ``encode_query``, or else by ``encode``."""
+    return cast(Vectors, getattr(encoder, "encode_query", encoder.encode)(texts))
+
+
+def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """Encode documents: by ``encode_document``, or else by ``encode``."""
+    return cast(Vectors, getattr(encoder, "encode_document", encoder.encode)(texts))
+
+
 def metric_of(encoder: Encoder) -> Metric:
     """Return how vectors are compared, cosine unless it says, or refuse to search."""
     found = getattr(encoder, "metric", "cosine")

@@ -104,6 +104,7 @@ def broken(
     read = vectors.copy()
     read[::4] = encoder.encode(longer[::4])
     half = np.where(np.arange(len(texts))[:, None] % 2, vectors, other.encode(texts))
+    chinese = [f"\u7b2c{i}\u53f7\u6587\u66f8" for i in range(len(texts))]
     gone = vectors.copy()
     gone[::9] = 0
 
@@ -134,41 +135,53 @@ def broken(
     cls = embed(encoder, texts, pool=cls_pooling, max_tokens=128)
     return {
         "padding": ("padding averaged in", make(padded, flat(padded.encode(texts)))),
-        "cls pooling": ("cls pooling", make(encoder, flat(cls))),
-        "dot": ("dot of vectors", make(encoder, flat(long, scale=as_given))),
+        "cls pooling": ("another pooling", make(encoder, flat(cls))),
+        "dot": ("not normalised", make(encoder, flat(long, scale=as_given))),
         "l2": (
-            "l2 of vectors",
+            "not normalised",
             make(encoder, flat(long, faiss.IndexFlatL2, as_given)),
         ),
         "two models": (
-            "vectors of another model",
+            "another model",
             make(encoder, flat(vectors), query_vectors=other.encode(queries)),
         ),
         "stale": ("stale vectors", make(encoder, flat(half))),
         "prompt missing": (
-            "a missing prompt",
+            "missing prompt",
             make(prompted, behind, query_vectors=asked),
         ),
+        "prompt of documents": (
+            "prompt of the other side",
+            make(prompted, behind, query_vectors=prompted.encode_document(queries)),
+        ),
+        "another language": (
+            "unknown words",
+            make(
+                encoder,
+                flat(encoder.encode(chinese)),
+                documents=dict(enumerate(chinese)),
+            ),
+        ),
         "prompt doubled": (
-            "a doubled prompt",
+            "doubled prompt",
             make(prompted, behind, queries=["query: " + q for q in queries]),
         ),
         "truncation": (
-            "silent truncation",
+            "truncation",
             make(encoder, flat(read), documents=dict(enumerate(longer))),
         ),
         "fixed characters": (
-            "documents cut at fixed characters",
+            "cut at fixed characters",
             make(
                 encoder, flat(encoder.encode(list(pieces.values()))), documents=pieces
             ),
         ),
         "not lower-cased": (
-            "an uncased model without lower-casing",
+            "not lower-cased",
             make(uncased, flat(uncased.encode(texts))),
         ),
         "lower-cased": (
-            "lower-casing for a cased model",
+            "lower-cased",
             make(
                 cased,
                 flat(cased.encode(small[0])),
@@ -177,33 +190,35 @@ def broken(
             ),
         ),
         "tokenizer": (
-            "the tokenizer of another model",
+            "tokenizer of another model",
             make(foreign, flat(foreign.encode(texts))),
         ),
         "overflow": ("overflow", make(encoder, flat(gone))),
         "bfloat16": ("ties", make(encoder, Answers(in_bfloat16))),
         "bits": (
-            "the index misses neighbours",
-            make(encoder, VectorIndex.build(vectors, kind="binary")),
+            "missed neighbours",
+            make(
+                encoder, flat(vectors, lambda d: faiss.IndexLSH(d, d, False), as_given)
+            ),
         ),
         "a short walk": (
-            "the index misses neighbours",
+            "missed neighbours",
             make(encoder, walk(faiss.METRIC_INNER_PRODUCT, 1, normalized)),
         ),
         "another metric": (
-            "l2 of vectors",
+            "not normalised",
             make(encoder, walk(faiss.METRIC_L2, 64, as_given, long)),
         ),
         "deletions": (
-            "ids that are no documents",
+            "unknown ids",
             make(encoder, Answers(with_deleted)),
         ),
         "filter": (
-            "fewer answers than asked for",
+            "too few answers",
             make(encoder, Answers(filtered_late)),
         ),
         "small corpus": (
-            "a small corpus",
+            "small corpus",
             make(
                 encoder,
                 flat(vectors[:500]),
@@ -212,11 +227,11 @@ def broken(
             ),
         ),
         "leak": (
-            "test queries in training",
+            "test in training",
             make(encoder, flat(vectors), training=row),
         ),
         "false negatives": (
-            "false negatives in the batch",
+            "false negatives",
             make(encoder, flat(vectors), training=many),
         ),
     }
