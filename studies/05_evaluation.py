@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from material import word_overlap
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import cohen_kappa_score
 from study import Items, Study, main
@@ -22,7 +23,6 @@ from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.datasets import sts
 from sbert_lab.datasets.icd10cm_tasks import KINDS
 from sbert_lab.datasets.pairs import read_authored
-from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.evaluation.metrics import ndcg_at_k, pairwise_cosine
 from sbert_lab.evaluation.statistics import (
     Interval,
@@ -104,17 +104,19 @@ def levels() -> dict[str, ArrayLike]:
 def power() -> dict[str, ArrayLike]:
     """Return what so many queries show, and how often a set of them does.
 
-    A set is drawn from the benchmark's categories of diseases, a query of each, as
-    often as there are queries in it.
+    The queries of a set are drawn one by one, whatever diseases they belong to.
     """
     found: dict[str, ArrayLike] = {}
     rng = np.random.default_rng(0)
     for rivals, (first, second) in RIVALS.items():
         ours, theirs = (board()[name]["Retrieval"] for name in (first, second))
         gaps = ours.items - theirs.items
-        least = minimum_detectable_difference(gaps) * np.sqrt(len(gaps))
+        least, needed = 0.0, 0
+        if np.ptp(gaps):  # not so in a handful of queries
+            least = minimum_detectable_difference(gaps) * np.sqrt(len(gaps))
+            needed = items_needed(gaps, 0.01)
         found[f"{rivals} shown"] = [least / np.sqrt(count) for count in COUNTS]
-        found[f"{rivals} needed"] = [items_needed(gaps, 0.01)]
+        found[f"{rivals} needed"] = [needed]
         gap = bootstrap_mean(gaps, groups=ours.group)
         found[f"{rivals} gap"] = [gap.mean, gap.low, gap.high, gap.n]
         share = []
