@@ -134,16 +134,17 @@ def check_pipeline(
     wanted = [key for row in some for key in positive(relevant[row])]
     sampled = [ids[row] for row in np.sort(rng.permutation(len(ids))[:sample])]
     kept = {key: documents[key] for key in (*sampled, *came) if key in documents}
+    opened, metric, every = _opened(index, ids)
     seen = _Seen(
         encoder=encoder,
         queries=texts,
         sent=sent,
         asked=asked,
         documents=kept,
-        stored=_stored(index, ids, kept),
+        stored=_stored(opened, every, kept),
         made=encode_documents(encoder, list(kept.values())),
         size=len(documents),
-        metric=_metric(index),
+        metric=metric,
         found=found,
         scores=scores,
         k=min(k, len(documents)),
@@ -173,22 +174,19 @@ def _answers(
     return found, [own[:width] for own, width in told]
 
 
-def _metric(index: Any) -> str:  # noqa: ANN401
-    """Return cosine, dot or l2; unknown where an index does not say."""
+def _opened(index: Any, ids: list[Any]) -> tuple[Any, str, list[Any]]:  # noqa: ANN401
+    """Return FAISS's index, its metric if it says, and the id of each row."""
     if isinstance(index, VectorIndex):
-        return index.metric
-    kind = getattr(index, "metric_type", -1)  # FAISS's
-    return {0: "dot", 1: "l2"}.get(kind, "unknown")
+        return index._index, index.metric, index.ids.tolist()
+    kind = getattr(index, "metric_type", -1)
+    return index, {0: "dot", 1: "l2"}.get(kind, "unknown"), ids
 
 
 def _stored(index: Any, ids: list[Any], some: Iterable[Any]) -> Vectors | None:  # noqa: ANN401
     """Return the vectors of some ids that an index gives back, if it does."""
-    own, every = index, ids
-    if isinstance(index, VectorIndex):
-        own, every = index._index, index.ids.tolist()
-    row = {key: row for row, key in enumerate(every)}
+    row = {key: row for row, key in enumerate(ids)}
     try:
-        vectors = own.reconstruct_n(0, own.ntotal)
+        vectors = index.reconstruct_n(0, index.ntotal)
         found: Vectors = vectors[[row[key] for key in some]]
     except (AttributeError, RuntimeError, KeyError, IndexError):
         return None  # not of this kind of index, or not in it
@@ -333,11 +331,9 @@ def _answered(seen: _Seen) -> _Found:
 
 def _tied(seen: _Seen, row: int) -> float:
     """Return the share of a query's answers that have the score of another text."""
-    texts: dict[float, set[str]] = {}
-    for key, score in zip(seen.found[row], seen.scores[row], strict=True):
-        texts.setdefault(score, set()).add(plain(seen.documents.get(key, "")))
-    tied = sum(len(own) for own in texts.values() if len(own) > 1)
-    return tied / max(1, len(seen.found[row]))
+    texts = [plain(seen.documents.get(key, "")) for key in seen.found[row]]
+    times = Counter(score for score, _ in {*zip(seen.scores[row], texts, strict=True)})
+    return sum(n for n in times.values() if n > 1) / max(1, len(texts))
 
 
 def _recall(seen: _Seen) -> float:
