@@ -46,6 +46,7 @@ from sbert_lab.training.trainer import has_fast_bfloat16
 Values = NDArray[np.float64]
 PROMPTS = {"query": "query: ", "document": "passage: "}
 PAIRS = 1_000  # that an update of the model learns
+WITH_PROMPTS = 8_000  # that a model with prompts has learnt
 SMALL = 1_000  # documents of a corpus that is too small
 FEW_ANSWERS = 150  # of many questions each
 VERSION = 1  # raise it when a mistake is made in another way
@@ -200,10 +201,14 @@ def truncated(name: str, tokens: int) -> Pair:
 
 
 def fixed_characters(name: str) -> Pair:
-    """Cut pages after so many characters, as many as passages of 64 tokens have."""
-    made = splitter(base(), 64)
-    sizes = [len(p.text) for text in pages(name).documents for p in chunk(text, made)]
-    size = round(float(np.mean(sizes)))
+    """Cut pages after so many characters, into as many parts as there are passages."""
+    made, documents = splitter(base(), 64), pages(name).documents
+    wanted = sum(len(chunk(text, made)) for text in documents)
+
+    def parts(size: int) -> int:
+        return sum(-(-len(text) // size) for text in documents)
+
+    size = min(range(40, 800), key=lambda size: abs(parts(size) - wanted))
 
     def cut(text: str) -> list[str]:
         return [text[at : at + size] for at in range(0, len(text), size)]
@@ -221,7 +226,7 @@ def prompted(name: str) -> SentenceEncoder:
         return start
 
     start = get_or_train("with_prompts", {"base": current().model} | PROMPTS, make)
-    recipe, pairs = replace(Recipe(), base_weight=0.0), drawn(name, PAIRS, 0)
+    recipe, pairs = replace(Recipe(), base_weight=0.0), drawn(name, WITH_PROMPTS, 0)
     trained = learnt(start.folder, pairs, recipe, known(name))
     return SentenceEncoder.from_pretrained(trained.folder)
 

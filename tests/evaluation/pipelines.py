@@ -18,7 +18,7 @@ from sbert_lab.index.exact import normalized
 from sbert_lab.models.pooling import cls_pooling
 from sbert_lab.models.static import StaticEncoder
 
-DOCUMENTS, QUERIES = 1_100, 40
+DOCUMENTS, QUERIES = 1_010, 40
 PROMPTS = {"query": "query: ", "document": "passage: "}
 
 #: The arguments of `check_pipeline`.
@@ -135,25 +135,30 @@ def broken(
     cls = embed(encoder, texts, pool=cls_pooling, max_tokens=128)
     return {
         "padding": ("padding averaged in", make(padded, flat(padded.encode(texts)))),
-        "cls pooling": ("another pooling", make(encoder, flat(cls))),
+        "cls": ("another pooling", make(encoder, flat(cls))),
         "dot": ("not normalised", make(encoder, flat(long, scale=as_given))),
         "l2": (
             "not normalised",
             make(encoder, flat(long, faiss.IndexFlatL2, as_given)),
         ),
-        "two models": (
+        "two_models": (
             "another model",
             make(encoder, flat(vectors), query_vectors=other.encode(queries)),
         ),
-        "stale": ("stale vectors", make(encoder, flat(half))),
-        "prompt missing": (
+        "stale_half": ("stale vectors", make(encoder, flat(half))),
+        "query_prompt_missing": (
             "missing prompt",
             make(prompted, behind, query_vectors=asked),
         ),
-        "prompt of documents": (
+        "prompt_of_documents": (
             "prompt of the other side",
             make(prompted, behind, query_vectors=prompted.encode_document(queries)),
         ),
+        "prompts_missing": (
+            "missing prompt",
+            make(prompted, flat(vectors), query_vectors=asked),
+        ),
+        "stale_all": ("another model", make(encoder, flat(other.encode(texts)))),
         "another language": (
             "unknown words",
             make(
@@ -162,25 +167,25 @@ def broken(
                 documents=dict(enumerate(chinese)),
             ),
         ),
-        "prompt doubled": (
+        "prompt_doubled": (
             "doubled prompt",
             make(prompted, behind, queries=["query: " + q for q in queries]),
         ),
-        "truncation": (
+        "cut_128": (
             "truncation",
             make(encoder, flat(read), documents=dict(enumerate(longer))),
         ),
-        "fixed characters": (
+        "fixed_characters": (
             "cut at fixed characters",
             make(
                 encoder, flat(encoder.encode(list(pieces.values()))), documents=pieces
             ),
         ),
-        "not lower-cased": (
+        "not_lowered": (
             "not lower-cased",
             make(uncased, flat(uncased.encode(texts))),
         ),
-        "lower-cased": (
+        "lowered": (
             "lower-cased",
             make(
                 cased,
@@ -189,23 +194,25 @@ def broken(
                 documents=dict(enumerate(small[0])),
             ),
         ),
-        "tokenizer": (
+        "other_tokenizer": (
             "tokenizer of another model",
-            make(foreign, flat(foreign.encode(texts))),
+            make(
+                foreign, flat(np.resize(foreign.encode(texts[:40]), (len(texts), 384)))
+            ),
         ),
-        "overflow": ("overflow", make(encoder, flat(gone))),
-        "bfloat16": ("ties", make(encoder, Answers(in_bfloat16))),
+        "float16_overflow": ("overflow", make(encoder, flat(gone))),
+        "bfloat16_ties": ("ties", make(encoder, Answers(in_bfloat16))),
         "bits": (
             "missed neighbours",
             make(
                 encoder, flat(vectors, lambda d: faiss.IndexLSH(d, d, False), as_given)
             ),
         ),
-        "a short walk": (
+        "hnsw_default": (
             "missed neighbours",
             make(encoder, walk(faiss.METRIC_INNER_PRODUCT, 1, normalized)),
         ),
-        "another metric": (
+        "hnsw_metric": (
             "not normalised",
             make(encoder, walk(faiss.METRIC_L2, 64, as_given, long)),
         ),
@@ -213,11 +220,11 @@ def broken(
             "unknown ids",
             make(encoder, Answers(with_deleted)),
         ),
-        "filter": (
+        "filtered_late": (
             "too few answers",
             make(encoder, Answers(filtered_late)),
         ),
-        "small corpus": (
+        "small_corpus": (
             "small corpus",
             make(
                 encoder,
@@ -226,11 +233,11 @@ def broken(
                 relevant=[{0}] * len(queries),
             ),
         ),
-        "leak": (
+        "test_in_training": (
             "test in training",
             make(encoder, flat(vectors), training=row),
         ),
-        "false negatives": (
+        "false_negatives": (
             "false negatives",
             make(encoder, flat(vectors), training=many),
         ),
