@@ -4,7 +4,6 @@ The nearest wrong texts teach most, but among them stand right answers that nobo
 down, and a model that is taught to push those away gets worse.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +15,6 @@ from sbert_lab.datasets.pairs import plain
 from sbert_lab.index.exact import exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
-
-log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 #: Numbers of anchors ``[q]`` and k to scores and numbers of texts ``[q, k]``.
@@ -54,18 +51,6 @@ class Mined:
             "anchor": list(self.anchors),
             "positive": list(self.positives),
             "negative": lists,
-        }
-
-    def triplets(self) -> dict[str, list[str]]:
-        """Return the same columns with a row for each negative."""
-        if without := len(self.anchors) - len(self.rows):
-            told = "%d of %d pairs have no negative and make no row; removed were %s"
-            log.warning(told, without, len(self.anchors), self.removed)
-        pair, place = np.nonzero(self.negatives >= 0)
-        return {
-            "anchor": [self.anchors[i] for i in pair.tolist()],
-            "positive": [self.positives[i] for i in pair.tolist()],
-            "negative": [self.corpus[i] for i in self.negatives[pair, place].tolist()],
         }
 
 
