@@ -18,7 +18,7 @@ from sbert_lab.index.exact import normalized
 from sbert_lab.models.pooling import cls_pooling
 from sbert_lab.models.static import StaticEncoder
 
-DOCUMENTS, QUERIES = 1_010, 40
+DOCUMENTS, QUERIES = 1_060, 40
 PROMPTS = {"query": "query: ", "document": "passage: "}
 
 #: The arguments of `check_pipeline`.
