@@ -30,7 +30,7 @@ class Comparison:
         """Which is better: the whole interval of the difference is on its side of 0."""
         low, high = (round(x, 12) for x in (self.difference.low, self.difference.high))
         if self.won == self.lost == 0:
-            return "the same on every query; harder queries may tell them apart"
+            return "the same on every query: one model, or queries that are too easy"
         if low > 0 or high < 0:
             little = max(-low, high) < self.margin
             told = f", by less than {self.margin:g}" if little else ""
@@ -83,18 +83,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--anchor", help="its column of queries, if not 'anchor'")
     add("--positive", help="its column of answers, if not 'positive'")
     add("--corpus", type=Path, help="more to search in: answers alone are found easily")
-    add("--text", default="text", help="its column; the default is 'text'")
+    add("--text", help="its column, if not 'text'")
     add("--margin", type=positive, default=0.01, help="less is as good; default 0.01")
 
 
 def compare(options: argparse.Namespace) -> str:
     """Do what the options say, and return what to print."""
+    if options.margin >= 1:
+        raise ValueError(f"--margin {options.margin:g}: less than 1, such as 0.01")
+    if options.text and not options.corpus:
+        raise ValueError("--text is a column of --corpus FILE: give both")
     first, second = map(candidate, options.models)
     if first.name == second.name:
         raise ValueError(f"{first.name} twice: name two different models")
     named = {r: n for r in pairs.ROLES[:2] if (n := getattr(options, r))}
     own = pairs.read_pairs(options.pairs, named or None)
-    more = pairs.read_texts(options.corpus, options.text) if options.corpus else []
+    more = (
+        pairs.read_texts(options.corpus, options.text or "text")
+        if options.corpus
+        else []
+    )
     # Of equal scores the first row is found first: no answer is to gain by that.
     corpus = [*more, *own.positive, *(own.negative or ())]
     search = pairs.retrieval_from_pairs(own, corpus)

@@ -105,6 +105,9 @@ def broken(
     read[::4] = encoder.encode(longer[::4])
     half = np.where(np.arange(len(texts))[:, None] % 2, vectors, other.encode(texts))
     chinese = [f"\u7b2c{i}\u53f7\u6587\u66f8" for i in range(len(texts))]
+    some_stale = np.where(
+        np.arange(len(texts))[:, None] % 5, vectors, other.encode(texts)
+    )
     gone = vectors.copy()
     gone[::9] = 0
 
@@ -154,11 +157,22 @@ def broken(
             "prompt of the other side",
             make(prompted, behind, query_vectors=prompted.encode_document(queries)),
         ),
+        "a few stale": ("stale vectors", make(encoder, flat(some_stale))),
+        "not all indexed": ("unknown ids", make(encoder, flat(vectors[:900]))),
+        "another width": ("another model", make(encoder, flat(vectors[:, :128]))),
+        "one side lower-cased": (
+            "lower-cased",
+            make(cased, flat(cased.encode(small[0])), documents=small[0]),
+        ),
         "prompts_missing": (
             "missing prompt",
             make(prompted, flat(vectors), query_vectors=asked),
         ),
         "stale_all": ("another model", make(encoder, flat(other.encode(texts)))),
+        "other answers": (
+            "no right answer",
+            make(encoder, flat(vectors), relevant=t.relevant[20:] + t.relevant[:20]),
+        ),
         "another language": (
             "unknown words",
             make(
@@ -249,18 +263,11 @@ def sound(t: Texts, encoder: SentenceEncoder) -> dict[str, Search]:
     texts, queries = list(t.documents.values()), t.queries
     vectors, asked = encoder.encode(texts), encoder.encode(queries)
     make, found = t.search, dict[str, Search]()
-    for kind in (
-        "flat",
-        "int8",
-        "hnsw",
-        "hnsw-int8",
-        "ivfpq+flat",
-        "ivfpq+int8",
-        "binary+int8",
-    ):
-        found[f"VectorIndex, {kind}"] = make(
-            encoder, VectorIndex.build(vectors, kind=kind)
-        )
+    for kind in ("flat", "int8", "hnsw", "hnsw-int8", "ivfpq+flat", "ivfpq+int8"):
+        index = VectorIndex.build(vectors, kind=kind)
+        found[f"VectorIndex, {kind}"] = make(encoder, index)
+    bits = VectorIndex.build(vectors, kind="binary+int8", candidates=40)
+    found["bits, scored again"] = make(encoder, bits)
     unit = VectorIndex.build(normalized(vectors), metric="dot")
     found["dot product of unit vectors"] = make(encoder, unit)
     found["FAISS, inner product"] = make(
@@ -272,6 +279,22 @@ def sound(t: Texts, encoder: SentenceEncoder) -> dict[str, Search]:
     found["FAISS, 8-bit levels"] = make(encoder, eight_bits(vectors))
     halves = vectors.astype(np.float16).astype(np.float32)
     found["kept in float16"] = make(encoder, flat(halves))
+    mapped = faiss.IndexIDMap(faiss.IndexFlatIP(vectors.shape[1]))
+    mapped.add_with_ids(normalized(vectors), np.arange(len(texts)) + 7_000)
+    own = {row + 7_000: text for row, text in t.documents.items()}
+    right = [{row + 7_000 for row in one} for one in t.relevant]
+    found["FAISS with ids"] = make(encoder, mapped, documents=own, relevant=right)
+    for recipe in ("PCA128,Flat", "IVF16,Flat", "PQ64,RFlat"):
+        inner = faiss.METRIC_INNER_PRODUCT
+        index = faiss.index_factory(vectors.shape[1], recipe, inner)
+        index.train(normalized(vectors))
+        index.add(normalized(vectors))
+        if recipe.startswith("IVF"):
+            index.nprobe = 16
+        if recipe.endswith("RFlat"):
+            index.k_factor = 10
+        found[f"FAISS, {recipe}"] = make(encoder, index)
+    found["documents in a list"] = make(encoder, flat(vectors), documents=texts)
     found["only answers known"] = make(
         encoder, Answers(flat(vectors).search), query_vectors=normalized(asked)
     )
@@ -291,7 +314,9 @@ def sound(t: Texts, encoder: SentenceEncoder) -> dict[str, Search]:
     pages = [part.text for page in t.pages.values() for part in chunk(page, made)]
     passages = dict(enumerate((pages + texts)[:1_200]))
     inside = flat(encoder.encode(list(passages.values())))
-    found["passages"] = make(encoder, inside, documents=passages)
+    nearest = inside.search(normalized(asked), 1)[1].tolist()
+    answers = [set(row) for row in nearest]
+    found["passages"] = make(encoder, inside, documents=passages, relevant=answers)
     learnt = list(zip(texts[:300], texts[300:600], strict=True))
     found["other texts learnt"] = make(encoder, flat(vectors), training=learnt)
     by_dot = deepcopy(encoder)

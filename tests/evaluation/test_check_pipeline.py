@@ -30,7 +30,9 @@ def mistakes(texts, encoder):
 PRICED = MISTAKES.keys() | ILLUSIONS.keys()
 UNSMELT = {"int8_coarse"}  # so cheap that no vector moves far
 TWICE = {"cut_256"}  # as cut_128
-BROKEN = [*sorted(PRICED - UNSMELT - TWICE), "another language"]
+MORE = "another language|other answers|a few stale|not all indexed|another width"
+MORE += "|one side lower-cased"
+BROKEN = [*sorted(PRICED - UNSMELT - TWICE), *MORE.split("|")]
 
 
 def test_every_mistake_is_tried(mistakes):
@@ -103,6 +105,9 @@ def test_answers_may_be_graded_and_few(texts, encoder):
     [
         ({"relevant": [{0}]}, "40 queries, 1 answers"),
         ({"documents": {0: "one"}}, "1 documents"),
+        ({"documents": {0: "one", "b": None}}, "document 'b' is None, no text"),
+        ({"relevant": [3] * 40}, "relevant: .*give ids for each query"),
+        ({"training": ["a text"]}, "training: give rows of texts"),
         ({"query_vectors": np.zeros((3, 256), np.float32)}, "3 vectors, 40 queries"),
         ({"sample": 1}, "sample"),
         ({"k": 0}, "k"),

@@ -88,10 +88,11 @@ def test_swapped_models_swap_the_sign_and_not_the_verdict(places):
     ("places", "margin", "told", "lines"),
     [
         ([(1, 2), (2, 4)], 0.01, "ours is better on your queries.", 5),
+        ([(1, 2), (2, 4)], 0.9, "ours is better on your queries, by less than 0.9", 5),
         ([(3, 1)], 0.01, "theirs is better on your queries.", 4),
         ([(1, 2), (2, 1)], 0.5, "as good as each other: they differ by less than 0", 5),
         ([(1, 2), (2, 1)], 0.01, "not decided: so many queries cannot tell.", 5),
-        ([(1, 1), (2, 2)], 0.01, "the same on every query; harder", 4),
+        ([(1, 1), (2, 2)], 0.01, "the same on every query: one", 4),
     ],
 )
 def test_each_verdict(places, margin, told, lines):
@@ -134,6 +135,8 @@ def test_what_is_wrong_is_told_with_its_cure(tmp_path):
         ("2 queries in 2 groups", *both, named),
         ("column 'text' is missing", *both, named, f"--corpus={own}"),
         ("2", *both, "--margin=-1"),
+        ("--margin 5: less than 1", *both, "--margin=5"),
+        ("--text is a column of --corpus", *both, "--text=body"),
     ):
         with pytest.raises(SystemExit, match=told):
             main(["compare", *arguments, f"--pairs={own}"])
