@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``select | adapt | embed | index | benchmark | fetch | doctor``
+``select | compare | adapt | embed | index | benchmark | fetch | doctor``
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = _parser().parse_args(arguments)
-            return int(options.command(options))
+            return int(options.command(options) or 0)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader had seen enough: `… doctor | head`
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     from sbert_lab.adaptation.recipe import add_options as add_adapt_options
     from sbert_lab.index.build import add_options as add_index_options
     from sbert_lab.index.embed import add_options as add_embed_options
+    from sbert_lab.selection import compare as two_models
     from sbert_lab.selection.command import add_options as add_select_options
 
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_select_options(select)
     select.set_defaults(command=_select)
+
+    compare = commands.add_parser("compare", help="which of two models is better")
+    two_models.add_options(compare)
+    compare.set_defaults(command=lambda given: print(two_models.compare(given)))
 
     adapt = commands.add_parser(
         "adapt", help="make a model better for your own pairs, and see what it costs"

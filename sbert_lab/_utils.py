@@ -317,13 +317,6 @@ def limit_memory() -> None:
     gc.freeze()
 
 
-def release_memory() -> None:
-    """Return freed memory to the system, which glibc keeps for later by itself."""
-    gc.collect()
-    if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def machine() -> str:
     """Return what a reader of a time must know of where it was measured, in words."""
     file = Path("/proc/cpuinfo")

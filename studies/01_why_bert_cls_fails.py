@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from material import judged, regression, stsb_rows, yardstick
+from material import judged, regression, stsb_rows, word_overlap, yardstick
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
@@ -37,7 +37,6 @@ from sbert_lab._utils import Vectors, machine
 from sbert_lab.datasets import nli, sts
 from sbert_lab.datasets.icd10cm_tasks import graded_hierarchy
 from sbert_lab.datasets.sts import ScoredPairs
-from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.evaluation.metrics import anisotropy, pairwise_cosine
 from sbert_lab.evaluation.statistics import bootstrap_mean
 from sbert_lab.models.checkpoint import Layout

@@ -16,6 +16,7 @@ from functools import cache, partial
 from itertools import product
 from math import ceil
 
+import dictionary_tasks
 import numpy as np
 import torch
 from dictionary_rows import accuracies
@@ -78,7 +79,7 @@ def pairs_of(seed: int) -> dictionary.Pairs:
 @cache
 def inferences(seed: int) -> tuple[Inference, ...]:
     """Return all labelled rows, in the order of a seed."""
-    return dictionary.entailment("train", seed=seed)
+    return dictionary_tasks.entailment("train", seed=seed)
 
 
 def material(name: str, count: int, seed: int) -> TrainingData:
@@ -92,7 +93,7 @@ def material(name: str, count: int, seed: int) -> TrainingData:
         columns = {"anchor": found.anchor, "positive": positive}
         return TrainingData(columns, source="the dictionary's pairs")
     if name == "cosine":
-        scored = dictionary.graded("train", seed=seed)
+        scored = dictionary_tasks.graded("train", seed=seed)
         return regression(scored.only(np.arange(len(scored)) < count))
     if name == "triplet":
         rows = nli_triplets(inferences(seed))[: ceil(2 * count / 3)]
@@ -150,7 +151,7 @@ class Training:
 
 def labels_named(folder: str) -> NDArray[np.float32]:
     """Return whether the softmax names each held-out label, 1 or 0."""
-    rows = dictionary.entailment("test")[: current().study_labels]
+    rows = dictionary_tasks.entailment("test")[: current().study_labels]
     encoder = SentenceEncoder.from_pretrained(folder)
     both = [row.premise for row in rows] + [row.hypothesis for row in rows]
     u, v = torch.from_numpy(encoder.encode(both)).chunk(2)
@@ -235,7 +236,7 @@ def averaged(one: Training) -> Items:
 
 def baselines() -> dict[str, float]:
     """Return the share of held-out labels that shallow cues name, of the same rows."""
-    test = dictionary.entailment("test")[: current().study_labels]
+    test = dictionary_tasks.entailment("test")[: current().study_labels]
     return accuracies(inferences(0)[: current().study_pairs[-1]], test)
 
 

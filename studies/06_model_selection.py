@@ -25,7 +25,7 @@ from sbert_lab._utils import committed_results, machine, write_bytes
 from sbert_lab.datasets import icd10cm
 from sbert_lab.evaluation.metrics import ndcg_at_k
 from sbert_lab.evaluation.statistics import bootstrap_mean
-from sbert_lab.index.compression import truncate
+from sbert_lab.index.exact import normalized
 from sbert_lab.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import cache_home
@@ -114,7 +114,7 @@ def dimensions(name: str, *, pca: bool) -> Items:
             varies = PCA(width, svd_solver="covariance_eigh").fit(sides[1])
             short = [x @ varies.components_.T for x in sides]
         else:
-            short = [truncate(x, width) for x in sides]
+            short = [normalized(x[:, :width]) for x in sides]
         rows = exact_search(*short, 10)[1]
         codes = [[task().corpus_codes[i] for i in row] for row in rows]
         answers = [{code} for code in task().relevant]

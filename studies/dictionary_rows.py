@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import dictionary_tasks
 import numpy as np
+from material import word_overlap
 from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sbert_lab.datasets import dictionary
 from sbert_lab.datasets.nli import LABELS, Inference, nli_triplets
-from sbert_lab.evaluation.error_analysis import word_overlap
 
 SPLITS = ("train", "dev", "test")
 NOTHING: frozenset[str] = frozenset()
@@ -76,7 +77,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample", type=Path, help="write rows to read, and stop")
     options = parser.parse_args()
-    train, *_ = sets = [dictionary.entailment(name, options.seed) for name in SPLITS]
+    train, *_ = sets = [
+        dictionary_tasks.entailment(name, options.seed) for name in SPLITS
+    ]
     if options.sample:
         write_sample(train, options.sample, options.seed)
         return
@@ -86,7 +89,7 @@ def main() -> None:
         every = dictionary.ranking_pairs("train", one, without=NOTHING)
         print(f"{kind}: {len(pairs):,} train pairs, {len(every) - len(pairs)} leaks")
     for name, rows in zip(SPLITS, sets, strict=True):
-        every = dictionary.entailment(name, options.seed, NOTHING)
+        every = dictionary_tasks.entailment(name, options.seed, NOTHING)
         counts = dict(Counter(row.label for row in rows))
         print(f"entailment, {name}: {len(rows):,} rows, {counts}")
         print(f"  {len({row.premise for row in rows}):,} premises, ", end="")
@@ -94,8 +97,8 @@ def main() -> None:
     for cue, accuracy in accuracies(train, sets[2]).items():
         print(f"label accuracy of {cue}: {accuracy:.3f}")
     for name in SPLITS:
-        scored = dictionary.graded(name, options.seed)
-        every = dictionary.graded(name, options.seed, NOTHING)
+        scored = dictionary_tasks.graded(name, options.seed)
+        every = dictionary_tasks.graded(name, options.seed, NOTHING)
         overlap = list(map(word_overlap, scored.first, scored.second))
         counts = dict(sorted(Counter(scored.score).items()))
         print(f"graded, {name}: {len(scored):,} rows, {counts}, ", end="")

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import regex
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -20,12 +21,28 @@ from sbert_lab.adaptation.recipe import sha256_of
 from sbert_lab.datasets import icd10cm, sts
 from sbert_lab.datasets.sts import ScoredPairs
 from sbert_lab.losses import Objective
+from sbert_lab.models.lexical import spelled
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 from sbert_lab.training import TrainingData, fit
 
 SETS = ("stsb", "sick", "everyday", "apart", "form", "retrieval")
 UNIT = dict.fromkeys(SETS, "Spearman") | {"retrieval": "nDCG@10"}
 RANKED = 256  # pairs of a batch for ranking: each is a wrong answer to all others
+
+#: Words that say little about what a sentence is about.
+STOP_WORDS = frozenset(
+    """
+    a an the and or but nor of to in on at for with from by as into onto over under up
+    down out off about across through during within without against between around is
+    are was were be been being am do does did done doing has have had having will would
+    shall can could should may might must i you he she it we they me him her us them my
+    your his its our their mine yours this that these those there here not no so if
+    than then too very just also who whom whose what when where which how why while
+    because before after until since all both each some any one s t don didn isn wasn
+    doesn won couldn let please
+    """.split()
+)
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 
 
 @cache
@@ -127,3 +144,9 @@ def measured(folder: str) -> Items:
 def as_float32(found: Items) -> Items:
     """Return the same in half the space."""
     return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def word_overlap(first: str, second: str) -> float:
+    """Return the share of words, but stop words, that two texts have in common."""
+    a, b = (set(_WORD.findall(spelled(text))) - STOP_WORDS for text in (first, second))
+    return len(a & b) / max(1, len(a | b))

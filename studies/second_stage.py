@@ -22,9 +22,9 @@ from experiments.runs import Stored, get_or_train
 from sbert_lab.adaptation.recipe import Recipe, sha256_of
 from sbert_lab.adaptation.supervised import mine_negatives, train
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.domains import Domain, kept_aside, python_domain
+from sbert_lab.datasets.domains import Domain, python_domain
 from sbert_lab.datasets.icd10cm import RetrievalTask, drawn_task
-from sbert_lab.datasets.pairs import Pairs
+from sbert_lab.datasets.pairs import Pairs, plain
 from sbert_lab.datasets.python_docs import SPLITS
 from sbert_lab.evaluation.metrics import ndcg_at_k
 from sbert_lab.index.exact import exact_search
@@ -78,6 +78,46 @@ def side(name: str, where: str) -> Domain:
     some = drawn_task(pairs, corpus, count)
     group = tuple(code[:3] for code in some.relevant)
     return replace(aside, test=some, group=group)
+
+
+def kept_aside(
+    domain: Domain, share: float = 0.1, queries: int | None = None, seed: int = 0
+) -> Domain:
+    """Return a domain that learns from fewer categories, and is tested on the others.
+
+    To choose whatever has to be chosen without a look at the test: the pairs of a
+    `share` of the categories become `queries` (None for all), and the whole
+    `icd10cm.retrieval_corpus` is searched. A term that is also written for a category
+    that stays is no query.
+    """
+    rng = np.random.default_rng(seed)
+    group = [code[:3] for code in domain.codes]
+    names = sorted(set(group))
+    order = rng.permutation(len(names))[: round(share * len(names))].tolist()
+    aside = {names[place] for place in order}
+    kept = [row for row, name in enumerate(group) if name not in aside]
+    pairs = domain.pairs.pick(kept)
+    known = set(map(plain, pairs.anchor))
+    asked = [
+        row
+        for row, (name, term) in enumerate(zip(group, domain.pairs.anchor, strict=True))
+        if name in aside and plain(term) not in known
+    ]
+    asked = sorted(rng.permutation(asked)[:queries].tolist())
+    corpus = icd10cm.retrieval_corpus()
+    test = RetrievalTask(
+        queries=domain.pairs.pick(asked).anchor,
+        relevant=tuple(domain.codes[row] for row in asked),
+        corpus_codes=tuple(code.code for code in corpus),
+        corpus_texts=tuple(code.description for code in corpus),
+    )
+    return replace(
+        domain,
+        pairs=pairs,
+        codes=tuple(domain.codes[row] for row in kept),
+        test=test,
+        group=tuple(code[:3] for code in test.relevant),
+    )
 
 
 @cache

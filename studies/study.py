@@ -6,6 +6,8 @@ job it was at, and several processes may share one.
 """
 
 import argparse
+import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,6 @@ from sbert_lab._utils import (
     committed_results,
     limit_memory,
     machine,
-    release_memory,
     results_folder,
     write_bytes,
     write_json,
@@ -75,10 +76,17 @@ class Job:
             buffer = BytesIO()
             np.savez(buffer, **kept | {_SECONDS: np.array(seconds)})
             write_bytes(self.path, buffer.getvalue())
-            release_memory()
+            _release_memory()
             return True
         finally:
             lock.release()
+
+
+def _release_memory() -> None:
+    """Return freed memory to the system, which glibc keeps for later by itself."""
+    gc.collect()
+    if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Study:

@@ -40,7 +40,7 @@ from sbert_lab.training.trainer import fit
 SECONDS = 120.0  # that a fault may take
 NOBODY = 65534  # a user who owns no file
 PACKAGE = Path(_utils.__file__).parent
-INDEXES = ("flat", "hnsw", "ivfpq", "int8", "binary", "binary+int8")
+INDEXES = ("flat", "hnsw", "ivfpq", "int8", "binary+int8")
 TEXTS = ["the cat sat", "a dog ran over the hill", "brown fox", "lazy bird", "two mats"]
 
 

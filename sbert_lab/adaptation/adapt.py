@@ -20,7 +20,7 @@ from sbert_lab._utils import write_json
 from sbert_lab.adaptation.recipe import RECIPES, Recipe, sha256_of
 from sbert_lab.adaptation.report import OUTCOME, compare, measure, write_report
 from sbert_lab.adaptation.supervised import mine_negatives, train_on_pairs
-from sbert_lab.adaptation.unsupervised import Teacher, different_texts, train_on_texts
+from sbert_lab.adaptation.unsupervised import different_texts, train_on_texts
 from sbert_lab.datasets import pairs
 from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs
@@ -42,10 +42,8 @@ def adapt(
     *,
     method: str = "pairs",
     recipe: Recipe | None = None,
-    teacher: Teacher | None = None,
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
-    candidates: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Adapt a model to a field, and measure what that brought and what it cost.
 
@@ -53,13 +51,13 @@ def adapt(
     the same weights; called again when all is done, it returns what was found.
 
     `data` are pairs that belong together, e.g. queries and answers, or texts of the
-    field, for which `method` and `teacher` are those of `train_on_texts`. `out` is a
-    folder to fill: new, empty, or that of an earlier call. A `recipe` of None is the
-    method's own. `test` are other pairs; None keeps some of the pairs aside, whole
-    groups that share no text with the rest, and tests nothing where there are only
-    texts. `corpus` is what is searched, by default the answers of training and test.
-    `candidates` are where hard negatives of pairs come from: by default the corpus, if
-    one is given, else the answers of training. The answers of the test are none.
+    field, for which `method` is that of `train_on_texts`. `out` is a folder to fill:
+    new, empty, or that of an earlier call. A `recipe` of None is the method's own.
+    `test` are other pairs; None keeps some of the pairs aside, whole groups that share
+    no text with the rest, and tests nothing where there are only texts. `corpus` is
+    what is searched, by default the answers of training and test; hard negatives of
+    pairs come from it, or else from the answers of training. The answers of the test
+    are none.
 
     Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
     weights, ``plan``, ``facts``, ``curve`` (step and loss), and those of
@@ -70,14 +68,11 @@ def adapt(
     """
     if method not in RECIPES or (method == "pairs") != isinstance(data, Pairs):
         raise ValueError(f"method={method!r}: for texts one of {', '.join(RECIPES)}")
-    if (teacher is None) == (method == "pseudo-labels"):
-        raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
     recipe = recipe or RECIPES[method]
     train, test = _train_and_test(data, test, recipe)
+    # To learn that answers of the test are wrong would spoil it.
     hidden = set() if test is None else set(map(pairs.plain, test.positive))
-    mined_from = candidates if candidates is not None else corpus
-    if mined_from is not None:  # to learn that they are wrong would spoil the test
-        mined_from = [t for t in mined_from if pairs.plain(t) not in hidden] or None
+    mined_from = [t for t in corpus or () if pairs.plain(t) not in hidden] or None
     facts = {"trained on": len(train)}
     search = None
     if test is not None:
@@ -92,11 +87,9 @@ def adapt(
         "base": encoder.fingerprint(),
         "method": method,
         **asdict(recipe),
-        "teacher": teacher and teacher.fingerprint(),
         "data": _hash(train),
         "test": _hash(test),
         "corpus": _hash(corpus),
-        "candidates": _hash(mined_from),
     }
     _begin(folder, plan)
     with FileLock(work / "lock", timeout=0):  # a killed run lets go of it
@@ -108,7 +101,7 @@ def adapt(
                 mined = mine_negatives(encoder, train, recipe, mined_from, cache=cache)
                 curve = train_on_pairs(encoder, train, recipe, mined, stops)
             else:
-                curve = train_on_texts(method, encoder, train, recipe, teacher, stops)
+                curve = train_on_texts(method, encoder, train, recipe, stops)
             before = SentenceEncoder.from_pretrained(str(base))
             if recipe.base_weight:
                 encoder = average(before, encoder, recipe.base_weight)

@@ -8,11 +8,7 @@ from sbert_lab._utils import limit_memory
 from sbert_lab.adaptation.adapt import adapt as fill
 from sbert_lab.adaptation.recipe import RANGES, RECIPES
 from sbert_lab.adaptation.report import REPORT, summary
-from sbert_lab.adaptation.unsupervised import Teacher
 from sbert_lab.datasets import pairs
-from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.registry import resolve
-from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 
 def adapt(options: argparse.Namespace) -> str:
@@ -27,13 +23,12 @@ def adapt(options: argparse.Namespace) -> str:
     try:
         outcome = fill(
             options.base,
-            _pairs(options.pairs, options) or read_texts(options.texts),
+            _pairs(options.pairs, options) or pairs.read_texts(options.texts),
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
-            teacher=_teacher(options.teacher),
             test=_pairs(options.test, options),
-            corpus=read_texts(options.corpus) if options.corpus else None,
+            corpus=pairs.read_texts(options.corpus) if options.corpus else None,
         )
     except KeyboardInterrupt:
         told = "stopped; the same command goes on from here"
@@ -42,35 +37,9 @@ def adapt(options: argparse.Namespace) -> str:
     return f"{summary(outcome)}\n\nmodel: {model}\nreport: {report}"
 
 
-def read_texts(path: Path) -> list[str]:
-    """Read texts: one a line of ``.txt``, or the column ``text`` of a table."""
-    if path.suffix.lower() == ".txt":
-        return [line for line in pairs.lines(pairs.read_utf8(path)) if line.strip()]
-    names, records = pairs.read_table(path, ["text"])
-    if "text" not in names:
-        raise pairs.DataError(pairs.missing(path, "text", names))
-    if problems := [
-        f"{path}, row {row}, column 'text': {problem}"
-        for row, record in records
-        if (problem := pairs.problem_of("text", record.get("text")))
-    ]:
-        raise pairs.DataError(problems)
-    return [record["text"] for _, record in records]
-
-
 def _pairs(path: Path | None, options: argparse.Namespace) -> pairs.Pairs | None:
     """Read pairs whose columns have the names that the options give."""
     if path is None:
         return None
     columns = {r: name for r in pairs.TEXT_ROLES if (name := getattr(options, r))}
     return pairs.read_pairs(path, columns or None)
-
-
-def _teacher(name: str | None) -> Teacher | None:
-    """Load a cross-encoder, or a sentence encoder: that has a pooling."""
-    if name is None:
-        return None
-    modules = resolve(name) / "modules.json"
-    if modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8"):
-        return SentenceEncoder.from_pretrained(name)
-    return CrossEncoder.from_pretrained(name)

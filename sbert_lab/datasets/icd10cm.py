@@ -8,16 +8,14 @@ cholera" for A00.0); finding the code from the term is the retrieval task.
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from sbert_lab._utils import no_collections
-from sbert_lab.datasets.pairs import read_authored
 from sbert_lab.models.registry import resolve
 
 #: Terms that describe no disease but point at other codes.
@@ -108,15 +106,6 @@ def sample(count: int | None, seed: int = 0) -> tuple[Code, ...]:
         return codes
     drawn = np.random.default_rng(seed).choice(len(codes), count, replace=False)
     return tuple(codes[row] for row in sorted(drawn))
-
-
-def typed_queries() -> list[tuple[str, frozenset[str], str]]:
-    """Return what a person would type, the categories that answer it, and the trap.
-
-    Of data/authored/typed_queries.csv, written for this project.
-    """
-    rows = read_authored("typed_queries.csv")
-    return [(r["query"], frozenset(r["categories"].split()), r["trap"]) for r in rows]
 
 
 def ancestors(code: Code) -> list[Code]:
@@ -210,34 +199,3 @@ def drawn_task(
         corpus_codes=tuple(name for name, _ in corpus),
         corpus_texts=tuple(text for _, text in corpus),
     )
-
-
-def pages(
-    count: int | None = None, *, holding: Collection[str] = (), seed: int = 0
-) -> dict[str, str]:
-    """Return blocks as documents longer than any encoder reads, in the book's order.
-
-    Below the heading is a line for each code, and a blank one before each category. Of
-    `count` pages, all that hold a category of `holding` are there, and others drawn at
-    random; None takes the whole book.
-    """
-    blocks: dict[Code, list[Code]] = defaultdict(list)
-    for code in retrieval_corpus():
-        if code.category:
-            blocks[block_of(code)].append(code)
-    wanted = {block for block in blocks for c in blocks[block] if c.category in holding}
-    others = [block for block in blocks if block not in wanted]
-    more = np.random.default_rng(seed).permutation(len(others))
-    drawn = more if count is None else more[: max(0, count - len(wanted))]
-    wanted.update(others[row] for row in drawn)
-    return {b.code: _page(b, codes) for b, codes in blocks.items() if b in wanted}
-
-
-def _page(block: Code, codes: list[Code]) -> str:
-    text = block.description
-    for _, own in groupby(codes, lambda code: code.category):
-        lines = [
-            f"{c.code} {'; '.join([c.description, *c.inclusion_terms])}." for c in own
-        ]
-        text += "\n\n" + "\n".join(lines)
-    return text

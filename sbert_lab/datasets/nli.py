@@ -1,6 +1,6 @@
 """Pairs of a premise and a hypothesis, and whether the one follows from the other.
 
-`authored` is the project's own; `dictionary.entailment` makes others by rule.
+`authored` is the project's own.
 """
 
 from collections import defaultdict

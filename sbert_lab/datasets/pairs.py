@@ -191,6 +191,22 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
     return names, records
 
 
+def read_texts(path: Path, column: str = "text") -> list[str]:
+    """Read texts: one a line of ``.txt``, or a column of a table."""
+    if path.suffix.lower() == ".txt":
+        return [line for line in lines(read_utf8(path)) if line.strip()]
+    names, records = read_table(path, [column])
+    if column not in names:
+        raise DataError(missing(path, column, names))
+    if problems := [
+        f"{path}, row {row}, column {column!r}: {problem}"
+        for row, record in records
+        if (problem := problem_of("text", record.get(column)))
+    ]:
+        raise DataError(problems)
+    return [record[column] for _, record in records]
+
+
 def read_authored(name: str) -> list[dict[str, str]]:
     """Return the rows of one of the project's own tables, data/authored."""
     rows = read_table(project_root() / "data" / "authored" / name)[1]

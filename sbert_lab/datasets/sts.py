@@ -6,7 +6,7 @@ hub.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import compress
@@ -118,17 +118,6 @@ def everyday(
         score=tuple((int(r["score"]) + int(r["second_score"])) / 2 for r in kept),
         group=tuple(row["anchor_id"] for row in kept),
     )
-
-
-def by_name(name: str) -> ScoredPairs:
-    """Return a set's test pairs: one of ours, stsb, sick, or SemEval's sts12 to 16."""
-    readers: dict[str, Callable[[], ScoredPairs]]
-    readers = {"everyday": everyday, "ladder": ladder, "stsb": stsb, "sick": sick}
-    if name in readers:
-        return readers[name]()
-    if name in ("sts12", "sts13", "sts14", "sts15", "sts16"):
-        return _from_snapshot(resolve(name), "test")
-    raise ValueError(f"no similarity set {name!r}: {', '.join(readers)}, sts12 to 16")
 
 
 def banking77(split: str = "test") -> LabelledTexts:

@@ -30,16 +30,13 @@ def exact_search(
     corpus: Vectors,
     k: int,
     metric: Metric = "cosine",
-    *,
-    normalized_corpus: bool = False,
 ) -> tuple[Vectors, NDArray[np.int64]]:
     """Find the k best corpus rows for each query by comparing with all of them.
 
     Queries are float32 ``[q, d]`` and the corpus ``[n, d]``, which may be a memory map:
-    it is read once, block by block, and `normalized_corpus` says that its rows have
-    unit length already. Returns float32 scores, falling, and int64 rows of the corpus,
-    ``[q, k]``, equal scores in order of row; fewer if the corpus is smaller. A
-    ValueError names a row that is not finite.
+    it is read once, block by block. Returns float32 scores, falling, and int64 rows of
+    the corpus, ``[q, k]``, equal scores in order of row; fewer if the corpus is
+    smaller. A ValueError names a row that is not finite.
     """
     queries = checked(queries, "queries")
     if metric not in METRICS:
@@ -56,7 +53,7 @@ def exact_search(
     positions = np.full((len(queries), k), -1, np.int64)
     for start in range(0, len(corpus), _ROWS_AT_ONCE):
         block = _reals(corpus[start : start + _ROWS_AT_ONCE], "corpus")
-        if metric == "cosine" and not normalized_corpus:
+        if metric == "cosine":
             block = normalized(block)
         for first in range(0, len(queries), _QUERIES_AT_ONCE):
             rows = slice(first, first + _QUERIES_AT_ONCE)

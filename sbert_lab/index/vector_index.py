@@ -33,7 +33,6 @@ Kind = Literal[
     "ivfpq",
     "ivfpq+int8",
     "ivfpq+flat",
-    "binary",
     "binary+int8",
 ]
 Ids = NDArray[np.int64] | NDArray[np.str_]
@@ -72,13 +71,12 @@ class Hits:
 class VectorIndex:
     """Vectors with ids, a metric, and a way to search them. Make one with `build`.
 
-    - ``"flat"`` compares with every row, and so do int8 and binary.
+    - ``"flat"`` compares with every row, and so does int8.
     - ``"int8"`` keeps one byte a dimension, one of 256 even levels.
     - ``"hnsw"`` walks a graph: fast, more memory. ``"hnsw-int8"`` keeps int8 codes.
     - ``"ivfpq"`` compares product codes in a few clusters: small, less exact.
-    - ``"binary"`` keeps the sign of each dimension, compared with the query's signs.
-    - ``"ivfpq+int8"``, ``"ivfpq+flat"`` and ``"binary+int8"`` score the best of these
-      again, by int8 codes or by the vectors themselves.
+    - ``"ivfpq+int8"`` and ``"ivfpq+flat"`` score the best of these again, by int8 codes
+      or by the vectors themselves; ``"binary+int8"`` the best by signs alone.
 
     Sources: Malkov and Yashunin 2018 (HNSW); Jégou, Douze and Schmid 2011 (product
     codes); Jacob et al. 2018 (int8); Yamada et al. 2021 (bits, then a finer look).
@@ -95,7 +93,9 @@ class VectorIndex:
     _row: dict[Any, int] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a metric that is not searched by, built or loaded."""
+        """Refuse a kind or a metric that is not known, built or loaded."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind={self.kind!r}: one of {', '.join(get_args(Kind))}")
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: one of {', '.join(METRICS)}")
 
@@ -359,16 +359,13 @@ class VectorIndex:
                 k_factor=chosen["candidates"], base_index_params=how
             )
         scores, rows = index.search(scaled, k, params=how)
-        if self.kind == "binary":  # FAISS counts different bits
-            scores = self.dimension - 2 * scores
-            scores /= self.dimension if self.metric == "cosine" else 1
         scores = np.where(rows < 0, -np.inf, scores).astype(np.float32)
         order = np.lexsort((rows, -scores), axis=1)  # FAISS: equal ones in any order
         return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
     def _known(self, ids: ArrayLike | Collection[Any]) -> list[Any]:
         """Return different ids that are here, of a kind whose rows can be left out."""
-        if self.kind in ("binary", "binary+int8"):
+        if self.kind == "binary+int8":
             raise ValueError(f"FAISS cannot leave rows of {self.kind} out: build anew")
         wanted = list(dict.fromkeys(id_list(ids)))
         if unknown := [key for key in wanted if key not in self._row]:
@@ -419,8 +416,6 @@ def _settings(
     kind: Kind, count: int, dimension: int, given: dict[str, int]
 ) -> dict[str, int]:
     """Fill in a kind's settings for `count` rows, or say what is wrong."""
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind={kind!r}: one of {', '.join(get_args(Kind))}")
     divisors = [m for m in range(1, dimension + 1) if dimension % m == 0]
     family, _, again = kind.partition("+")
     defaults: dict[str, int] = {}
@@ -452,8 +447,6 @@ def _new_index(kind: Kind, dimension: int, settings: dict[str, int]) -> Any:  # 
             index.hnsw.efConstruction = settings["ef_construction"]
         return index
     signs = faiss.IndexLSH(dimension, dimension, False, False)  # no rotation: signs
-    if kind == "binary":
-        return signs
     signs.metric_type = inner  # of what is scored again
     both = faiss.IndexRefine(signs, faiss.index_factory(dimension, "SQ8", inner))
     both.is_trained = False

@@ -1,14 +1,11 @@
 """Triplets: the positive must be nearer than the negative, by a margin."""
 
-import logging
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sbert_lab.losses.objective import Batch, Objective, to_float32
-
-log = logging.getLogger(__name__)
 
 
 def triplet_loss(
@@ -41,18 +38,6 @@ class TripletLoss(Objective):
         if margin < 0:
             raise ValueError(f"margin={margin}: 0 or more")
         self.margin = margin
-
-    def bind(self, encoder: nn.Module, numbers: Mapping[str, int]) -> None:
-        """Warn where no triplet can ever meet the margin."""
-        del numbers
-        layout = getattr(encoder, "layout", None)
-        unit = layout is not None and layout.head[-1:] == ("normalize",)
-        if self.margin >= 2 and unit:
-            log.warning(
-                "margin %g: distances of unit vectors are at most 2, so no triplet "
-                "ever meets it; take a margin below 1",
-                self.margin,
-            )
 
     def value(self, texts: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the loss of embeddings by role; each negative makes a triplet."""

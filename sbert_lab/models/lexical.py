@@ -1,5 +1,6 @@
 """BM25: what knows words and no meaning, and what a trained model must beat."""
 
+import logging
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ class Bm25:
     def __init__(self, corpus: Sequence[str]) -> None:
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells each step
         words = _words(corpus)
         if not any(words):
             raise ValueError(f"none of {len(words)} texts has a word to count")

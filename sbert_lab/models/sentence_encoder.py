@@ -59,7 +59,8 @@ def encode_documents(encoder: Encoder, texts: Sequence[str]) -> Vectors:
 
 def metric_of(encoder: Encoder) -> Metric:
     """Return how vectors are compared, cosine unless it says, or refuse to search."""
-    found = getattr(encoder, "metric", "cosine")
+    theirs = getattr(encoder, "similarity_fn_name", None)  # sentence-transformers'
+    found = getattr(encoder, "metric", theirs or "cosine")
     if found not in METRICS:
         raise ValueError(
             f"{found!r} is not what is searched by here: set similarity_fn_name in the "

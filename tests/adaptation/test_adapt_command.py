@@ -7,9 +7,7 @@ from sbert_lab.__main__ import main
 from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation import command
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
-from sbert_lab.datasets.pairs import DataError
-from sbert_lab.models.cross_encoder import CrossEncoder
-from sbert_lab.models.sentence_encoder import SentenceEncoder
+from sbert_lab.datasets.pairs import DataError, read_texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +72,6 @@ def test_the_options_of_pairs_arrive(home, asked, capsys):
     assert options == {
         "method": "pairs",
         "recipe": Recipe(**changes),
-        "teacher": None,
         "test": None,
         "corpus": sentences(50, 3),
     }
@@ -83,19 +80,12 @@ def test_the_options_of_pairs_arrive(home, asked, capsys):
     assert f"report: {home / 'out' / 'report.md'}" in shown
 
 
-def test_the_options_of_texts_and_of_a_teacher_of_either_kind_arrive(
-    home, asked, tmp_path
-):
-    CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
-    told = {"texts": "texts.txt", "method": "pseudo-labels"}
-    for folder in (home / "base", tmp_path / "cross"):
-        assert main(line(home, **told, teacher=folder)) == 0
+def test_the_options_of_texts_and_of_a_test_arrive(home, asked):
+    assert main(line(home, texts="texts.txt", method="tsdae")) == 0
     assert main(line(home, pairs="pairs.csv", test="test.csv")) == 0
-    ((_, texts, _), options), (_, cross), (_, other) = asked
+    ((_, texts, _), options), (_, other) = asked
     assert texts == sentences(50, 3)
-    assert options["recipe"] == RECIPES["pseudo-labels"]
-    assert isinstance(options["teacher"], SentenceEncoder)
-    assert isinstance(cross["teacher"], CrossEncoder)
+    assert options["recipe"] == RECIPES["tsdae"]
     assert other["test"].anchor == own_pairs(40, seed=8).anchor
 
 
@@ -107,7 +97,6 @@ def test_the_options_of_texts_and_of_a_teacher_of_either_kind_arrive(
         ({"pairs": "absent.csv"}, "absent.csv: no such file"),
         ({}, "--pairs FILE, or --texts FILE"),
         ({"texts": "texts.txt"}, "--method go together"),
-        ({"texts": "texts.txt", "method": "pseudo-labels"}, "a teacher go together"),
         ({"pairs": "pairs.csv", "base": "no-such-model"}, "no-such-model"),
         ({"pairs": "pairs.csv", "base_weight": 2}, "base_weight=2"),
         ({"pairs": "pairs.csv", "test": "pairs.csv"}, "is also in"),
@@ -140,7 +129,7 @@ def test_texts_are_read_or_refused_with_their_row(tmp_path):
         ("a.jsonl", '{"text": "one"}\n{"text": "two,\\f\u2028three", "x": 1}'),
     ):
         (tmp_path / name).write_bytes(content.encode())
-        assert command.read_texts(tmp_path / name) == ["one", "two,\f\u2028three"]
+        assert read_texts(tmp_path / name) == ["one", "two,\f\u2028three"]
     for name, content, problem in (
         ("a.csv", "id,text\n1,\n", "row 2, column 'text': the text is empty"),
         ("a.csv", "id,Text\n1,a\n", "'text' is missing; .*did you mean 'Text'"),
@@ -148,7 +137,7 @@ def test_texts_are_read_or_refused_with_their_row(tmp_path):
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(DataError, match=problem):
-            command.read_texts(tmp_path / name)
+            read_texts(tmp_path / name)
 
 
 def test_a_stop_says_how_to_go_on(home, monkeypatch, capsys):

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 
+import dictionary_tasks
 import pytest
 
 from sbert_lab.__main__ import main
@@ -85,7 +86,7 @@ def test_synsets_are_read(tiny):
 def test_every_rule_by_hand(tiny, monkeypatch):
     monkeypatch.setattr(dictionary.Synset, "split", "train")
     found = {}
-    for _, text, options in dictionary._variants("train"):
+    for _, text, options in dictionary.variants("train"):
         told = found.setdefault(text, {})
         for relation, new in options.items():
             told |= {relation: told.get(relation, set()) | set(new)} if new else {}
@@ -134,11 +135,15 @@ def test_forms_and_articles(tiny):
 
 
 def test_rows_keep_to_their_split_and_come_from_the_seed(real, monkeypatch):
-    every = dictionary._of
-    monkeypatch.setattr(dictionary, "_of", lambda split: every(split)[::10])
+    every = dictionary.senses_of
+    monkeypatch.setattr(dictionary, "senses_of", lambda split: every(split)[::10])
     dictionary._texts.cache_clear()
-    dev, test = (dictionary.entailment(split) for split in ("dev", "test"))
-    assert dev == dictionary.entailment("dev") != dictionary.entailment("dev", 1)
+    dev, test = (dictionary_tasks.entailment(split) for split in ("dev", "test"))
+    assert (
+        dev
+        == dictionary_tasks.entailment("dev")
+        != dictionary_tasks.entailment("dev", 1)
+    )
     texts = [
         {plain(t) for r in s for t in (r.premise, r.hypothesis)} for s in (dev, test)
     ]
@@ -147,10 +152,10 @@ def test_rows_keep_to_their_split_and_come_from_the_seed(real, monkeypatch):
     assert nli_triplets(dev)
     out = frozenset([plain(dev[0].premise)])
     left = [row for row in dev if plain(row.premise) not in out]
-    assert set(dictionary.entailment("dev", without=out)) <= set(left)
-    scored = dictionary.graded("dev", size=50)
+    assert set(dictionary_tasks.entailment("dev", without=out)) <= set(left)
+    scored = dictionary_tasks.graded("dev", size=50)
     assert set(scored.score) == {0, 1, 2, 3, 4, 5}
-    assert scored == dictionary.graded("dev", size=50)
+    assert scored == dictionary_tasks.graded("dev", size=50)
     assert len(dictionary.load()) == 117_659
     dictionary._texts.cache_clear()
 

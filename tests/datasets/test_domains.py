@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
+from second_stage import kept_aside
 from tiny_cross_encoder import WORDS
 
 from sbert_lab.datasets import icd10cm
-from sbert_lab.datasets.domains import (
-    Domain,
-    icd10cm_domain,
-    kept_aside,
-    python_domain,
-)
+from sbert_lab.datasets.domains import Domain, icd10cm_domain, python_domain
 from sbert_lab.datasets.icd10cm import RetrievalTask
 from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs

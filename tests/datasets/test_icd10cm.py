@@ -1,4 +1,4 @@
-"""ICD-10-CM: the codes, the split and the pages, checked from the book."""
+"""ICD-10-CM: the codes and the split, checked from the book."""
 
 import re
 
@@ -72,37 +72,3 @@ def test_a_small_task_is_drawn_from_the_whole_one():
     assert icd10cm.sample(50, seed=3) == in_order
     fewest = icd10cm.retrieval_task("test", 60, 1)
     assert set(fewest.corpus_codes) == set(fewest.relevant)
-
-
-@pytest.fixture(scope="module")
-def book():
-    return icd10cm.pages()
-
-
-def test_every_code_stands_once_on_its_page(book):
-    found = {}
-    for name, page in book.items():
-        heading, *categories = page.split("\n\n")
-        assert heading == by_code()[name].description
-        for part in categories:
-            lines = [line.partition(" ")[::2] for line in part.split("\n")]
-            assert len({code[:3] for code, _ in lines}) == 1
-            assert found.keys().isdisjoint(dict(lines))
-            found.update(lines)
-    codes = [c for c in icd10cm.retrieval_corpus() if c.category]
-    assert list(found) == [c.code for c in codes]
-    for code in codes:
-        text = "; ".join([code.description, *code.inclusion_terms]) + "."
-        assert found[code.code] == text
-
-
-def test_a_draw_of_pages_holds_what_it_must(book):
-    wanted = {"N20", "A35"}
-    some = icd10cm.pages(9, holding=wanted)
-    assert len(some) == 9
-    assert some.items() <= book.items()
-    assert all(f"\n{category} " in "".join(some.values()) for category in wanted)
-    assert list(some) == [name for name in book if name in some]
-    assert icd10cm.pages(9, holding=wanted, seed=1) != some
-    assert len(icd10cm.pages(1, holding=wanted)) == 2
-    assert icd10cm.pages(10_000) == book

@@ -6,18 +6,17 @@ import json
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from material import word_overlap
 
 from sbert_lab.datasets.sts import (
     LabelledTexts,
     ScoredPairs,
     banking77,
-    by_name,
     everyday,
     ladder,
     sick,
     stsb,
 )
-from sbert_lab.evaluation.error_analysis import word_overlap
 from sbert_lab.models.registry import BY_NAME
 
 ROWS = [("A cat sat.", "A cat is sitting.", 4.5), ("Zwölf Äpfel", "a dog", 0.0)]
@@ -67,8 +66,6 @@ def test_sizes_and_scales(evaluation_data, monkeypatch):
 def test_absence_says_what_to_do(snapshot, monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="SBERT_LAB_DATA_HOME"):
         stsb()
-    with pytest.raises(FileNotFoundError, match="sts14 .* comes from the hub"):
-        by_name("sts14")
     (tmp_path / "sick").mkdir()
     monkeypatch.setenv("SBERT_LAB_DATA_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="SICK_train"):
@@ -85,10 +82,10 @@ def test_a_quotation_mark_is_a_letter_of_sicks_sentences(monkeypatch, tmp_path):
 
 
 def test_pieces_of_the_hub_are_joined_in_order(snapshot):
-    folder = snapshot("sts12")
+    folder = snapshot("stsb")
     write(folder / "data" / "test-00001-of-00002.jsonl.gz", MORE)
     write(folder / "data" / "test-00000-of-00002.jsonl.gz", ROWS)
-    assert read(by_name("sts12")) == ROWS + MORE
+    assert read(stsb()) == ROWS + MORE
 
 
 def test_splits_of_the_hubs_copies(snapshot):
@@ -96,20 +93,18 @@ def test_splits_of_the_hubs_copies(snapshot):
     for split, rows in (("train", ROWS + MORE), ("validation", MORE), ("test", ROWS)):
         write(folder / f"{split}.jsonl.gz", rows)
     assert [len(stsb(split)) for split in ("train", "dev", "test")] == [3, 1, 2]
-    assert read(by_name("stsb")) == ROWS
+    assert read(stsb()) == ROWS
     (folder / "validation.jsonl.gz").unlink()
     with pytest.raises(FileNotFoundError, match="no file for the split 'validation'"):
         stsb("dev")
     write(snapshot("sick") / "test.jsonl.gz", ROWS)
-    assert read(by_name("sick")) == ROWS
+    assert read(sick()) == ROWS
 
 
 def test_some_pairs_only():
     pairs = ScoredPairs(tuple("abc"), tuple("def"), (1.0, 2.0, 3.0), tuple("ggh"))
     some = pairs.only(np.array([True, False, True]))
     assert some == ScoredPairs(("a", "c"), ("d", "f"), (1.0, 3.0), ("g", "h"))
-    with pytest.raises(ValueError, match="no similarity set"):
-        by_name("sts17")
 
 
 def test_banking77_keeps_the_order_of_its_rows(snapshot, tmp_path, monkeypatch):
@@ -130,7 +125,7 @@ def test_banking77_keeps_the_order_of_its_rows(snapshot, tmp_path, monkeypatch):
 
 
 def test_ladder_is_balanced_and_unrepeated():
-    pairs = by_name("ladder")
+    pairs = ladder()
     assert len(pairs) == 720
     of_anchor = {}
     for anchor, score in zip(pairs.group, pairs.score, strict=True):

@@ -28,7 +28,6 @@ from sbert_lab.losses import (
     MultipleNegativesRankingLoss,
     SimCSELoss,
     SoftmaxLoss,
-    TripletLoss,
     multiple_negatives_ranking_loss,
 )
 from sbert_lab.losses.objective import LabelRule
@@ -36,14 +35,6 @@ from sbert_lab.losses.objective import LabelRule
 
 def encoder(**layout):
     return tiny_encoder(max_seq_length=24, **layout)
-
-
-def test_triplet_warns_where_the_hinge_cannot_close(caplog):
-    TripletLoss(1.99).bind(encoder(head=("normalize",)), {})
-    TripletLoss(5.0).bind(encoder(), {})
-    assert not caplog.messages
-    TripletLoss(2.0).bind(encoder(head=("normalize",)), {})
-    assert "margin 2: distances of unit vectors" in caplog.text
 
 
 def test_simcse_needs_dropout_and_embeds_a_text_differently_twice():

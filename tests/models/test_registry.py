@@ -41,7 +41,7 @@ def test_bundled_file_that_is_damaged_is_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sts12", "dataset"), ("bert-base-uncased", "model")]
+    ("name", "kind"), [("stsb", "dataset"), ("bert-base-uncased", "model")]
 )
 def test_hub_is_asked_for_the_right_kind_at_the_pinned_commit(name, kind, monkeypatch):
     asked = {}

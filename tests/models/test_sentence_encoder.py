@@ -20,7 +20,6 @@ from sbert_lab.models import sentence_encoder as encoder_module
 from sbert_lab.models.checkpoint import Layout
 from sbert_lab.models.lexical import Bm25
 from sbert_lab.models.pooling import POOLING
-from sbert_lab.models.sentence_encoder import encode_documents, encode_queries
 from sbert_lab.models.static import StaticEncoder
 from sbert_lab.training.data import TrainingData
 
@@ -292,10 +291,13 @@ FOUR = ["the cat sat on the mat", "a dog ran", "quick brown fox", "the lazy dog"
 def test_queries_and_documents_get_their_own_prompt():
     marks = {"query": "query: ", "document": "passage: "}
     encoder = tiny_encoder(max_seq_length=24, prompts=marks)
-    for encode, mark in ((encode_queries, "query"), (encode_documents, "document")):
-        expected = encoder.encode([marks[mark] + text for text in FOUR])
-        np.testing.assert_allclose(encode(encoder, FOUR), expected, atol=1e-6)
-        np.testing.assert_array_equal(encode(static(), FOUR), static().encode(FOUR))
+    ways = {"query": encoder.encode_query, "document": encoder.encode_document}
+    for side, encode in ways.items():
+        expected = encoder.encode([marks[side] + text for text in FOUR])
+        np.testing.assert_allclose(encode(FOUR), expected, atol=1e-6)
+    memory = Passages(static())  # it has one way for both
+    memory.add_all(dict(zip("abcd", FOUR, strict=True)))
+    assert [memory.search(text)[0].text for text in FOUR] == FOUR
 
 
 def passages():
