@@ -26,7 +26,6 @@ from sbert_lab.datasets.leaks import check_no_leak
 from sbert_lab.datasets.pairs import Pairs
 from sbert_lab.datasets.sts import ScoredPairs, everyday, stsb
 from sbert_lab.models.averaging import average
-from sbert_lab.models.cross_encoder import CrossEncoder
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.registry import BY_NAME, locate
 from sbert_lab.models.sentence_encoder import SentenceEncoder, metric_of
@@ -43,7 +42,6 @@ def adapt(
     *,
     method: str = "pairs",
     recipe: Recipe | None = None,
-    teacher: CrossEncoder | None = None,
     test: Pairs | None = None,
     corpus: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -53,13 +51,13 @@ def adapt(
     the same weights; called again when all is done, it returns what was found.
 
     `data` are pairs that belong together, e.g. queries and answers, or texts of the
-    field, for which `method` and `teacher` are those of `train_on_texts`. `out` is a
-    folder to fill: new, empty, or that of an earlier call. A `recipe` of None is the
-    method's own. `test` are other pairs; None keeps some of the pairs aside, whole
-    groups that share no text with the rest, and tests nothing where there are only
-    texts. `corpus` is what is searched, by default the answers of training and test;
-    hard negatives of pairs come from it, or else from the answers of training. The
-    answers of the test are none.
+    field, for which `method` is that of `train_on_texts`. `out` is a folder to fill:
+    new, empty, or that of an earlier call. A `recipe` of None is the method's own.
+    `test` are other pairs; None keeps some of the pairs aside, whole groups that share
+    no text with the rest, and tests nothing where there are only texts. `corpus` is
+    what is searched, by default the answers of training and test; hard negatives of
+    pairs come from it, or else from the answers of training. The answers of the test
+    are none.
 
     Returns what is in ``outcome.json``: ``base``, ``fingerprint`` of the adapted
     weights, ``plan``, ``facts``, ``curve`` (step and loss), and those of
@@ -70,8 +68,6 @@ def adapt(
     """
     if method not in RECIPES or (method == "pairs") != isinstance(data, Pairs):
         raise ValueError(f"method={method!r}: for texts one of {', '.join(RECIPES)}")
-    if (teacher is None) == (method == "pseudo-labels"):
-        raise ValueError("pseudo-labels and a teacher go together: it is learnt from")
     recipe = recipe or RECIPES[method]
     train, test = _train_and_test(data, test, recipe)
     # To learn that answers of the test are wrong would spoil it.
@@ -91,7 +87,6 @@ def adapt(
         "base": encoder.fingerprint(),
         "method": method,
         **asdict(recipe),
-        "teacher": teacher and teacher.fingerprint(),
         "data": _hash(train),
         "test": _hash(test),
         "corpus": _hash(corpus),
@@ -106,7 +101,7 @@ def adapt(
                 mined = mine_negatives(encoder, train, recipe, mined_from, cache=cache)
                 curve = train_on_pairs(encoder, train, recipe, mined, stops)
             else:
-                curve = train_on_texts(method, encoder, train, recipe, teacher, stops)
+                curve = train_on_texts(method, encoder, train, recipe, stops)
             before = SentenceEncoder.from_pretrained(str(base))
             if recipe.base_weight:
                 encoder = average(before, encoder, recipe.base_weight)

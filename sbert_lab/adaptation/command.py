@@ -9,7 +9,6 @@ from sbert_lab.adaptation.adapt import adapt as fill
 from sbert_lab.adaptation.recipe import RANGES, RECIPES
 from sbert_lab.adaptation.report import REPORT, summary
 from sbert_lab.datasets import pairs
-from sbert_lab.models.cross_encoder import CrossEncoder
 
 
 def adapt(options: argparse.Namespace) -> str:
@@ -28,7 +27,6 @@ def adapt(options: argparse.Namespace) -> str:
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
-            teacher=options.teacher and CrossEncoder.from_pretrained(options.teacher),
             test=_pairs(options.test, options),
             corpus=pairs.read_texts(options.corpus) if options.corpus else None,
         )

@@ -50,12 +50,11 @@ class Recipe:
             )
 
 
-#: The defaults by method, the last three for texts without pairs.
+#: The defaults by method, the last two for texts without pairs.
 RECIPES = {
     "pairs": Recipe(),
     "simcse": Recipe(1, 64, 3e-5, base_weight=0),
     "tsdae": Recipe(1, 8, 3e-5, base_weight=0),
-    "pseudo-labels": Recipe(1, 32, 2e-5, negatives=1, rank=(0, 50), base_weight=0),
 }
 
 
@@ -82,7 +81,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("without pairs").add_argument
     add("--texts", type=Path, help=texts)
     add("--method", choices=[method for method in RECIPES if method != "pairs"])
-    add("--teacher", help="a cross-encoder, for pseudo-labels")
     recipe = parser.add_argument_group("the recipe; the defaults usually do")
     for field in fields(Recipe):
         if field.name in RANGES:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from sbert_lab.datasets.icd10cm_tasks import TASKS, Task, content_hash
 from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs, banking77, sick, stsb
 from sbert_lab.evaluation.tasks import as_search
 from sbert_lab.models.batching import check_texts
-from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
@@ -47,10 +45,7 @@ def using_mteb() -> Iterator[ModuleType]:
 
 
 def mteb_encoder(
-    encoder: SentenceEncoder,
-    *,
-    name: str = "sbert-lab/encoder",
-    cache: EmbeddingCache | None = None,
+    encoder: SentenceEncoder, name: str = "sbert-lab/encoder"
 ) -> "AbsEncoder":
     """Return an encoder as mteb wants it, with prompts looked up as mteb does."""
     with using_mteb():
@@ -78,7 +73,7 @@ def mteb_encoder(
             texts = [text for batch in inputs for text in check_texts(batch["text"])]
             key = self.get_prompt_name(task_metadata, prompt_type)
             side = "" if prompt_type is None else f"_{prompt_type.value}"
-            options = {"prompt_name": key, "cache": cache, "show_progress": False}
+            options = {"prompt_name": key, "show_progress": False}
             found: Vectors = getattr(encoder, f"encode{side}")(texts, **options)
             return found
 
@@ -103,19 +98,17 @@ def evaluate(
     tasks: "Iterable[str | AbsTask]",
     *,
     name: str = "sbert-lab/encoder",
-    cache_folder: str | Path | None = None,
 ) -> tuple[TaskScore, ...]:
     """Measure an encoder in tasks of mteb, one after the other.
 
     Tasks are names, whose data come from the hub, or objects (`with_local_data`, your
-    own), of which each run takes a fresh copy. Vectors are kept in ``cache_folder``.
+    own), of which each run takes a fresh copy.
     """
-    cache = EmbeddingCache(cache_folder) if cache_folder is not None else None
     found = []
     with using_mteb() as mteb, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The task '.*' is superseded by")
         warnings.filterwarnings("ignore", ".* is ill-defined and being set to 0.0")
-        model = mteb_encoder(encoder, name=name, cache=cache)
+        model = mteb_encoder(encoder, name)
         for given in tasks:
             task = mteb.get_task(given) if isinstance(given, str) else _fresh(given)
             started = time.perf_counter()

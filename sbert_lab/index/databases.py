@@ -4,17 +4,6 @@ Asked as a `VectorIndex` is: ids, a metric, scores that are similarities, and a 
 hash that is checked when it is opened. Beside each vector lies a payload, a dict that
 JSON can hold, and ``where={"chapter": ["I", "IX"], "year": 2024}`` searches where each
 field is the value, or one of the list. They need ``sbert-lab[database]``.
-
-Examples
---------
->>> from tempfile import mkdtemp
->>> axes = np.eye(3, dtype=np.float32)
->>> database = QdrantCollection("axes", 3, path=mkdtemp(), model_hash="by hand")
->>> upload(database, axes, [7, 8, 9], [{"axis": name} for name in "xyz"])
-3
->>> database.search([[0.75, 1, 0]], k=1, where={"axis": ["x", "z"]})
-Hits(ids=array([[7]]), scores=array([[0.6]], dtype=float32))
->>> database.close()
 """
 
 import json

@@ -33,11 +33,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--corpus-size", type=positive, default=1e5, help="entries; 1e6 is a million"
     )
-    limits.add_argument(
-        "--price", type=positive, default=0.1, help="of the machine, dollars an hour"
-    )
-    about = "how much of the score may go for speed and memory; default 0.01"
-    limits.add_argument("--tolerance", type=float, default=0.01, help=about)
     data = parser.add_argument_group("what is measured")
     source = data.add_mutually_exclusive_group()
     source.add_argument("--pairs", type=Path, help="your CSV, TSV, JSONL or Parquet")
@@ -79,8 +74,6 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         corpus=int(options.corpus_size),
-        tolerance=options.tolerance,
-        price=options.price,
     )
     try:
         verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])

@@ -17,18 +17,6 @@ import numpy as np
 from sbert_lab._utils import write_json
 from sbert_lab.evaluation.statistics import Interval
 
-#: Costs of a row, each with its unit, as it is shown.
-COSTS = {
-    "short_texts": "short texts a second, in batches",
-    "short_texts_alone": "short texts a second, one at a time",
-    "long_texts": "long texts a second, in batches",
-    "query_ms_p50": "milliseconds to encode a query, 50th percentile",
-    "query_ms_p95": "milliseconds to encode a query, 95th percentile",
-    "search_ms": "milliseconds to search a million entries, exactly",
-    "process_mb": "MB of a whole process with the model, loaded and used once",
-    "load_s": "seconds to load it, or to fit it",
-}
-
 #: How vectors are kept and searched, by the kinds of `VectorIndex`, simplest first, and
 #: the bytes that a dimension takes.
 FORMATS = {
@@ -121,7 +109,7 @@ def read_indexes(record: Path) -> list[IndexCost]:
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate: its score and metric on each task, and each of `COSTS`."""
+    """One candidate: its score and metric on each task, and what `measure` timed."""
 
     name: str
     dimension: int  #: of a lexical one the number of its words

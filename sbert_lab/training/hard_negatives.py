@@ -4,7 +4,6 @@ The nearest wrong texts teach most, but among them stand right answers that nobo
 down, and a model that is taught to push those away gets worse.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,14 +16,11 @@ from sbert_lab.index.exact import exact_search, normalized
 from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
-log = logging.getLogger(__name__)
-
 Rows = NDArray[np.int64]
 #: Numbers of anchors ``[q]`` and k to scores and numbers of texts ``[q, k]``.
 Search = Callable[[Rows, int], tuple[Vectors, Rows]]
 
 _ANCHORS_AT_ONCE = 1_024
-_SPARE = 16  # neighbours looked at beyond those asked for, at first
 
 
 class NoNegativesError(ValueError):
@@ -55,18 +51,6 @@ class Mined:
             "anchor": list(self.anchors),
             "positive": list(self.positives),
             "negative": lists,
-        }
-
-    def triplets(self) -> dict[str, list[str]]:
-        """Return the same columns with a row for each negative."""
-        if without := len(self.anchors) - len(self.rows):
-            told = "%d of %d pairs have no negative and make no row; removed were %s"
-            log.warning(told, without, len(self.anchors), self.removed)
-        pair, place = np.nonzero(self.negatives >= 0)
-        return {
-            "anchor": [self.anchors[i] for i in pair.tolist()],
-            "positive": [self.positives[i] for i in pair.tolist()],
-            "negative": [self.corpus[i] for i in self.negatives[pair, place].tolist()],
         }
 
 
@@ -107,9 +91,9 @@ def mine(
     names, anchor_of, first_pair = _different(anchors)
     numbers, _, first_row = _different(corpus)
     # Right for an anchor are itself and its answers; -1 is a text that is not searched.
-    known = [[numbers.get(name, -1)] for name in names]
+    known = [{numbers.get(name, -1)} for name in names]
     for anchor, positive in zip(anchor_of.tolist(), positives, strict=True):
-        known[anchor].append(numbers.get(plain(positive), -1))
+        known[anchor].add(numbers.get(plain(positive), -1))
     texts = [corpus[row] for row in first_row]
     wanted = list(dict.fromkeys([*texts, *positives]))
     asked = [anchors[pair] for pair in first_pair]
@@ -130,8 +114,7 @@ def mine(
     key = np.random.default_rng(seed).random((len(highest), last - first))
     removed = {"known": 0, "relative_margin": 0}
     rows = np.full((len(highest), per_anchor), -1)
-    window = first, last
-    for anchor, found, scores in _windows(search, len(texts), known, window, removed):
+    for anchor, found, scores in _windows(search, known, (first, last), removed):
         left = np.flatnonzero(scores <= highest[anchor])
         removed["relative_margin"] += len(found) - len(left)
         chosen = np.sort(left[np.argsort(key[anchor, left])[:per_anchor]])
@@ -146,35 +129,27 @@ def mine(
 
 def _windows(
     search: Search,
-    total: int,
-    known: list[list[int]],
+    known: list[set[int]],
     rank: tuple[int, int],
     removed: dict[str, int],
 ) -> Iterator[tuple[int, Rows, Vectors]]:
     """Yield for each anchor the texts in a range of ranks, and their scores.
 
-    `known` are the numbers of each anchor's answers, which have no rank. Whoever asks
-    for thirty texts of `total` gets thirty, even if hundreds of answers stand in front
-    of them: the few anchors that need it are searched again, twice as deep.
+    `known` are the numbers of each anchor's answers, which have no rank: a search is
+    deep enough for whoever of a block has most of them.
     """
     first, last = rank
     for start in range(0, len(known), _ANCHORS_AT_ONCE):
-        pending = list(range(len(known)))[start : start + _ANCHORS_AT_ONCE]
-        k = last + _SPARE
-        while pending:
-            scores, found = search(np.array(pending), k)
-            deeper = []
-            for anchor, score, texts in zip(pending, scores, found, strict=True):
-                right = np.isin(texts, known[anchor])
-                allowed = np.flatnonzero(~right)[:last]
-                if len(allowed) < last and k < total:
-                    deeper.append(anchor)
-                    continue
-                passed = right[: allowed[-1] if len(allowed) == last else None]
-                removed["known"] += int(passed.sum())
-                taken = allowed[first:]
-                yield anchor, texts[taken], score[taken]
-            pending, k = deeper, 2 * k
+        block = range(start, min(start + _ANCHORS_AT_ONCE, len(known)))
+        depth = last + max(len(known[anchor]) for anchor in block)
+        both = search(np.array(block), depth)
+        for anchor, scores, texts in zip(block, *both, strict=True):
+            right = np.isin(texts, list(known[anchor]))
+            allowed = np.flatnonzero(~right)[:last]
+            passed = right[: allowed[-1] if len(allowed) == last else None]
+            removed["known"] += int(passed.sum())
+            taken = allowed[first:]
+            yield anchor, texts[taken], scores[taken]
 
 
 def _different(texts: Sequence[str]) -> tuple[dict[str, int], Rows, Rows]:

@@ -8,7 +8,6 @@ from sbert_lab.adaptation import adapt as module
 from sbert_lab.adaptation import command
 from sbert_lab.adaptation.recipe import RECIPES, Recipe
 from sbert_lab.datasets.pairs import DataError, read_texts
-from sbert_lab.models.cross_encoder import CrossEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,7 +72,6 @@ def test_the_options_of_pairs_arrive(home, asked, capsys):
     assert options == {
         "method": "pairs",
         "recipe": Recipe(**changes),
-        "teacher": None,
         "test": None,
         "corpus": sentences(50, 3),
     }
@@ -82,15 +80,12 @@ def test_the_options_of_pairs_arrive(home, asked, capsys):
     assert f"report: {home / 'out' / 'report.md'}" in shown
 
 
-def test_the_options_of_texts_and_of_a_teacher_arrive(home, asked, tmp_path):
-    CrossEncoder.from_pretrained(home / "base", head_seed=0).save(tmp_path / "cross")
-    told = {"texts": "texts.txt", "method": "pseudo-labels"}
-    assert main(line(home, **told, teacher=tmp_path / "cross")) == 0
+def test_the_options_of_texts_and_of_a_test_arrive(home, asked):
+    assert main(line(home, texts="texts.txt", method="tsdae")) == 0
     assert main(line(home, pairs="pairs.csv", test="test.csv")) == 0
     ((_, texts, _), options), (_, other) = asked
     assert texts == sentences(50, 3)
-    assert options["recipe"] == RECIPES["pseudo-labels"]
-    assert isinstance(options["teacher"], CrossEncoder)
+    assert options["recipe"] == RECIPES["tsdae"]
     assert other["test"].anchor == own_pairs(40, seed=8).anchor
 
 
@@ -102,11 +97,6 @@ def test_the_options_of_texts_and_of_a_teacher_arrive(home, asked, tmp_path):
         ({"pairs": "absent.csv"}, "absent.csv: no such file"),
         ({}, "--pairs FILE, or --texts FILE"),
         ({"texts": "texts.txt"}, "--method go together"),
-        ({"texts": "texts.txt", "method": "pseudo-labels"}, "a teacher go together"),
-        (
-            {"texts": "texts.txt", "method": "pseudo-labels", "teacher": "bert-mini"},
-            "has no head that gives a score",
-        ),
         ({"pairs": "pairs.csv", "base": "no-such-model"}, "no-such-model"),
         ({"pairs": "pairs.csv", "base_weight": 2}, "base_weight=2"),
         ({"pairs": "pairs.csv", "test": "pairs.csv"}, "is also in"),

@@ -1,6 +1,5 @@
 """The databases: against exact search, each other, and what kills an upload."""
 
-import doctest
 import multiprocessing
 import secrets
 import signal
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 from sbert_lab import exact_search
-from sbert_lab.index import databases
 from sbert_lab.index.databases import PostgresTable, QdrantCollection, upload
 
 for module in ("qdrant_client", "psycopg", "pgvector"):
@@ -255,7 +253,3 @@ def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "qdrant_client", None)
     with pytest.raises(ImportError, match=r"pip install 'sbert-lab\[database\]'"):
         QdrantCollection("a", 16)
-
-
-def test_the_example_holds():
-    assert doctest.testmod(databases) == (0, 6)
