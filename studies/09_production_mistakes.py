@@ -46,7 +46,7 @@ from sbert_lab.training.trainer import has_fast_bfloat16
 Values = NDArray[np.float64]
 PROMPTS = {"query": "query: ", "document": "passage: "}
 PAIRS = 1_000  # that an update of the model learns
-WITH_PROMPTS = 8_000  # that a model with prompts has learnt
+WITH_PROMPTS = {"icd": 8_000, "python": 2_000}  # that a model with prompts has learnt
 SMALL = 1_000  # documents of a corpus that is too small
 FEW_ANSWERS = 150  # of many questions each
 VERSION = 1  # raise it when a mistake is made in another way
@@ -226,7 +226,10 @@ def prompted(name: str) -> SentenceEncoder:
         return start
 
     start = get_or_train("with_prompts", {"base": current().model} | PROMPTS, make)
-    recipe, pairs = replace(Recipe(), base_weight=0.0), drawn(name, WITH_PROMPTS, 0)
+    recipe, pairs = (
+        replace(Recipe(), base_weight=0.0),
+        drawn(name, WITH_PROMPTS[name], 0),
+    )
     trained = learnt(start.folder, pairs, recipe, known(name))
     return SentenceEncoder.from_pretrained(trained.folder)
 
