@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PROCESSES = $(shell $(PY) -c "import os; print(min(8, os.cpu_count() + 1))")
 TIMED = start=$$(date +%s); trap 'echo "make $@: $$(( $$(date +%s) - start )) s"' EXIT;
 
-.PHONY: help setup notebooks test study lab verify lint bench mpnet clean
+.PHONY: help setup notebooks site test study lab verify lint bench mpnet clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ $(READY): pyproject.toml constraints.txt
 
 notebooks: $(READY)  ## every notebook top to bottom, or ONLY=04; pages and records under build/
 	@$(TIMED) $(PY) -m tools.notebooks $(ONLY)
+
+site: $(READY)  ## the committed notebooks as a website under build/site; runs none
+	@$(PY) -m tools.site
 
 # One thread a process, and one process more than cores, for one often waits for a kernel
 # or a disk: two threads that share a core wait for each other more than they work.

@@ -1,6 +1,6 @@
 """The command line: ``python -m sbert_lab``, and one of these.
 
-``select | compare | adapt | embed | index | benchmark | fetch | doctor``
+``search | select | compare | adapt | embed | index | benchmark | fetch | doctor``
 """
 
 import argparse
@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +47,14 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
+
+    search = commands.add_parser("search", help="search a table's texts by meaning")
+    search.add_argument("question", help="in words of your own")
+    search.add_argument("--csv", type=Path, help="CSV, TSV, JSONL, Parquet or .txt")
+    search.add_argument("--text", default="text", help="its column; default 'text'")
+    search.add_argument("--model", default="all-MiniLM-L6-v2", help="which encoder")
+    search.add_argument("--k", type=int, default=5, help="how many answers; default 5")
+    search.set_defaults(command=_search)
 
     select = commands.add_parser(
         "select", help="which model to use: quality, time and memory, and a choice"
@@ -90,6 +99,30 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is here, and how to get the rest")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _search(options: argparse.Namespace) -> int:
+    """Print the texts of a file, or entries of ICD-10-CM, nearest to a question."""
+    from sbert_lab.datasets import icd10cm
+    from sbert_lab.datasets.pairs import read_texts
+    from sbert_lab.index.nearest import nearest
+    from sbert_lab.models.embedding_cache import EmbeddingCache
+    from sbert_lab.models.sentence_encoder import SentenceEncoder
+
+    if options.csv:
+        texts = read_texts(options.csv, options.text)
+        names = [f"row {row}" for row in range(1, len(texts) + 1)]
+    else:
+        codes = icd10cm.retrieval_corpus()
+        texts, names = [c.description for c in codes], [c.code for c in codes]
+    encoder = SentenceEncoder.from_pretrained(options.model)
+    told = f"{len(texts):,} texts are searched by {options.model}. New ones are encoded"
+    print(f"{told} now, a hundred or more a second, and kept.", file=sys.stderr)
+    cache = EmbeddingCache()
+    for found in nearest(encoder, texts, options.question, options.k, cache):
+        passage = " ".join(found.passage.split())
+        print(f"{found.score:.3f}  {names[found.row]:8}  {passage[:200]}")
+    return 0
 
 
 def _select(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Make the tables of FINDINGS.md from the committed records of the notebooks.
+"""Make FINDINGS.md from the committed records: answers, claims, time and memory.
 
 python -m tools.findings
 """
@@ -14,24 +14,43 @@ BEGIN = "<!-- findings: made by `python -m tools.findings`; do not edit -->"
 END = "<!-- end of findings -->"
 
 
-def findings(records: Sequence[dict[str, Any]]) -> str:
-    """Return Markdown tables: claims with their verdicts; time and memory."""
-    lines = ["| notebook | claim | measured | verdict |", "|---|---|---|---|"]
+def title_and_answer(notebook: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return a notebook's question, and the answer that its first output shows."""
+    heading = "".join(notebook["cells"][0]["source"]).splitlines()[0]
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            if shown := output.get("data", {}).get("text/markdown"):
+                return heading.lstrip("# "), "".join(shown).splitlines()
+    return heading.lstrip("# "), []
+
+
+def section(record: dict[str, Any], notebook: dict[str, Any]) -> list[str]:
+    """Return one notebook's part: question, answer, and claims with their verdicts."""
+    title, answer = title_and_answer(notebook)
+    lines = [f"## [{title}](notebooks/{record['notebook']}.ipynb)", "", *answer, ""]
+    lines += ["| claim | measured | verdict |", "|---|---|---|"]
+    for claim in record["claims"].values():
+        measured = f"{claim['mean']:.4g}"
+        if "low" in claim:
+            measured += f" [{claim['low']:.4g}, {claim['high']:.4g}]"
+        statement, metric = (
+            claim[part].replace("|", "\\|") for part in ("statement", "metric")
+        )
+        machine = " (on one machine)" if claim["machine"] else ""
+        row = f"{statement} | {measured} {metric} | {claim['verdict']}{machine}"
+        lines.append(f"| {row} |")
+    return [*lines, ""]
+
+
+def findings(files: Sequence[Path]) -> str:
+    """Return Markdown of the records in `files`: their parts; then time and memory."""
+    records = [json.loads(file.read_bytes()) for file in files]
+    folder, lines = project_root() / "notebooks", list[str]()
     for record in records:
-        name = record["notebook"]
-        for claim in record["claims"].values():
-            measured = f"{claim['mean']:.4g}"
-            if "low" in claim:
-                measured += f" [{claim['low']:.4g}, {claim['high']:.4g}]"
-            statement, metric = (
-                claim[part].replace("|", "\\|") for part in ("statement", "metric")
-            )
-            machine = " (on one machine)" if claim["machine"] else ""
-            lines.append(
-                f"| [{name[:2]}](notebooks/{name}.ipynb) | {statement} | "
-                f"{measured} {metric} | {claim['verdict']}{machine} |"
-            )
-    lines += ["", "| notebook | time on two cores | peak memory |", "|---|---|---|"]
+        notebook = (folder / record["notebook"]).with_suffix(".ipynb")
+        lines += section(record, json.loads(notebook.read_bytes()))
+    lines += ["## Time and memory", ""]
+    lines += ["| notebook | time on two cores | peak memory |", "|---|---|---|"]
     for record in records:
         spent = record["run"]
         kind = "first run" if spent["first_run"] else "vectors and models kept"
@@ -41,13 +60,12 @@ def findings(records: Sequence[dict[str, Any]]) -> str:
 
 
 def update_findings(path: Path) -> bool:
-    """Make the tables of FINDINGS.md anew; True if that changed it."""
+    """Make the generated part of FINDINGS.md anew; True if that changed it."""
     text = path.read_text(encoding="utf-8")
     files = sorted(committed_results("laptop").glob("[0-9][0-9]_*.json"))
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    made = findings([json.loads(file.read_bytes()) for file in files])
-    new = f"{before}{BEGIN}\n{made}\n{END}{after}"
+    new = f"{before}{BEGIN}\n\n{findings(files)}\n{END}{after}"
     if new != text:
         write_bytes(path, new.encode())
     return new != text

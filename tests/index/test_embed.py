@@ -255,7 +255,7 @@ def test_an_index_of_them_finds_its_own(corpus, model, truth, tmp_path, capsys):
 
 
 def test_the_plan_on_paper_is_what_its_snippet_prints():
-    text = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    text = (ROOT / "benchmarks" / "scale.md").read_text("utf-8")
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict = {}
     with contextlib.redirect_stdout(io.StringIO()) as said:

@@ -1,0 +1,61 @@
+"""Texts nearest to a question: against a loop, with long ones in passages."""
+
+import numpy as np
+import pytest
+from conftest import tiny_encoder
+
+from sbert_lab.__main__ import main
+from sbert_lab.index.nearest import nearest
+from sbert_lab.models.embedding_cache import EmbeddingCache
+
+TEXTS = [
+    "the cat sat on the mat",
+    "the quick brown fox jumps over the lazy dog and the bird flew over the hill "
+    "in the red blue green hill and the cat ran to the dog on the mat",
+    "a red bird",
+    "",
+    "the dog ran",
+]
+
+
+def test_the_nearest_passage_of_each_text():
+    encoder = tiny_encoder(head=("normalize",), max_seq_length=12)
+    found = nearest(encoder, TEXTS, "a bird flew", k=9)
+    assert {one.row for one in found} == {0, 1, 2, 4}
+    asked = encoder.encode("a bird flew")
+    for one in found:
+        assert one.passage in TEXTS[one.row]
+        assert one.score == pytest.approx(float(encoder.encode(one.passage) @ asked))
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+    (own,) = [one for one in found if one.row == 1]
+    assert len(own.passage) < len(TEXTS[1])  # it is longer than is read
+    assert nearest(encoder, TEXTS, "a bird flew", k=2) == found[:2]
+
+
+def test_vectors_are_kept(tmp_path):
+    encoder, cache = tiny_encoder(head=("normalize",)), EmbeddingCache(tmp_path)
+    first = nearest(encoder, TEXTS, "a bird", cache=cache)
+    missed = cache.misses
+    again = nearest(encoder, TEXTS, "a bird", cache=cache)
+    assert [one[:2] for one in again] == [one[:2] for one in first]
+    np.testing.assert_allclose([a.score for a in again], [f.score for f in first])
+    assert cache.misses == missed
+
+
+def test_nothing_to_find():
+    with pytest.raises(ValueError, match="2 texts without a word"):
+        nearest(tiny_encoder(), ["", " "], "a bird")
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
+    notes = tmp_path / "notes.csv"
+    notes.write_text('title,body\n1,A dog barks.\n2,"Sugar, and water."\n')
+    command = ["search", "a noisy pet", f"--csv={notes}", "--text=body", "--k=1"]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert told.out.split(maxsplit=1)[1].strip() == "row 1     A dog barks."
+    assert "2 texts are searched by all-MiniLM-L6-v2" in told.err
+    with pytest.raises(SystemExit, match="'text' is missing; the file has 'title'"):
+        main([*command[:3]])
