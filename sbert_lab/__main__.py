@@ -118,10 +118,9 @@ def _search(options: argparse.Namespace) -> int:
     encoder = SentenceEncoder.from_pretrained(options.model)
     told = f"{len(texts):,} texts are searched by {options.model}. New ones are encoded"
     print(f"{told} now, a hundred or more a second, and kept.", file=sys.stderr)
-    cache = EmbeddingCache()
-    for found in nearest(encoder, texts, options.question, options.k, cache):
-        passage = " ".join(found.passage.split())
-        print(f"{found.score:.3f}  {names[found.row]:8}  {passage[:200]}")
+    found = nearest(encoder, texts, options.question, options.k, EmbeddingCache())
+    for row, passage, score in found:
+        print(f"{score:.3f}  {names[row]:8}  {' '.join(passage.split())[:200]}")
     return 0
 
 

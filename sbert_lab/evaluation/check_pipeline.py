@@ -108,6 +108,11 @@ class _Seen:
     strange: list[Any]  #: ids that were found, or are relevant, and are no documents
     training: list[list[str]]
 
+    @property
+    def rows(self) -> Vectors:
+        """The stored vectors."""
+        return np.array([*self.stored.values()]).reshape(-1, self.sent.shape[1])
+
 
 def check_pipeline(
     encoder: Encoder,
@@ -167,7 +172,7 @@ def check_pipeline(
     came = [key for own in found for key in own]
     kept = [key for key in dict.fromkeys([*drawn, *came]) if key in every]
     made = np.asarray(encode_documents(encoder, [every[key] for key in kept]))
-    strange = [*came, *(key for row in some for key in wanted[row])]
+    named = [*came, *(key for row in some for key in wanted[row])]
     seen = _Seen(
         encoder=encoder,
         queries=texts,
@@ -184,17 +189,15 @@ def check_pipeline(
         scores=scores,
         k=min(k, len(every)),
         relevant=[wanted[row] for row in some],
-        strange=[key for key in strange if key not in every],
+        strange=[key for key in named if key not in every],
         training=learnt,
     )
-    bad = _numbers(seen.made, "document") + _numbers(_rows(seen), "document")
+    bad = _numbers(seen.made, "document") + _numbers(seen.rows, "document")
     return bad[:1] + [Smell(*one) for check in _CHECKS for one in check(seen)]
 
 
 def _documents(documents: Mapping[Any, str] | Sequence[str]) -> dict[Any, str]:
     """Return texts by id, or say which is none."""
-    if isinstance(documents, str):
-        raise ValueError("documents is one text; give texts by id")
     pairs = getattr(documents, "items", lambda: enumerate(documents))()
     every = dict(pairs)
     for key, text in every.items():
@@ -257,11 +260,6 @@ def _stored(index: Any, names: list[Any], some: list[Any]) -> dict[Any, Vectors]
     return {key: index.reconstruct(row[key]) for key in some if key in row}
 
 
-def _rows(seen: _Seen) -> Vectors:
-    """Return the stored vectors, ``[n, d]``."""
-    return np.array([*seen.stored.values()], np.float32).reshape(-1, seen.sent.shape[1])
-
-
 def _numbers(rows: Vectors, side: str) -> list[Smell]:
     bad = int((~np.isfinite(rows).all(1) | ~rows.any(1)).sum())
     told = f"{bad:,} of {len(rows):,} {side} vectors are 0, or no numbers"
@@ -274,11 +272,10 @@ _Found = Iterator[tuple[str, str]]
 
 
 def _lengths(seen: _Seen) -> _Found:
-    lengths = np.linalg.norm(_rows(seen), axis=1)
+    lengths = np.linalg.norm(seen.rows, axis=1)
     lengths = lengths[lengths > 0]
-    if seen.metric not in ("dot", "l2") or len(lengths) < 2:
-        return
-    if metric_of(seen.encoder) == "cosine" and lengths.std() > 0.01 * lengths.mean():
+    by_length = seen.metric in ("dot", "l2") and metric_of(seen.encoder) == "cosine"
+    if by_length and len(lengths) and lengths.std() > 0.01 * lengths.mean():
         short, long = np.percentile(lengths, [5, 95])
         told = f"lengths of {short:.3g} to {long:.3g} count in {seen.metric}"
         yield "not normalised", told
@@ -300,7 +297,7 @@ def _vectors(seen: _Seen) -> _Found:
     of = [seen.place[key] for key in seen.stored]
     sides: list[tuple[str, list[str], Vectors, Vectors]] = [
         ("query", seen.queries, seen.sent, seen.asked),
-        ("document", [seen.sample[k] for k in seen.stored], _rows(seen), seen.made[of]),
+        ("document", [seen.sample[k] for k in seen.stored], seen.rows, seen.made[of]),
     ]
     for side, texts, given, made in sides:
         if given.shape != made.shape:
@@ -341,9 +338,8 @@ def _explained(
         made = np.asarray(encoder.encode([before + text for text in texts]))
         if np.median(pairwise_cosine(made, given)) > _NAMED:
             return mistake, f", but what it makes behind {before!r}"
-    if not isinstance(encoder, SentenceEncoder):
-        return "", ""
-    for mode in POOLING:
+    for mode in POOLING if isinstance(encoder, SentenceEncoder) else ():
+        assert isinstance(encoder, SentenceEncoder)
         told = replace(encoder.layout, pooling=(mode,))
         changed = SentenceEncoder(encoder.transformer, encoder.tokenizer, told).eval()
         made = changed.encode(texts, prompt=prompt, show_progress=False)
@@ -419,8 +415,8 @@ def _answered(seen: _Seen) -> _Found:
     short = np.mean([len(own) < seen.k for own in seen.found])
     if short > _FEW:
         yield "too few answers", f"{short:.0%} of searches bring less than {seen.k}"
-    pairs = zip(seen.found, seen.relevant, strict=True)
-    hits = [not wanted.isdisjoint(own) for own, wanted in pairs if wanted]
+    both = zip(seen.found, seen.relevant, strict=True)
+    hits = [not wanted.isdisjoint(own) for own, wanted in both if wanted]
     if not hits or np.mean(hits) < _FEW:
         yield "no right answer", f"{sum(hits)} of {len(hits)} searches find one"
     tied = float(np.mean([_tied(seen, row) for row in range(len(seen.found))]))

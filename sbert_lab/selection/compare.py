@@ -83,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--anchor", help="its column of queries, if not 'anchor'")
     add("--positive", help="its column of answers, if not 'positive'")
     add("--corpus", type=Path, help="more to search in: answers alone are found easily")
-    add("--text", help="its column, if not 'text'")
+    add("--text", default="text", help="its column; the default is 'text'")
     add("--margin", type=positive, default=0.01, help="less is as good; default 0.01")
 
 
@@ -91,8 +91,6 @@ def compare(options: argparse.Namespace) -> str:
     """Do what the options say, and return what to print."""
     if options.margin >= 1:
         raise ValueError(f"--margin {options.margin:g}: less than 1, such as 0.01")
-    if options.text and not options.corpus:
-        raise ValueError("--text is a column of --corpus FILE: give both")
     first, second = map(candidate, options.models)
     if first.name == second.name:
         raise ValueError(f"{first.name} twice: name two different models")

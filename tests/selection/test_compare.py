@@ -136,7 +136,6 @@ def test_what_is_wrong_is_told_with_its_cure(tmp_path):
         ("column 'text' is missing", *both, named, f"--corpus={own}"),
         ("2", *both, "--margin=-1"),
         ("--margin 5: less than 1", *both, "--margin=5"),
-        ("--text is a column of --corpus", *both, "--text=body"),
     ):
         with pytest.raises(SystemExit, match=told):
             main(["compare", *arguments, f"--pairs={own}"])
