@@ -140,10 +140,12 @@ MISTAKES = {
         "HNSW with efSearch as it comes", _NO, "recall against exact search"
     ),
     "hnsw_metric": Mistake(
-        "HNSW with its own metric, not normalised", _NO, "recall against exact search"
+        "HNSW as it comes, L2, not normalised", _NO, "recall against exact search"
     ),
     "deletions": Mistake(
-        "old versions dropped from the answers", _NO, "searches with too few answers"
+        "HNSW as it comes, old versions dropped late",
+        _NO,
+        "searches with too few answers",
     ),
     "filtered_late": Mistake(
         "a filter after top_k", _NO, "searches with too few answers"

@@ -49,6 +49,7 @@ PAIRS = 1_000  # that an update of the model learns
 WITH_PROMPTS = {"icd": 8_000, "python": 2_000}  # that a model with prompts has learnt
 SMALL = 1_000  # documents of a corpus that is too small
 FEW_ANSWERS = 150  # of many questions each
+EFFORTS = (16, 64, 128)  # values of efSearch
 VERSION = 1  # raise it when a mistake is made in another way
 
 
@@ -355,6 +356,19 @@ def hnsw_default(name: str) -> Pair:
     return compared(name, *sides(name), index=inner)
 
 
+def by_effort(name: str) -> dict[str, Values]:
+    """Return which share of the true neighbours a graph finds, by its efSearch."""
+    queries, documents = (normalized(rows) for rows in sides(name))
+    kth = exact_search(queries, documents, 10)[0][:, -1:]
+    made = graph(faiss.METRIC_INNER_PRODUCT, documents.shape[1])
+    made.add(documents)
+    found = {}
+    for effort in EFFORTS:
+        made.hnsw.efSearch = effort
+        found[f"recall_{effort}"] = (made.search(queries, 10)[0] > kth - 1e-6).mean(1)
+    return found
+
+
 def hnsw_metric(name: str) -> Pair:
     """Build a graph with the metric that it has by default, L2, and do not scale."""
     make = partial(graph, faiss.METRIC_L2)
@@ -522,6 +536,9 @@ def build() -> Study:
                     seconds=240 if key in TRAINED else 40,
                     depends={"mistake": key, "field": name, "version": VERSION},
                 )
+        depends = {"recall": EFFORTS, "field": name, "version": VERSION}
+        work = partial(by_effort, name)
+        study.add(f"recall {name}", work, seconds=60, depends=depends)
     return study
 
 
@@ -536,6 +553,11 @@ def conclude(study: Study, items: Mapping[str, Items]) -> None:
     for title, found in items.items():
         key, name = title.split()
         groups: Any = short(name).group
+        if key == "recall":
+            for effort, shares in found.items():
+                level = bootstrap_mean(shares, groups=groups)
+                study.record(f"{effort}.{name}", level, "recall@10")
+            continue
         if len(found["sound"]) < len(groups):
             groups = [groups[row] for row in some_queries(name).tolist()]
         change = bootstrap_mean(found["wrong"] - found["sound"], groups=groups)

@@ -263,4 +263,4 @@ def test_an_exercise_takes_its_solution_and_no_other(imports, text, source):
 
 def test_there_are_exercises_in_every_notebook():
     found = [parameters.id[:2] for parameters in exercises()]
-    assert found == [f"{n:02}" for n in range(1, 9) for _ in range(3)]
+    assert found == [f"{n:02}" for n in range(1, 10) for _ in range(3)]
