@@ -284,7 +284,7 @@ def sound(t: Texts, encoder: SentenceEncoder) -> dict[str, Search]:
     own = {row + 7_000: text for row, text in t.documents.items()}
     right = [{row + 7_000 for row in one} for one in t.relevant]
     found["FAISS with ids"] = make(encoder, mapped, documents=own, relevant=right)
-    for recipe in ("PCA128,Flat", "IVF16,Flat", "PQ64,RFlat"):
+    for recipe in ("PCA128,Flat", "IVF16,Flat", "PQ16,RFlat"):
         inner = faiss.METRIC_INNER_PRODUCT
         index = faiss.index_factory(vectors.shape[1], recipe, inner)
         index.train(normalized(vectors))
