@@ -1,8 +1,7 @@
 """A smoke test for a search, which tells of what mistakes it smells.
 
-Most mistakes raise no error: they move a vector, or an answer. So a sample is worked
-out again, as the encoder says, and compared with what is there. Notebook 09 tells what
-each one costs.
+Most mistakes move a vector, or an answer, and raise no error. So a sample is worked
+out again, as the encoder says, and compared. Notebook 09 tells what each one costs.
 """
 
 from collections import Counter
@@ -135,9 +134,8 @@ def check_pipeline(
     are what your search sends, by default what the encoder makes. `training` are the
     rows that a model learnt from, such as (anchor, positive).
 
-    A `sample` of documents is encoded, and what as many queries find. A mistake in one
-    document of twenty may stay unseen, and so do texts that an encoder without a
-    tokenizer cuts. A ValueError tells of arguments that do not belong together.
+    A `sample` of documents is encoded, and what as many queries find: a mistake in one
+    of twenty may stay unseen. A ValueError tells of arguments that do not fit.
     """
     sample, k = whole_number(sample, "sample", 10), whole_number(k, "k")
     every = _documents(documents)
@@ -198,8 +196,7 @@ def check_pipeline(
 
 def _documents(documents: Mapping[Any, str] | Sequence[str]) -> dict[Any, str]:
     """Return texts by id, or say which is none."""
-    pairs = getattr(documents, "items", lambda: enumerate(documents))()
-    every = dict(pairs)
+    every = dict(getattr(documents, "items", lambda: enumerate(documents))())
     for key, text in every.items():
         if not isinstance(text, str):
             raise ValueError(f"document {key!r} is {text!r}, no text")
@@ -440,10 +437,9 @@ def _tied(seen: _Seen, row: int) -> float:
 def _recall(seen: _Seen) -> float:
     """Return about which share of the nearest is found, the less of two estimates.
 
-    One takes the nearest among the documents at hand. The other counts for each place
-    of the answers how many of the sample were not found and are nearer; of these the
-    corpus has as many more as it is larger, and an answer is right if they leave it
-    among the k best. Nearest are those by the encoder's own vectors and metric.
+    One takes the nearest among the documents at hand. The other counts who of the
+    sample is nearer than each answer and was not found, of whom the corpus has as many
+    more as it is larger. Near is meant by the encoder's own vectors and metric.
     """
     queries, vectors, k = seen.sent, seen.made, min(seen.k, len(seen.made))
     if metric_of(seen.encoder) == "cosine":

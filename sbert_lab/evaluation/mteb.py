@@ -22,6 +22,7 @@ from sbert_lab.datasets.icd10cm_tasks import TASKS, Task, content_hash
 from sbert_lab.datasets.sts import LabelledTexts, ScoredPairs, banking77, sick, stsb
 from sbert_lab.evaluation.tasks import as_search
 from sbert_lab.models.batching import check_texts
+from sbert_lab.models.embedding_cache import EmbeddingCache
 from sbert_lab.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def using_mteb() -> Iterator[ModuleType]:
 
 
 def mteb_encoder(
-    encoder: SentenceEncoder, name: str = "sbert-lab/encoder"
+    encoder: SentenceEncoder,
+    name: str = "sbert-lab/encoder",
+    cache: EmbeddingCache | None = None,
 ) -> "AbsEncoder":
     """Return an encoder as mteb wants it, with prompts looked up as mteb does."""
     with using_mteb():
@@ -73,7 +76,7 @@ def mteb_encoder(
             texts = [text for batch in inputs for text in check_texts(batch["text"])]
             key = self.get_prompt_name(task_metadata, prompt_type)
             side = "" if prompt_type is None else f"_{prompt_type.value}"
-            options = {"prompt_name": key, "show_progress": False}
+            options = {"prompt_name": key, "cache": cache, "show_progress": False}
             found: Vectors = getattr(encoder, f"encode{side}")(texts, **options)
             return found
 
@@ -98,17 +101,18 @@ def evaluate(
     tasks: "Iterable[str | AbsTask]",
     *,
     name: str = "sbert-lab/encoder",
+    cache: EmbeddingCache | None = None,
 ) -> tuple[TaskScore, ...]:
     """Measure an encoder in tasks of mteb, one after the other.
 
     Tasks are names, whose data come from the hub, or objects (`with_local_data`, your
-    own), of which each run takes a fresh copy.
+    own), of which each run takes a fresh copy. Vectors are kept in `cache`.
     """
     found = []
     with using_mteb() as mteb, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The task '.*' is superseded by")
         warnings.filterwarnings("ignore", ".* is ill-defined and being set to 0.0")
-        model = mteb_encoder(encoder, name)
+        model = mteb_encoder(encoder, name, cache)
         for given in tasks:
             task = mteb.get_task(given) if isinstance(given, str) else _fresh(given)
             started = time.perf_counter()
