@@ -6,7 +6,6 @@ findings page and ``python -m tools.notebooks --verify`` read.
 """
 
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -126,13 +125,11 @@ class Experiment:
         if unmeasured := self.hypotheses.keys() - self.claims.keys():
             raise RuntimeError(f"hypotheses without a claim: {', '.join(unmeasured)}")
         seconds, profile = time.perf_counter() - self._started, self.profile
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak_mb = peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there
         path = results_folder(profile.name) / f"{self.notebook}.json"
         spent = {
             "seconds": round(seconds, 1),
             "budget_s": profile.budget_s,
-            "peak_mb": round(peak_mb),
+            "peak_mb": round(_peak_mb()),
             "budget_mb": profile.budget_mb,
             "first_run": self.trained > 0 or self.cache.misses > self.cache.hits,
             "texts_encoded": self.cache.misses,
@@ -191,6 +188,18 @@ def _verdict(hypothesis: Hypothesis, measured: dict[str, Any]) -> Verdict:
         holds = -margin <= low and high <= margin
         fails = low > margin or high < -margin
     return "holds" if holds else "fails" if fails else "inconclusive"
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process has held, in MB."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there
 
 
 def _rule(hypothesis: Hypothesis) -> str:

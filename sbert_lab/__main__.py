@@ -8,6 +8,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 
@@ -16,10 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What is wrong with a file, an argument or a disk is told in a line, as is ^C.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a console of another alphabet
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = _parser(given[0] if given else "").parse_args(given)
             return int(options.command(options) or 0)
         finally:
             sys.stdout.flush()
@@ -37,14 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(f"{error}{cure}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    # Imported here, where ^C is caught: they take seconds.
-    from sbert_lab.adaptation.recipe import add_options as add_adapt_options
-    from sbert_lab.index.build import add_options as add_index_options
-    from sbert_lab.index.embed import add_options as add_embed_options
-    from sbert_lab.selection import compare as two_models
-    from sbert_lab.selection.command import add_options as add_select_options
-
+def _parser(asked: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sbert_lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
@@ -56,31 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--k", type=int, default=5, help="how many answers; default 5")
     search.set_defaults(command=_search)
 
-    select = commands.add_parser(
-        "select", help="which model to use: quality, time and memory, and a choice"
-    )
-    add_select_options(select)
-    select.set_defaults(command=_select)
-
-    compare = commands.add_parser("compare", help="which of two models is better")
-    two_models.add_options(compare)
-    compare.set_defaults(command=lambda given: print(two_models.compare(given)))
-
-    adapt = commands.add_parser(
-        "adapt", help="make a model better for your own pairs, and see what it costs"
-    )
-    add_adapt_options(adapt)
-    adapt.set_defaults(command=_adapt)
-
-    embed = commands.add_parser(
-        "embed", help="turn a corpus in Parquet into vectors, here or on a cluster"
-    )
-    add_embed_options(embed)
-    embed.set_defaults(command=_embed)
-
-    index = commands.add_parser("index", help="make those vectors an index")
-    add_index_options(index)
-    index.set_defaults(command=_index)
+    for name, (run, module, about) in _COMMANDS.items():
+        command = commands.add_parser(name, help=about)
+        command.set_defaults(command=run)
+        if name == asked:  # imports take seconds
+            import_module(f"sbert_lab.{module}").add_options(command)
 
     benchmark = commands.add_parser(
         "benchmark", help="measure a model in six tasks on ICD-10-CM, with no network"
@@ -103,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _search(options: argparse.Namespace) -> int:
     """Print the texts of a file, or entries of ICD-10-CM, nearest to a question."""
+    told = "reading texts and model: some ten seconds; new texts are then encoded"
+    print(f"{told}, a hundred or more a second, and kept", file=sys.stderr)
     from sbert_lab.datasets import icd10cm
     from sbert_lab.datasets.pairs import read_texts
     from sbert_lab.index.nearest import nearest
@@ -116,8 +96,6 @@ def _search(options: argparse.Namespace) -> int:
         codes = icd10cm.retrieval_corpus()
         texts, names = [c.description for c in codes], [c.code for c in codes]
     encoder = SentenceEncoder.from_pretrained(options.model)
-    told = f"{len(texts):,} texts are searched by {options.model}. New ones are encoded"
-    print(f"{told} now, a hundred or more a second, and kept.", file=sys.stderr)
     found = nearest(encoder, texts, options.question, options.k, EmbeddingCache())
     for row, passage, score in found:
         print(f"{score:.3f}  {names[row]:8}  {' '.join(passage.split())[:200]}")
@@ -131,6 +109,13 @@ def _select(options: argparse.Namespace) -> int:
     text, status = select(options)
     print(text)
     return status
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Print which of two models is better, and how sure that is."""
+    from sbert_lab.selection.compare import compare
+
+    print(compare(options))
 
 
 def _adapt(options: argparse.Namespace) -> int:
@@ -243,6 +228,15 @@ def _doctor(_: argparse.Namespace) -> int:
             print(f"          to get it: {remedy}")
     return 1 if damaged else 0
 
+
+#: Commands whose options are made where their values are used.
+_COMMANDS = {
+    "select": (_select, "selection.command", "which model to use, and what it costs"),
+    "compare": (_compare, "selection.compare", "which of two models is better"),
+    "adapt": (_adapt, "adaptation.recipe", "make a model better for your own pairs"),
+    "embed": (_embed, "index.embed", "vectors of a corpus, here or on a cluster"),
+    "index": (_index, "index.build", "make those vectors an index"),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

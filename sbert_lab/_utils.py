@@ -159,7 +159,7 @@ def _list_files(folder: Path, listing: str) -> None:
     for file in sorted(folder.rglob("*")):
         if file.is_file() and file != about:
             sums[file.relative_to(folder).as_posix()] = sha256_file(file)
-            with file.open("rb") as handle:
+            with file.open("r+b" if os.name == "nt" else "rb") as handle:
                 os.fsync(handle.fileno())
     write_json(about, told | {"sha256": sums})
 

@@ -4,9 +4,7 @@ import importlib.util
 import math
 
 import pytest
-from tiny_raw_bert import make_raw
 
-from sbert_lab import SentenceEncoder
 from sbert_lab._utils import project_root
 from sbert_lab.datasets.nli import authored
 
@@ -20,19 +18,8 @@ def benchmark(name):
     return module
 
 
-@pytest.fixture(scope="module")
-def raw_folder(tmp_path_factory):
-    return make_raw(tmp_path_factory.mktemp("raw") / "bert")
-
-
-@pytest.fixture(scope="module")
-def encoder_folder(raw_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoder") / "model"
-    SentenceEncoder.from_pretrained(raw_folder, device="cpu").save(folder)
-    return folder
-
-
-def test_training_is_timed_by_turns(encoder_folder, monkeypatch):
+def test_training_is_timed_by_turns(tiny, tmp_path, monkeypatch):
+    tiny.save(tmp_path / "model")
     module, turns = benchmark("train"), []
 
     def noted(name, seconds, way):
@@ -48,19 +35,16 @@ def test_training_is_timed_by_turns(encoder_folder, monkeypatch):
         monkeypatch.setattr(module, name, noted(name, seconds, way))
     pairs = authored()[:48:3]
     columns = [p.premise for p in pairs], [p.hypothesis for p in pairs]
-    found = module.compare(str(encoder_folder), columns, rows=4, steps=2, repeats=2)
+    found = module.compare(str(tmp_path / "model"), columns, rows=4, steps=2, repeats=2)
     expected = {"ours": 1.0, "theirs": 0.4, "ratio": 2.5, "low": 2.5, "high": 2.5}
     assert found == pytest.approx(expected)
     assert turns == [("ours", 4, 7), ("theirs", 4, 7)] * 2
 
 
-def test_encoding_is_compared(encoder_folder, monkeypatch):
-    from sentence_transformers import SentenceTransformer
-
+def test_encoding_is_compared(minilm, peer, monkeypatch):
     module = benchmark("encode")
     monkeypatch.setattr(module, "BATCH_SIZES", (4,))
-    ours = SentenceEncoder.from_pretrained(encoder_folder, device="cpu")
-    peer = SentenceTransformer(str(encoder_folder), device="cpu")
-    found = module.compare("x", [p.premise for p in authored()[:8]], ours, peer, 2, 1e9)
+    texts = [p.premise for p in authored()[:8]]
+    found = module.compare("x", texts, minilm, peer, 2, 1e9)
     assert found["largest_difference"] < 1e-5
     assert found["ratio"] == pytest.approx(found["sbert_lab"] / found["peer"])

@@ -1,5 +1,8 @@
 """The shape of the house: what imports what, how large it is, what importing costs."""
 
+import pkgutil
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from conftest import states, tiny_encoder
 
 import sbert_lab
 from sbert_lab import VectorIndex
+from sbert_lab.__main__ import _parser as command_line
 
 PACKAGE = Path(sbert_lab.__file__).parent
 TESTS = Path(__file__).parent
@@ -75,6 +79,25 @@ def test_the_house_stays_small():
     assert lines(TESTS) <= 13_000
     entries = {p.name for p in PACKAGE.iterdir()} - {"py.typed", "__pycache__"}
     assert len(entries) <= 12
+
+
+def test_what_the_texts_name_is_here():
+    """Links lead to files; README.md's commands, with their options, are there."""
+    root = PACKAGE.parent
+    for text in [*root.glob("*.md"), *root.glob("data/**/*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text.read_text("utf-8")):
+            assert (text.parent / link).exists(), f"{text}: {link}"
+    readme = (root / "README.md").read_text("utf-8")
+    assert len(readme.splitlines()) <= 150
+    makefile = (root / "Makefile").read_text("utf-8")
+    for name in re.findall(r"^make (\w+)|`make (\w+)", readme, re.M):
+        assert f"\n{''.join(name)}:" in makefile, name
+    whole = readme.replace("\\\n", "")
+    for line in re.findall(r"^python -m sbert_lab (.+)", whole, re.M):
+        words = shlex.split(line, comments=True)
+        assert command_line(words[0]).parse_args(words)
+    for name in re.findall(r"`(sbert_lab\.[\w.]+)`", readme):
+        assert pkgutil.resolve_name(name)
 
 
 IMPORTS = """

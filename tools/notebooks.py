@@ -139,6 +139,15 @@ def _shown(row: Record) -> str:
     return f"{row['mean']:.6g}{interval} {row['unit']}"
 
 
+def expected(path: Path, profile: str) -> str:
+    """Return how long a notebook took when its committed record was made."""
+    file = committed_results(profile) / f"{path.stem}.json"
+    if not file.is_file():
+        return ""
+    spent = json.loads(file.read_bytes())["run"]
+    return f"took {spent['seconds']:.0f} s when its record was made"
+
+
 def report(record: Record) -> list[str]:
     """Return time and memory against their budgets, and the verdicts, as two lines."""
     spent = record["run"]
@@ -166,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(paths)} notebooks, {profile} profile …", flush=True)
     wrong = 0
     for path in paths:
+        print(f"{path.stem} … {expected(path, profile)}", flush=True)
         try:
             record, page = run(path, profile, update=options.update)
         except NotebookFailed as error:
@@ -176,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.verify:
                 lines = problems or ["agrees with its record"]
         wrong += bool(problems)
-        print("\n  ".join([path.stem, *lines]), flush=True)
+        print(*(f"  {line}" for line in lines), sep="\n", flush=True)
     return 1 if wrong else 0
 
 

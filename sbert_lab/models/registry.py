@@ -55,7 +55,9 @@ class Entry:
 
 ENTRIES: tuple[Entry, ...] = tuple(
     Entry(**entry)
-    for entry in json.loads(Path(__file__).with_name("registry.json").read_text())
+    for entry in json.loads(
+        Path(__file__).with_name("registry.json").read_text("utf-8")
+    )
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 

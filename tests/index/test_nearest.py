@@ -52,6 +52,6 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(command) == 0
     told = capsys.readouterr()
     assert told.out.split(maxsplit=1)[1].strip() == "row 1     A dog barks."
-    assert "2 texts are searched by all-MiniLM-L6-v2" in told.err
+    assert "new texts are then encoded" in told.err
     with pytest.raises(SystemExit, match="'text' is missing; the file has 'title'"):
         main([*command[:3]])

@@ -134,14 +134,8 @@ def test_a_difference_turned_round():
     [
         ({"max_ms": 0.0001}, "words .words, exact.: 2.1 ms a query, over 0.0001"),
         ({"min_quality": 0.9}, "large .float32, exact.: quality"),
-        (
-            {"min_quality": 0.55, "max_ms": 20},
-            "small .float32, exact.: quality 0.500, below 0.55",
-        ),
-        (
-            {"min_quality": 0.501, "max_ms": 14.9},
-            "small .float32, exact.: quality.*; 15 ms",
-        ),
+        ({"min_quality": 0.55, "max_ms": 20}, "small .*: quality 0.500, below 0.55"),
+        ({"min_quality": 0.501, "max_ms": 14.9}, "small .*: quality.*; 15 ms"),
     ],
 )
 def test_nothing_fits(limits, nearest):

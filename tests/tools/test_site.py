@@ -83,10 +83,8 @@ def test_formulas_become_mathml():
 
 def test_links_and_tables():
     lead = {"folder": "notebooks", "pages": {"notebooks/02_b.ipynb": "02_b.html"}}
-    assert (
-        target("02_b.ipynb#By-hand:-1", **lead, repository=None)
-        == "02_b.html#by-hand-1"
-    )
+    found = target("02_b.ipynb#By-hand:-1", **lead, repository=None)
+    assert found == "02_b.html#by-hand-1"
     assert target("../data/a.csv", **lead, repository=None) is None
     found = target("../data/a.csv", **lead, repository="https://host/lab/")
     assert found == "https://host/lab/blob/main/data/a.csv"
@@ -103,20 +101,21 @@ def browser():
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
     if not CHROMIUM:
         pytest.skip("no Chromium is installed")
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+    arguments = ["--no-sandbox"] if getattr(os, "getuid", int)() == 0 else []
     with driver.sync_playwright() as started:
         yield started.chromium.launch(executable_path=CHROMIUM, args=arguments)
 
 
 def own_words(script):
-    """Return for each page a word that no other has."""
+    """Return for each page a word that no other has; the findings have none."""
     texts, rows = defaultdict(str), script.read_text("utf-8")
     for row in json.loads(rows.removeprefix("var SECTIONS = ").rstrip(";\n")):
-        texts[row[0]] += " ".join(row[2:]).lower()
+        texts[row[0]] += " " + " ".join(row[2:]).lower()
     for name, text in texts.items():
         others = " ".join(other for place, other in texts.items() if place != name)
         words = re.findall("[a-z]{6,}", text)
-        yield name, next(word for word in words if word not in others)
+        if name != "findings.html":
+            yield name, next(word for word in words if word not in others)
 
 
 @pytest.mark.slow
