@@ -115,17 +115,17 @@ MISTAKES = {
     "dot": Mistake("dot product, not normalised", _NO, "lengths of the vectors"),
     "l2": Mistake("L2 distance, not normalised", _NO, "lengths of the vectors"),
     "two_models": Mistake(
-        "queries by another model of that width",
+        "queries by another model of the same width",
         "VectorIndex, by its model_hash",
         "encode a stored text again",
     ),
     "stale_half": Mistake(
-        "half of the vectors are of before an update",
+        "half of the vectors predate an update",
         "VectorIndex, by its model_hash",
         "encode some stored texts again",
     ),
     "stale_all": Mistake(
-        "all vectors are of before an update",
+        "all vectors predate an update",
         "VectorIndex, by its model_hash",
         "encode some stored texts again",
     ),
@@ -151,7 +151,7 @@ MISTAKES = {
         "a filter after top_k", _NO, "searches with too few answers"
     ),
     "false_negatives": Mistake(
-        "equal answers as wrong ones in a batch",
+        "a batch's duplicate answers as negatives",
         "MultipleNegativesRankingLoss leaves them out",
         "answers that several rows share",
     ),
