@@ -18,7 +18,7 @@ setup: $(READY)  ## build .venv from pyproject.toml and constraints.txt
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Building $(VENV) with $(PYTHON): some 2 GB, one to ten minutes …"
+	@echo "Building $(VENV) with $(PYTHON): some 3 GB, one to ten minutes …"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks,offline]'

@@ -18,13 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What is wrong with a file, an argument or a disk is told in a line, as is ^C.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a console of another alphabet
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         try:
-            options = _parser(given[0] if given else "").parse_args(given)
+            options = _parser(given[0]).parse_args(given)
             return int(options.command(options) or 0)
         finally:
             sys.stdout.flush()
@@ -49,7 +49,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="search a table's texts by meaning")
     search.add_argument("question", help="in words of your own")
     search.add_argument("--csv", type=Path, help="CSV, TSV, JSONL, Parquet or .txt")
-    search.add_argument("--text", default="text", help="its column; default 'text'")
+    search.add_argument("--text", help="its column, if not 'text'")
     search.add_argument("--model", default="all-MiniLM-L6-v2", help="which encoder")
     search.add_argument("--k", type=int, default=5, help="how many answers; default 5")
     search.set_defaults(command=_search)
@@ -90,8 +90,10 @@ def _search(options: argparse.Namespace) -> int:
     from sbert_lab.models.sentence_encoder import SentenceEncoder
 
     if options.csv:
-        texts = read_texts(options.csv, options.text)
-        names = [f"row {row}" for row in range(1, len(texts) + 1)]
+        rows = read_texts(options.csv, options.text or "text")
+        texts, names = list(rows.values()), [f"row {row}" for row in rows]
+    elif options.text:
+        raise ValueError(f"--text {options.text} is a column: name its file by --csv")
     else:
         codes = icd10cm.retrieval_corpus()
         texts, names = [c.description for c in codes], [c.code for c in codes]

@@ -23,12 +23,13 @@ def adapt(options: argparse.Namespace) -> str:
     try:
         outcome = fill(
             options.base,
-            _pairs(options.pairs, options) or pairs.read_texts(options.texts),
+            _pairs(options.pairs, options)
+            or [*pairs.read_texts(options.texts).values()],
             options.out,
             method=method,
             recipe=replace(RECIPES[method], **given),
             test=_pairs(options.test, options),
-            corpus=pairs.read_texts(options.corpus) if options.corpus else None,
+            corpus=options.corpus and [*pairs.read_texts(options.corpus).values()],
         )
     except KeyboardInterrupt:
         told = "stopped; the same command goes on from here"

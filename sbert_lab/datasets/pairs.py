@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import logging
 import math
 import re
 import unicodedata
@@ -23,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbert_lab._utils import project_root
+
+log = logging.getLogger(__name__)
 
 #: Roles a column can play; the first two must be there.
 TEXT_ROLES = ("anchor", "positive", "negative")
@@ -128,8 +131,10 @@ def read_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Pa
 
 def missing(path: Path, name: str, names: Sequence[str]) -> str:
     """Return that a column is missing, in words."""
+    if not names:
+        return f"{path}: the file is empty"
     meant = "".join(f"; did you mean {n!r}?" for n in names if plain(n) == plain(name))
-    shown = ", ".join(repr(other[:60]) for other in names) or "none"
+    shown = ", ".join(repr(other[:60]) for other in names)
     return f"{path}: column {name!r} is missing; the file has {shown}{meant}"
 
 
@@ -191,20 +196,31 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
     return names, records
 
 
-def read_texts(path: Path, column: str = "text") -> list[str]:
-    """Read texts: one a line of ``.txt``, or a column of a table."""
+def read_texts(path: Path, column: str = "text") -> dict[int, str]:
+    """Read texts by row: one a line of ``.txt``, or a column of a table.
+
+    Rows without a text are left out, and counted in a warning.
+    """
     if path.suffix.lower() == ".txt":
-        return [line for line in lines(read_utf8(path)) if line.strip()]
-    names, records = read_table(path, [column])
-    if column not in names:
-        raise DataError(missing(path, column, names))
+        texts: dict[int, Any] = dict(enumerate(lines(read_utf8(path)), 1))
+    else:
+        names, records = read_table(path, [column])
+        if column not in names:
+            raise DataError(missing(path, column, names))
+        texts = {row: record.get(column) for row, record in records}
+    found = {row: text for row, text in texts.items() if str(text or "").strip()}
     if problems := [
         f"{path}, row {row}, column {column!r}: {problem}"
-        for row, record in records
-        if (problem := problem_of("text", record.get(column)))
+        for row, text in found.items()
+        if (problem := problem_of("text", text))
     ]:
         raise DataError(problems)
-    return [record[column] for _, record in records]
+    if not found:
+        raise DataError(f"{path}: no row of {len(texts)} holds a text")
+    if empty := [row for row in texts if row not in found]:
+        told = "%s: %d rows without a text are left out, first row %d"
+        log.warning(told, path, len(empty), empty[0])
+    return found
 
 
 def read_authored(name: str) -> list[dict[str, str]]:
@@ -262,8 +278,7 @@ def _csv(path: Path, wanted: Sequence[str]) -> Table:
         separator = max(marks, key=headings)
         file.seek(0)
         reader = csv.reader(file, delimiter=separator, strict=True)
-        for cells in reader:
-            last = reader.line_num
+        for last, cells in enumerate(reader, 1):  # as a spreadsheet counts
             if any(map(str.strip, cells)):
                 rows.append((last, cells))
     except csv.Error as error:
@@ -413,8 +428,8 @@ def retrieval_from_pairs(
     queries, groups, relevant = zip(*found.values(), strict=True)
     if len(set(groups)) < 2 or len(different) < 2:
         raise DataError(
-            f"{pairs.source}: {len(queries)} different anchors and {len(different)} "
-            "texts to search in, of which a test needs two of each, in two groups"
+            f"{pairs.source}: {len(queries)} different anchors, {len(different)} texts "
+            "to search in: a test needs two of each, and no answer shared by all"
         )
     texts = tuple(different.values())
     return PairSearch(queries, texts, tuple(map(tuple, relevant)), np.array(groups))

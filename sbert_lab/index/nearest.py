@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sbert_lab._utils import whole_number
 from sbert_lab.index.chunking import chunk, splitter
 from sbert_lab.index.exact import exact_search
 from sbert_lab.models.embedding_cache import EmbeddingCache
@@ -20,6 +21,9 @@ def nearest(
     Each is its row, from 0, its nearest passage, and that one's score: texts longer
     than the encoder reads are cut. Vectors are looked up in the `cache`, and kept.
     """
+    whole_number(k, "k")
+    if not any(map(str.isalnum, question)):
+        raise ValueError(f"the question {question!r} holds no word")
     made = splitter(encoder)
     parts = [(row, p.text) for row, text in enumerate(texts) for p in chunk(text, made)]
     if not parts:

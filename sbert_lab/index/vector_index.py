@@ -422,6 +422,9 @@ def _settings(
     if family.startswith("hnsw"):
         defaults = {"M": 32, "ef_construction": 200, "ef_search": 64}
     elif family == "ivfpq":
+        if count < 256:
+            told = f"{kind} learns 256 codes, from more than {count} vectors"
+            raise ValueError(f"{told}: take 'flat' or 'hnsw'")
         defaults = {
             "nlist": max(1, round(4 * count**0.5)),
             "m": max(m for m in divisors if m <= dimension // 8 + 1),

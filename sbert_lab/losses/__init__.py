@@ -8,7 +8,6 @@ The modules, which `SentenceTrainer` takes, say which columns and labels they re
 from sbert_lab.losses.cached import CachedLoss, CachedMultipleNegativesRankingLoss
 from sbert_lab.losses.cosine_similarity import CosineSimilarityLoss
 from sbert_lab.losses.denoising import DenoisingAutoEncoderLoss
-from sbert_lab.losses.margin_mse import MarginMSELoss, margin_mse_loss
 from sbert_lab.losses.matryoshka import MatryoshkaLoss
 from sbert_lab.losses.multiple_negatives import (
     MultipleNegativesRankingLoss,
@@ -24,14 +23,12 @@ __all__ = [
     "CachedMultipleNegativesRankingLoss",
     "CosineSimilarityLoss",
     "DenoisingAutoEncoderLoss",
-    "MarginMSELoss",
     "MatryoshkaLoss",
     "MultipleNegativesRankingLoss",
     "Objective",
     "SimCSELoss",
     "SoftmaxLoss",
     "TripletLoss",
-    "margin_mse_loss",
     "multiple_negatives_ranking_loss",
     "softmax_loss",
     "triplet_loss",

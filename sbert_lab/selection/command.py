@@ -76,7 +76,10 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
         corpus=int(options.corpus_size),
     )
     try:
-        verdict = "Recommended: " + "\n".join(recommend(survey, limits)[1])
+        found, reasons = recommend(survey, limits)
+        load = f"sbert_lab.selection.candidates.candidate({found.row.name!r})"
+        told = f"In Python: {load}; kind of index: {found.index.kind!r}."
+        verdict = "Recommended: " + "\n".join([*reasons, told])
         status = 0
     except NothingFits as error:
         verdict, status = str(error), 1

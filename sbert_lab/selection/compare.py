@@ -37,7 +37,7 @@ class Comparison:
             return f"{list(self.scores)[high < 0]} is better on your queries{told}"
         if max(-low, high) < self.margin:
             return f"as good as each other: they differ by less than {self.margin:g}"
-        return "not decided: so many queries cannot tell"
+        return f"not decided: {self.difference.n:,} queries are too few to tell"
 
     def __str__(self) -> str:
         """Show the scores, the difference, the verdict, and what so many show."""
@@ -47,7 +47,7 @@ class Comparison:
         told = f"won {won:,}, lost {lost:,}, tied {n - won - lost:,}"
         lines += [f"difference {self.difference.signed()}, p = {self.p:.2g}; {told}"]
         lines += [f"Verdict: {self.verdict}."]
-        told = f"So many queries show differences of {self.shown:.3f} and more"
+        told = f"{n:,} queries show differences of {self.shown:.3f} and more"
         if self.needed > n:
             told += f"; {self.margin:g} would take about {self.needed:,.0f}"
         return "\n".join([*lines, f"{told}."] if self.shown else lines)
@@ -96,13 +96,9 @@ def compare(options: argparse.Namespace) -> str:
         raise ValueError(f"{first.name} twice: name two different models")
     named = {r: n for r in pairs.ROLES[:2] if (n := getattr(options, r))}
     own = pairs.read_pairs(options.pairs, named or None)
-    more = (
-        pairs.read_texts(options.corpus, options.text or "text")
-        if options.corpus
-        else []
-    )
+    more = pairs.read_texts(options.corpus, options.text) if options.corpus else {}
     # Of equal scores the first row is found first: no answer is to gain by that.
-    corpus = [*more, *own.positive, *(own.negative or ())]
+    corpus = [*more.values(), *own.positive, *(own.negative or ())]
     search = pairs.retrieval_from_pairs(own, corpus)
     head = f"{len(search.queries):,} queries, {len(search.corpus):,} documents searched"
     found = compare_on_pairs(first, second, search, options.margin)

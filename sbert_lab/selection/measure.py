@@ -66,7 +66,9 @@ def measure_all(
     else:
         search = retrieval_from_pairs(pairs)
         corpus, queries = search.corpus, search.queries
-        about = f"{pairs.source.name}, {len(pairs)} pairs"
+        about = (
+            f"{pairs.source.name}, {len(queries)} queries in its {len(corpus)} answers"
+        )
     models = {name: candidate(what).load(corpus) for name, what in names.items()}
     for model in models.values():
         if not isinstance(model, Bm25):
@@ -186,9 +188,10 @@ def costs(
             indexes[width] = faiss.IndexFlatIP(width)
             indexes[width].add(rng.standard_normal(shape, np.float32))
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in models}
-    for _ in range(rounds + 1):
-        for name, model in models.items():
+    with progress((rounds + 1) * len(models), "times", minimum=1) as move:
+        for name, model in (rounds + 1) * list(models.items()):
             turns[name].append(_one_turn(model, indexes[_width(model)], short, long))
+            move(1)
     return {
         name: {c: float(np.median([turn[c] for turn in found[1:]])) for c in found[0]}
         for name, found in turns.items()

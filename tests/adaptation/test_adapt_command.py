@@ -129,9 +129,11 @@ def test_texts_are_read_or_refused_with_their_row(tmp_path):
         ("a.jsonl", '{"text": "one"}\n{"text": "two,\\f\u2028three", "x": 1}'),
     ):
         (tmp_path / name).write_bytes(content.encode())
-        assert read_texts(tmp_path / name) == ["one", "two,\f\u2028three"]
+        found = list(read_texts(tmp_path / name).values())
+        assert found == ["one", "two,\f\u2028three"]
     for name, content, problem in (
-        ("a.csv", "id,text\n1,\n", "row 2, column 'text': the text is empty"),
+        ("a.csv", "id,text\n1,\n", "no row of 1 holds a text"),
+        ("a.csv", "", "the file is empty"),
         ("a.csv", "id,Text\n1,a\n", "'text' is missing; .*did you mean 'Text'"),
         ("a.jsonl", '{"text": "\\ud800"}', "row 1, column 'text': half a character"),
     ):

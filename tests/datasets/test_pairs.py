@@ -90,7 +90,7 @@ def test_own_column_names_and_further_columns(path):
     [
         ("p.csv", b"anchor,positive\nfine,fine\nx,K\xf6rper\n", "row 3: byte 0xf6"),
         ("p.csv", b"anchor,positive\na,b, and c\n", "row 2: more cells"),
-        ("p.csv", b'anchor,positive\n\n"two\nlines",b\n\nc,\n', "row 6, .*empty"),
+        ("p.csv", b'anchor,positive\n\n"two\nlines",b\n\nc,\n', "row 5, .*empty"),
         ("p.csv", b'anchor,positive\nf,f\n"5 inch\nb,c', "row 3: .*doubled"),
         ("p.csv", b"anchor,anchor\na,b\n", "occurs twice"),
         ("p.csv", b"anchor,positive\n", "no rows"),
@@ -104,7 +104,7 @@ def test_own_column_names_and_further_columns(path):
         ("p.csv.gz", gzip.compress(b"anchor,positive", mtime=0)[:-9], "readable .gz"),
         ("p.csv", "anchor,positive\na,b".encode("utf-16"), "1: byte 0xff.*CSV UTF"),
         ("p.csv", b"PK\x03\x04\x14\x00", "row 1: byte 0x00 is not UTF-8.*spreadsheet"),
-        ("p.csv", b"", "'anchor' is missing; the file has none"),
+        ("p.csv", b"", "the file is empty"),
         ("p.csv", b"anchor, positive\na,b\n", "did you mean ' positive'"),
         ("p.csv", b"q,a\nx,y\n", "'q' is no role.*with columns=.*--anchor"),
         ("p.csv", b"anchor,,positive,\na,,b,c\n", "more cells than headings"),

@@ -42,16 +42,22 @@ def test_vectors_are_kept(tmp_path):
 def test_nothing_to_find():
     with pytest.raises(ValueError, match="2 texts without a word"):
         nearest(tiny_encoder(), ["", " "], "a bird")
+    with pytest.raises(ValueError, match="'?!' holds no word"):
+        nearest(tiny_encoder(), ["a cat"], "?!")
+    with pytest.raises(ValueError, match="k=0: "):
+        nearest(tiny_encoder(), ["a cat"], "a bird", k=0)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SBERT_LAB_CACHE", str(tmp_path / "cache"))
     notes = tmp_path / "notes.csv"
-    notes.write_text('title,body\n1,A dog barks.\n2,"Sugar, and water."\n')
+    notes.write_text('title,body\n1,"Sugar,\nand water."\n2,\n3,A dog barks.\n')
     command = ["search", "a noisy pet", f"--csv={notes}", "--text=body", "--k=1"]
     assert main(command) == 0
     told = capsys.readouterr()
-    assert told.out.split(maxsplit=1)[1].strip() == "row 1     A dog barks."
+    assert told.out.split(maxsplit=1)[1].strip() == "row 4     A dog barks."
     assert "new texts are then encoded" in told.err
     with pytest.raises(SystemExit, match="'text' is missing; the file has 'title'"):
-        main([*command[:3]])
+        main(command[:3])
+    with pytest.raises(SystemExit, match="--text=body is a column|name its file"):
+        main(["search", "a pet", "--text=body"])

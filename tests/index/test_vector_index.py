@@ -303,7 +303,7 @@ BROKEN = np.where(np.arange(300)[:, None] == 7, np.float32("nan"), CORPUS[:300])
         ("kind='annoy'", CORPUS, None, "annoy", {}),
         ("metric='l2'", CORPUS, None, "flat", {"metric": "l2"}),
         ("hnsw has M", CORPUS, None, "hnsw", {"nprobe": 3}),
-        ("training points", CORPUS[:100], None, "ivfpq", {}),
+        ("more than 100 vectors", CORPUS[:100], None, "ivfpq", {}),
         ("3 different", CORPUS[:3], ["a", "b", "a"], "flat", {}),
         ("3 different", CORPUS[:3], [1, 2, 3, 4], "flat", {}),
         ("3 different.*a set of 3", CORPUS[:3], {1, 2, 3}, "flat", {}),

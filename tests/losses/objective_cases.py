@@ -10,7 +10,6 @@ from torch import nn
 
 from sbert_lab.losses import (
     CosineSimilarityLoss,
-    MarginMSELoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     Objective,
@@ -121,12 +120,6 @@ def cases():
             TRIPLETS,
             None,
             matryoshka_peer,
-        ),
-        "margin mse": Case(
-            MarginMSELoss(),
-            TRIPLETS,
-            [3.5, -1.0, *SCORE[2:]],
-            from_embeddings("MarginMSELoss"),
         ),
     }
 

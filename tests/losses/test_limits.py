@@ -23,7 +23,6 @@ from sbert_lab.losses import (
     CachedMultipleNegativesRankingLoss,
     CosineSimilarityLoss,
     DenoisingAutoEncoderLoss,
-    MarginMSELoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     SimCSELoss,
@@ -98,13 +97,6 @@ def test_width_in_training_is_the_uncut_one():
     SoftmaxLoss(16).bind(cut, {})
     MatryoshkaLoss(CosineSimilarityLoss(), [16]).bind(cut, {})
     DenoisingAutoEncoderLoss(cut)
-
-
-def test_margin_mse_needs_one_negative_a_row():
-    columns = {"anchor": ["a", "b", "c"], "positive": ["p", "q", "r"]}
-    batch = batch_of(columns | {"negative": [["x", "y"], [], ["z"]]}, [1, 2, 3])
-    with pytest.raises(ValueError, match="one negative in every row"):
-        MarginMSELoss().value(drawn(batch, D), batch)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_swapped_models_swap_the_sign_and_not_the_verdict(places):
         ([(1, 2), (2, 4)], 0.9, "ours is better on your queries, by less than 0.9", 5),
         ([(3, 1)], 0.01, "theirs is better on your queries.", 4),
         ([(1, 2), (2, 1)], 0.5, "as good as each other: they differ by less than 0", 5),
-        ([(1, 2), (2, 1)], 0.01, "not decided: so many queries cannot tell.", 5),
+        ([(1, 2), (2, 1)], 0.01, "not decided: 60 queries are too few to tell.", 5),
         ([(1, 1), (2, 2)], 0.01, "the same on every query: one", 4),
     ],
 )
@@ -107,7 +107,7 @@ PRINTED = r"""example_pairs.csv: 60 queries, 60 documents searched
   bm25       nDCG@10 0.\d{3} \[.*\]
 difference \+0.\d{3} \[.*\], p = 0.\d+; won \d+, lost \d+, tied \d+
 Verdict: .*.
-So many queries show differences of 0.\d{3} and more; 0.01 would take about \d,\d{3}.
+60 queries show differences of 0.\d{3} and more; 0.01 would take about \d,\d{3}.
 """
 
 

@@ -143,7 +143,7 @@ def test_a_survey_holds_quality_costs_and_differences(known):
     between = mine.quality[OWN].mean - words.quality[OWN].mean
     assert gap.mean == pytest.approx(between)
     assert mine.cost.keys() == words.cost.keys()
-    assert survey.about["quality on"] == "own.csv, 5 pairs"
+    assert survey.about["quality on"] == "own.csv, 5 queries in its 5 answers"
     assert [one.kind for one in survey.indexes] == list(FORMATS)  # as recorded
     known.layout = replace(known.layout, similarity="manhattan")
     with pytest.raises(ValueError, match="'manhattan'.*similarity_fn_name"):

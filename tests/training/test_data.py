@@ -11,7 +11,6 @@ from tiny_training import WIDTH, WORDS, load, make_folder, sentences
 from sbert_lab.datasets.pairs import DataError, read_pairs
 from sbert_lab.losses import (
     CosineSimilarityLoss,
-    MarginMSELoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
     TripletLoss,
@@ -76,11 +75,6 @@ def labelled(*labels):
             TrainingData(ROWS | {"negative": ["x", []]}),
             TripletLoss(),
             "row 1: 0 negatives; TripletLoss needs one or more: leave such rows out",
-        ),
-        (
-            TrainingData(ROWS | {"negative": [["x", "y"], "z"], "label": [1, 2]}),
-            MarginMSELoss(),
-            "row 0: 2 negatives; MarginMSELoss needs one:",
         ),
         (labelled(0, 1.01), CosineSimilarityLoss(), "row 1, column 'label': 1.01"),
         (labelled(float("nan")), CosineSimilarityLoss(), "row 0, column 'label': nan"),
