@@ -180,7 +180,8 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
     By the columns `wanted` a table of texts is told whose cells hold its separators.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, or a folder")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: {what}")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind == ".parquet":
         names, records = _parquet(path)
