@@ -108,6 +108,7 @@ def _select(options: argparse.Namespace) -> int:
     """Print the candidates and a choice among them. 1 if none keeps the constraints."""
     from sbert_lab.selection.command import select
 
+    logging.getLogger("sbert_lab.selection").setLevel(logging.INFO)
     text, status = select(options)
     print(text)
     return status

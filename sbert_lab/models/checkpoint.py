@@ -332,12 +332,15 @@ def _read_common(folder: Path) -> tuple[_Modules, dict[str, Any], dict[str, Any]
         "save model and tokenizer in a new folder",
     )
     own = folder / "model"  # of what `adapt` writes
-    meant = f" (did you mean {own}?)" if own.is_dir() else ""
+    _check(
+        any(inside.glob("*.safetensors")) or not own.is_dir(),
+        f"{inside} holds no model; did you mean {own}?",
+    )
     _check(
         any(inside.glob("*.safetensors"))
         and any(any(inside.glob(name)) for name in _TOKENIZERS),
-        f"{inside} needs model.safetensors and tokenizer.json{meant}; copy both from "
-        "the same model. A pickle (*.bin) can run code and is not read",
+        f"{inside} needs model.safetensors and tokenizer.json; copy both from the same "
+        "model. A pickle (*.bin) can run code and is not read",
     )
     settings, length = _json(folder / _SETTINGS, optional=True), _length(inside)
     whole = settings.get("model_type") == "CrossEncoder"

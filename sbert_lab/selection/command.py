@@ -1,6 +1,7 @@
 """``python -m sbert_lab select``: a table of candidates and one choice."""
 
 import argparse
+import logging
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -78,7 +79,8 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
     try:
         found, reasons = recommend(survey, limits)
         load = f"sbert_lab.selection.candidates.candidate({found.row.name!r})"
-        told = f"In Python: {load}; kind of index: {found.index.kind!r}."
+        told = f"In Python {load}.load(texts) is the model; its vectors go into "
+        told += f"VectorIndex.build(vectors, kind={found.index.kind!r})."
         verdict = "Recommended: " + "\n".join([*reasons, told])
         status = 0
     except NothingFits as error:
@@ -105,6 +107,8 @@ def _measured(options: argparse.Namespace) -> tuple[Survey, str]:
         pairs = read_pairs(options.pairs, None if usual else columns)
         kept = f"{options.pairs.stem}.json"
     names = {name: name for name in options.models or names_here()}
+    told = "%d models are measured, some half a minute each: %s"
+    logging.getLogger(__name__).info(told, len(names), ", ".join(names))
     cache = EmbeddingCache(cache_home() / "embeddings")
     survey, _ = measure_all(names, pairs=pairs, cache=cache)
     path = results_folder("selection") / kept
