@@ -79,8 +79,10 @@ def select(options: argparse.Namespace) -> tuple[str, int]:
     try:
         found, reasons = recommend(survey, limits)
         load = f"sbert_lab.selection.candidates.candidate({found.row.name!r})"
-        told = f"In Python {load}.load(texts) is the model; its vectors go into "
-        told += f"VectorIndex.build(vectors, kind={found.index.kind!r})."
+        told = f"In Python {load}.load(texts) is the model"
+        if not found.row.lexical:
+            kind = f"VectorIndex.build(vectors, kind={found.index.kind!r})"
+            told += f"; its vectors go into {kind}"
         verdict = "Recommended: " + "\n".join([*reasons, told])
         status = 0
     except NothingFits as error:
