@@ -75,11 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--anchor", help="its column of queries, if not 'anchor'")
     add("--positive", help="its column of answers, if not 'positive'")
     add("--negative", help="its column of wrong answers, if it has one")
-    add(
-        "--test",
-        type=Path,
-        help="pairs to test on; else a fifth, 20 or more",
-    )
+    add("--test", type=Path, help="pairs to test on; else a fifth, 20 or more")
     texts = ".txt, one text a line, or a column 'text' of a table"
     add("--corpus", type=Path, help=f"what is searched, if more than answers: {texts}")
     add = parser.add_argument_group("without pairs").add_argument

@@ -207,7 +207,7 @@ def read_texts(path: Path, column: str = "text") -> dict[int, str]:
     else:
         names, records = read_table(path, [column])
         if column not in names:
-            raise DataError(f"{missing(path, column, names)} (--text names another)")
+            raise DataError(missing(path, column, names))
         texts = {row: record.get(column) for row, record in records}
     found = {row: text for row, text in texts.items() if str(text or "").strip()}
     if problems := [
